@@ -1,0 +1,1 @@
+"""Plagal teaches a language model to play gospel piano."""

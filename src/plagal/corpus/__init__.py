@@ -1,0 +1,1 @@
+"""Files to clean, de-duplicated, split training text."""

@@ -1,0 +1,86 @@
+"""Every error that Plagal raises on purpose.
+
+    PlagalError
+    ├── InputError          a file that a user gave: path, what is wrong, what to do
+    │   ├── MidiError
+    │   ├── AbcError
+    │   └── RecordError     a line of a JSONL file
+    ├── WordsError          a word where it may not stand
+    ├── ChordError          a chord symbol that does not parse
+    ├── ParamsError         an unknown key or a value out of range in params.yaml
+    ├── CorpusError         sources, downloads, quotas
+    ├── ModelError          a model folder that is missing, half written or of the wrong kind
+    │   └── CheckpointError
+    ├── TrainingError       a loss that left the numbers, a run that cannot fit
+    ├── LockedError         somebody else is writing here
+    └── DiskError           no room, or no right to write
+
+Messages are one line: the file or key, the value, and the way out. The command line prints them
+without a traceback and exits with 1.
+"""
+
+
+class PlagalError(Exception):
+    """Base of all errors that Plagal raises on purpose."""
+
+
+class InputError(PlagalError):
+    """A file that a user gave cannot be used."""
+
+
+class MidiError(InputError):
+    """Bytes that are no MIDI, or MIDI without anything to play."""
+
+
+class AbcError(InputError):
+    """ABC text that does not parse."""
+
+
+class RecordError(InputError):
+    """A line of a JSONL file that does not hold what it should."""
+
+
+class WordsError(PlagalError):
+    """A word that may not stand where it stands.
+
+    Attributes: `position` (index in the sequence), `word`, `allowed` (some words that could have stood there).
+    """
+
+    def __init__(self, position: int, word: str, allowed: list[str]):
+        self.position = position
+        self.word = word
+        self.allowed = allowed
+        shown = ", ".join(allowed[:8]) + (" ..." if len(allowed) > 8 else "")
+        super().__init__(f"word {position} is {word!r}, but here could stand only: {shown or 'nothing'}")
+
+
+class ChordError(PlagalError):
+    """A chord symbol that does not parse."""
+
+
+class ParamsError(PlagalError):
+    """An unknown key or a value out of range in params.yaml."""
+
+
+class CorpusError(PlagalError):
+    """A source, a download or a quota that cannot be served."""
+
+
+class ModelError(PlagalError):
+    """A model folder that is missing, half written or of the wrong kind."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint that is damaged or belongs to another run."""
+
+
+class TrainingError(PlagalError):
+    """A training run that cannot start or must stop."""
+
+
+class LockedError(PlagalError):
+    """Another process holds the lock."""
+
+
+class DiskError(PlagalError):
+    """No room on the disk, or no right to write there."""

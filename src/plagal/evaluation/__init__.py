@@ -1,0 +1,1 @@
+"""Pure functions from scores and log-likelihoods to figures."""

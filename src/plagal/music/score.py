@@ -1,0 +1,87 @@
+"""A piece of music as Plagal knows it: one piano part on a grid of 24 ticks to the quarter note.
+
+Times are integers in ticks (`TICKS_PER_QUARTER` to a quarter) from the start of the piece. A beat is always a quarter
+note, in every metre. The only reader and writer of MIDI lives here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+TICKS_PER_QUARTER = 24
+"""32nds (3 ticks) and triplet 16ths (4 ticks) are exact."""
+
+LOWEST_PITCH, HIGHEST_PITCH = 21, 108
+"""The piano's 88 keys."""
+
+Notes = npt.NDArray[np.int32]
+"""Shape (notes, 4); columns onset [ticks], pitch [MIDI], duration [ticks, at least 1], velocity [1-127]; sorted by
+(onset, pitch)."""
+
+ONSET, PITCH, DURATION, VELOCITY = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Metre:
+    """A time signature that holds from `onset` (a bar line) on."""
+
+    onset: int
+    numerator: int
+    denominator: int
+
+    @property
+    def bar_ticks(self) -> int:
+        return 4 * TICKS_PER_QUARTER * self.numerator // self.denominator
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """Quarter notes a minute from `onset` on."""
+
+    onset: int
+    quarters_per_minute: float
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key signature: `fifths` sharps (negative: flats), -7 to 7, and the mode."""
+
+    onset: int
+    fifths: int
+    minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pedal:
+    """The sustain pedal from `onset` on: "on", "off" or "half"."""
+
+    onset: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Something asserted about the music from `onset` on: kind "chord", "section", "repeat" or "articulation" and its
+    text, as "Dbmaj9/F" or "VERSE". Travels in MIDI as a marker meta event."""
+
+    onset: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One piano part. Two scores are equal when all that they hold is equal; losses do not count."""
+
+    notes: Notes
+    metres: tuple[Metre, ...] = (Metre(0, 4, 4),)
+    tempos: tuple[Tempo, ...] = (Tempo(0, 120.0),)
+    keys: tuple[Key, ...] = ()
+    pedals: tuple[Pedal, ...] = ()
+    markers: tuple[Marker, ...] = ()
+    title: str = ""
+    losses: dict[str, float] = field(default_factory=dict, compare=False)
+    """What reading left out or bent, by name; empty where nothing was."""

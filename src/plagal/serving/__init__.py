@@ -1,0 +1,1 @@
+"""A prompt in, playable music out."""

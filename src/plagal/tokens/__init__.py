@@ -1,0 +1,1 @@
+"""Music to words and back. Knows no models."""
