@@ -1,0 +1,63 @@
+# Aliases for people. What depends on what stands in dvc.yaml, and only there.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# The environment is the lock's alone: nothing installed for the user leaks in.
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH
+STAGES := collect_stage1 collect_stage2 convert train_stage1 train_stage2 fuse evaluate
+PROMPT ?= slow worship ballad in Db
+OUT ?= out/prompt.mid
+
+.PHONY: help setup check test repro metrics-diff generate clean deps bench $(STAGES)
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  and one target for each stage: $(STAGES)"
+
+setup: $(VENV)/.stamp ## make .venv from requirements.lock
+
+$(VENV)/.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Plagal needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ...")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@# uv, at the lock's own hash, installs the rest in seconds; where it cannot reach what pip reaches, pip does it.
+	@awk '/^uv==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(VENV)/bin/uv pip install --python $(VENV) --require-hashes -r requirements.lock \
+	  || $(VENV)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: setup ## lint, types, import contracts
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+test: setup ## all tests
+	pytest
+
+repro: setup ## run whatever is not up to date, then show metrics and samples
+	dvc repro
+	@plagal metrics show
+
+$(STAGES): setup
+	dvc repro $@
+
+metrics-diff: setup ## the table against main that a reviewer pastes
+	@plagal metrics diff main
+
+generate: setup ## PROMPT="slow worship ballad in Db" OUT=out/prompt.mid
+	plagal generate "$(PROMPT)" -o "$(OUT)"
+
+deps: setup ## write each stage's modules into dvc.yaml, from the import graph
+	python tests/pipeline/stage_modules.py --write
+
+bench: setup ## every benchmark, one after the other
+	@for script in benchmarks/*.py; do echo "== $$script"; python $$script || exit 1; done
+
+clean: ## remove what can be made again: environment, caches, logs (models and data stay in DVC)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis logs out
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
