@@ -21,7 +21,7 @@ _NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
 def disk_error(path: Path, error: OSError) -> DiskError | None:
     """What to tell the user when writing `path` failed for want of room or right; None for any other reason."""
     if error.errno in _NO_ROOM:
-        return DiskError(f"{path}: no room left on the disk; free some and run again, what was there before is untouched")
+        return DiskError(f"{path}: no room left on the disk; free some and run again, what was there is untouched")
     if error.errno in _NO_RIGHT:
         return DiskError(f"{path}: cannot be written ({error.strerror}); check who owns the folder")
     return None
@@ -55,7 +55,7 @@ def _take_the_name(temporary: Path, path: Path) -> None:
         temporary.rename(path)
         _remove(old)
     else:
-        os.replace(temporary, path)
+        temporary.replace(path)
     if os.name == "posix":
         parent = os.open(path.parent, os.O_RDONLY)
         try:

@@ -164,16 +164,23 @@ def _first_problem(error: ValidationError) -> str:
     return f"{key}{shown} {problem['msg'].removeprefix('Value error, ')}"
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check params.yaml. Raises ParamsError: the file, the key, the value, and what would be right."""
-    path = Path(path)
+def check_params(text: str, name: str) -> Params:
+    """Params from YAML text. Raises ParamsError: `name`, the key, the value, and what would be right."""
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ParamsError(f"{path} is missing; run from the project's folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raw: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{name} is no YAML: {' '.join(str(error).split())}") from None
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise ParamsError(f"{path}: {_first_problem(error)}") from None
+        raise ParamsError(f"{name}: {_first_problem(error)}") from None
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml. Raises ParamsError as `check_params` does."""
+    try:
+        return check_params(Path(path).read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing; run from the project's folder") from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{path} is no UTF-8 text") from None

@@ -1,0 +1,33 @@
+"""What all stages share: params in, a log of times out, errors as one line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from plagal import terminal
+from plagal.files import write_json
+from plagal.params import Params, load_params
+
+DATA = Path("data")
+MODELS = Path("models")
+METRICS = Path("metrics")
+TEXT = DATA / "text"
+LOGS = Path("logs")
+"""Wall-clock times go here and nowhere else: what DVC versions is the same for the same inputs."""
+
+
+def run_stage(name: str, work: Callable[[Params], None]) -> None:
+    """Run one stage and leave the process with its exit code."""
+
+    def command() -> None:
+        # dvc passes SIGTERM on; as an exception it unwinds, so that temporary files go.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        started = time.monotonic()
+        work(load_params())
+        write_json(LOGS / f"{name}.json", {"stage": name, "seconds": round(time.monotonic() - started, 1)})
+
+    sys.exit(terminal.run(command, name))
