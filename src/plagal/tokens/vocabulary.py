@@ -1,0 +1,238 @@
+"""Every word that a piece can be written with, its fixed id, and what it means.
+
+Ids are a contract: files written years ago must still read. So the ids of the plan's table never move, what music
+needs beyond them fills the free ranges, and new words only ever go to the end.
+
+    0-9      song, sections, repeats, bar line       588-599   BASS_ (slash basses)
+    10-25    BEAT_ on the sixteenth grid             600-611   pedal and articulations
+    30-117   NOTE_ON_                                612-883   the other BEAT_ positions of a bar
+    120-207  NOTE_OFF_                               884-964   DUR_ of every other length up to a whole note
+    210-233  DUR_ with a name                        965-994   KEY_
+    240-255  VEL_                                    1000-1004 PAD BOS EOS MASK UNKNOWN
+    300-587  CHORD_, the plan's 24 qualities         1005-     TIMESIG_, TEMPO_, CHORD_ of gospel's qualities
+
+Lengths and positions are in ticks, 24 to the quarter; their words count quarters with at most three decimals.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from plagal.music.chords import FIXED_QUALITIES, QUALITIES, ROOT_NAMES
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER
+
+LONGEST_BAR = 12 * TICKS_PER_QUARTER
+"""[ticks]; a longer bar is split."""
+
+WHOLE = 4 * TICKS_PER_QUARTER
+
+SPECIAL_WORDS = ("PAD", "BOS", "EOS", "MASK", "UNKNOWN")
+
+SECTIONS = ("INTRO", "VERSE", "CHORUS", "BRIDGE", "OUTRO")
+
+NAMED_DURATIONS = {
+    "DUR_WHOLE": 96,
+    "DUR_HALF": 48,
+    "DUR_QUARTER": 24,
+    "DUR_EIGHTH": 12,
+    "DUR_SIXTEENTH": 6,
+    "DUR_THIRTYSECOND": 3,
+    "DUR_DOTTED_WHOLE": 144,
+    "DUR_DOTTED_HALF": 72,
+    "DUR_DOTTED_QUARTER": 36,
+    "DUR_DOTTED_EIGHTH": 18,
+    "DUR_DOTTED_SIXTEENTH": 9,
+    "DUR_TRIPLET_WHOLE": 64,
+    "DUR_TRIPLET_HALF": 32,
+    "DUR_TRIPLET_QUARTER": 16,
+    "DUR_TRIPLET_EIGHTH": 8,
+    "DUR_TRIPLET_SIXTEENTH": 4,
+}
+TIED_DURATIONS = {f"DUR_{name}_TIED": NAMED_DURATIONS[f"DUR_{name}"] for name in
+                  ("WHOLE", "HALF", "QUARTER", "EIGHTH", "SIXTEENTH")}  # fmt: skip
+OPEN_DURATIONS = ("DUR_SUSTAIN", "DUR_RELEASE", "DUR_HOLD")
+
+VELOCITY_LEVELS = {
+    "VEL_PPP": 20,
+    "VEL_PP": 35,
+    "VEL_P": 50,
+    "VEL_MP": 65,
+    "VEL_MF": 80,
+    "VEL_F": 95,
+    "VEL_FF": 110,
+    "VEL_FFF": 125,
+}
+"""The eight levels that sound; VEL_SILENT is 0."""
+RELATIVE_VELOCITIES = tuple(
+    f"VEL_{name}" for name in ("CRESC", "DECRESC", "ACCENT", "SOFT_ACCENT", "STACCATO", "TENUTO", "MARCATO")
+)
+
+PEDALS = {"PEDAL_ON": "on", "PEDAL_OFF": "off", "PEDAL_HALF": "half"}
+ARTICULATIONS = ("STACCATO", "LEGATO", "ACCENT", "GRACE_NOTE", "GRACE_BEFORE", "GRACE_AFTER", "TRILL", "ARPEGGIO",
+                 "FERMATA")  # fmt: skip
+
+KEY_NAMES_MAJOR = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
+KEY_NAMES_MINOR = ("Abm", "Ebm", "Bbm", "Fm", "Cm", "Gm", "Dm", "Am", "Em", "Bm", "F#m", "C#m", "G#m", "D#m", "A#m")
+"""By fifths, from seven flats to seven sharps."""
+
+
+def quarters(ticks: int) -> str:
+    """A length or position in quarters, as words write it: 32 ticks -> "1.333"."""
+    return f"{ticks / TICKS_PER_QUARTER:.3f}".rstrip("0").rstrip(".")
+
+
+def _tempo_steps() -> tuple[float, ...]:
+    steps, tempo = [], 20.0
+    for last, step in ((25.5, 0.25), (51, 0.5), (102, 1), (204, 2), (300, 4)):
+        while tempo <= last:
+            steps.append(tempo)
+            tempo += step
+        tempo = steps[-1] + {0.25: 0.5, 0.5: 1, 1: 2, 2: 4, 4: 0}[step]
+    return tuple(steps)
+
+
+TEMPOS = _tempo_steps()
+"""[quarters a minute], rising, each less than 2 % above the one before: the nearest is within 1 %."""
+
+
+def nearest_tempo(quarters_per_minute: float) -> float:
+    """The tempo with a word whose ratio to the given one is nearest to 1; 20 and 300 beyond the ends."""
+    above = bisect_left(TEMPOS, quarters_per_minute)
+    if above in (0, len(TEMPOS)):
+        return TEMPOS[min(above, len(TEMPOS) - 1)]
+    low, high = TEMPOS[above - 1], TEMPOS[above]
+    return low if quarters_per_minute**2 < low * high else high
+
+
+def tempo_word(quarters_per_minute: float) -> str:
+    return f"TEMPO_{nearest_tempo(quarters_per_minute):g}"
+
+
+def key_word(fifths: int, minor: bool) -> str:
+    return "KEY_" + (KEY_NAMES_MINOR if minor else KEY_NAMES_MAJOR)[fifths + 7]
+
+
+def metre_word(numerator: int, denominator: int) -> str:
+    return f"TIMESIG_{numerator}_{denominator}"
+
+
+METRES = tuple((n, d) for d in (1, 2, 4, 8, 16, 32) for n in range(1, LONGEST_BAR * d // WHOLE + 1))
+"""(numerator, denominator) of every bar up to twelve quarters."""
+
+
+def _fixed() -> Iterator[tuple[int, str]]:
+    yield from enumerate(["SONG_START", "SONG_END", *(f"SECTION_{name}" for name in SECTIONS),
+                          "REPEAT_START", "REPEAT_END", "BAR_START"])  # fmt: skip
+    yield from enumerate((f"BEAT_{quarters(ticks)}" for ticks in _SIXTEENTH_BEATS), 10)
+    pitches = range(LOWEST_PITCH, HIGHEST_PITCH + 1)
+    yield from enumerate((f"NOTE_ON_{pitch}" for pitch in pitches), 30)
+    yield from enumerate((f"NOTE_OFF_{pitch}" for pitch in pitches), 120)
+    yield from enumerate([*NAMED_DURATIONS, *TIED_DURATIONS, *OPEN_DURATIONS], 210)
+    yield from enumerate(["VEL_SILENT", *VELOCITY_LEVELS, *RELATIVE_VELOCITIES], 240)
+    yield from enumerate((f"CHORD_{root}{quality}" for root in ROOT_NAMES for quality in FIXED_QUALITIES), 300)
+    yield from enumerate([*PEDALS, *ARTICULATIONS], 600)
+    yield from enumerate(SPECIAL_WORDS, 1000)
+
+
+_SIXTEENTH_BEATS = (0, 24, 48, 72, 12, 36, 60, 84, 6, 18, 30, 42, 54, 66, 78, 90)
+
+
+def _extensions() -> Iterator[tuple[int, str]]:
+    yield from enumerate((f"BASS_{root}" for root in ROOT_NAMES), 588)
+    other_beats = (ticks for ticks in range(LONGEST_BAR) if ticks not in _SIXTEENTH_BEATS)
+    yield from enumerate((f"BEAT_{quarters(ticks)}" for ticks in other_beats), 612)
+    named = set(NAMED_DURATIONS.values())
+    yield from enumerate((f"DUR_{quarters(ticks)}" for ticks in range(1, WHOLE + 1) if ticks not in named), 884)
+    yield from enumerate((f"KEY_{name}" for name in KEY_NAMES_MAJOR + KEY_NAMES_MINOR), 965)
+    further = [metre_word(*metre) for metre in METRES]
+    further += [f"TEMPO_{tempo:g}" for tempo in TEMPOS]
+    further += [f"CHORD_{root}{quality}" for quality in tuple(QUALITIES)[24:] for root in ROOT_NAMES]
+    yield from enumerate(further, 1005)
+
+
+WORD_OF: dict[int, str] = dict(sorted([*_fixed(), *_extensions()]))
+ID_OF: dict[str, int] = {word: word_id for word_id, word in WORD_OF.items()}
+WORDS: tuple[str, ...] = tuple(WORD_OF.values())
+"""In the order of their ids, which have gaps."""
+MUSIC_WORDS: tuple[str, ...] = tuple(word for word in WORDS if word not in SPECIAL_WORDS)
+"""All but the special words: what a piece is written with, and a decoder chooses from."""
+
+BEAT_TICKS: dict[str, int] = {f"BEAT_{quarters(ticks)}": ticks for ticks in range(LONGEST_BAR)}
+DURATION_TICKS: dict[str, int] = {
+    **{f"DUR_{quarters(ticks)}": ticks for ticks in range(1, WHOLE + 1) if ticks not in NAMED_DURATIONS.values()},
+    **NAMED_DURATIONS,
+}
+"""Words that end a note's length, with their length [ticks]."""
+TEMPO_OF: dict[str, float] = {f"TEMPO_{tempo:g}": tempo for tempo in TEMPOS}
+METRE_OF: dict[str, tuple[int, int]] = {metre_word(*metre): metre for metre in METRES}
+KEY_OF: dict[str, tuple[int, bool]] = {
+    key_word(fifths, minor): (fifths, minor) for minor in (False, True) for fifths in range(-7, 8)
+}
+
+_MEANINGS = {
+    "SONG_START": "the piece begins",
+    "SONG_END": "the piece ends",
+    "BAR_START": "a bar line: the next bar begins, at BEAT_0",
+    "REPEAT_START": "a repeat begins with this bar (a marker in the score)",
+    "REPEAT_END": "the repeat ends with this bar (a marker in the score)",
+    "DUR_SUSTAIN": "sounds until its NOTE_OFF, or its pitch is struck again, or the last bar ends",
+    "DUR_RELEASE": "sounds until the next onset of any note, or the last bar ends",
+    "DUR_HOLD": "sounds until its bar ends",
+    "VEL_SILENT": "velocity 0: the note does not sound and is left out of the score",
+    "VEL_CRESC": "one level louder than the note before, and so on from there",
+    "VEL_DECRESC": "one level softer than the note before, and so on from there",
+    "VEL_ACCENT": "two levels louder, for this note",
+    "VEL_SOFT_ACCENT": "one level louder, for this note",
+    "VEL_STACCATO": "as loud as before, half as long",
+    "VEL_TENUTO": "as loud as before, until the next onset at least",
+    "VEL_MARCATO": "two levels louder, three quarters as long",
+    "PEDAL_ON": "the sustain pedal goes down (controller 64 at 127)",
+    "PEDAL_OFF": "the sustain pedal comes up (controller 64 at 0)",
+    "PEDAL_HALF": "the sustain pedal goes halfway (controller 64 at 64)",
+    "STACCATO": "the next note sounds half as long",
+    "LEGATO": "the next note sounds until the next onset at least",
+    "ACCENT": "the next note is one level louder",
+    "GRACE_NOTE": "the next note is short: a 32nd on the beat",
+    "GRACE_BEFORE": "the next note is a 32nd that ends where it is written",
+    "GRACE_AFTER": "the next note is a 32nd that begins a 32nd later than written",
+    "TRILL": "the next note alternates with the whole tone above, in 32nds",
+    "ARPEGGIO": "each further note of this position begins 1/24 quarter later than the one before",
+    "FERMATA": "the next note sounds half as long again",
+    "PAD": "fills a batch; no music",
+    "BOS": "a text begins; no music",
+    "EOS": "a text ends; no music",
+    "MASK": "a hidden word; no music",
+    "UNKNOWN": "a word that is not known; no music",
+}
+
+
+def definition(word: str) -> str:
+    """What a word means and does when decoded, in one line. Raises KeyError where there is no such word."""
+    if word in _MEANINGS:
+        return _MEANINGS[word]
+    if word not in ID_OF:
+        raise KeyError(word)
+    kind, _, rest = word.partition("_")
+    if word in TIED_DURATIONS:
+        return f"{quarters(TIED_DURATIONS[word])} quarters long, and tied on to the next duration"
+    if kind == "DUR":
+        return f"{quarters(DURATION_TICKS[word])} quarters long"
+    if kind == "TIMESIG":
+        return "{}/{} from this bar on, {} quarters a bar".format(
+            *METRE_OF[word], quarters(WHOLE * METRE_OF[word][0] // METRE_OF[word][1])
+        )
+    if kind == "CHORD":
+        root = rest[:2] if rest[1:2] == "b" else rest[:1]
+        notes = " ".join(ROOT_NAMES[(ROOT_NAMES.index(root) + step) % 12] for step in QUALITIES[rest[len(root) :]])
+        return f"the chord from here on is {notes} (a marker in the score)"
+    return {
+        "SECTION": f"the {rest.lower()} begins with this bar (a marker in the score)",
+        "BEAT": f"{rest} quarters after the bar line: where the following words happen",
+        "NOTE": f"the key of MIDI pitch {rest[-3:].strip('NF_')} "
+        + ("is struck; a duration and a velocity follow" if "ON" in rest else "is let go, where it sounds"),
+        "VEL": f"velocity {VELOCITY_LEVELS.get(word)}",
+        "BASS": f"{rest} is the lowest note of the chord just named",
+        "TEMPO": f"{rest} quarter notes a minute from here on",
+        "KEY": f"the key of {rest.removesuffix('m')} {'minor' if rest.endswith('m') else 'major'} from here on",
+    }[kind]
