@@ -1,0 +1,160 @@
+"""The pipeline as its users meet it: dvc repro, git, make and the command line, in a clone of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import mido
+import pytest
+import yaml
+from pipeline.project import Project
+from pipeline.stage_modules import code_dependencies
+
+from plagal.music.arranger import arrange
+from plagal.music.midi import write_midi
+
+STAGES = ("collect_stage1", "collect_stage2", "convert", "train_stage1", "train_stage2", "fuse", "evaluate")
+
+
+def test_the_pipeline_names_exactly_the_seven_stages_each_described_with_its_own_params(root: Path):
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    assert tuple(stages) == STAGES
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    for name, stage in stages.items():
+        assert stage["desc"] and "\n" not in stage["cmd"].strip()
+        assert name in params and name in stage["params"]
+
+
+def test_stages_depend_on_exactly_the_modules_that_they_import(root: Path):
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    wanted = code_dependencies()
+    listed = {name: sorted(path for path in stage["deps"] if path.endswith(".py")) for name, stage in stages.items()}
+    assert listed == wanted, "run `make deps`"
+
+
+def test_a_first_repro_runs_all_seven_stages(project: Project):
+    assert project.first_run == (set(STAGES), set())
+    for output in ("data/stage1/pieces.jsonl", "models/fused/model.safetensors", "metrics/metrics.json"):
+        assert (project.root / output).stat().st_size > 0
+    assert project.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
+
+
+def test_a_second_repro_runs_nothing(project: Project):
+    assert project.repro() == (set(), set())
+
+
+def _touch_learning_rate(project: Project) -> None:
+    overlay = project.root.parent / "overlay.yaml"
+    overlay.write_text("train_stage2: {learning_rate: 0.00051}\n")
+    _apply(project, overlay)
+
+
+def _touch_evaluation(project: Project) -> None:
+    overlay = project.root.parent / "overlay.yaml"
+    overlay.write_text("evaluate: {temperature: 0.8}\n")
+    _apply(project, overlay)
+
+
+def _apply(project: Project, overlay: Path) -> None:
+    from plagal.profiles import apply_profile
+
+    assert apply_profile(overlay, project.root / "params.yaml")
+
+
+def _touch_template(project: Project) -> None:
+    project.edit("params.yaml", "<|im_start|>user", "<|im_start|>pianist")
+
+
+def _add_gospel_file(project: Project) -> None:
+    score = arrange(None, "gospel_jazz", seed=7)
+    write_midi(score, project.root / "data" / "midi_sources" / "gospel_jazz" / "new.mid")
+
+
+def _touch_readme(project: Project) -> None:
+    project.edit("README.md", "Plagal", "Plagal!")
+
+
+@pytest.mark.parametrize(
+    ("edit", "reruns"),
+    [
+        (_touch_learning_rate, {"train_stage2", "fuse", "evaluate"}),
+        (_touch_evaluation, {"evaluate"}),
+        (_touch_template, {"convert", "train_stage1", "train_stage2", "fuse", "evaluate"}),
+        (_add_gospel_file, {"collect_stage2", "convert", "train_stage2", "fuse", "evaluate"}),
+        (_touch_readme, set()),
+    ],
+)
+def test_an_edit_reruns_only_the_stages_that_it_concerns(project: Project, edit, reruns: set[str]):
+    edit(project)
+    ran, _ = project.repro()
+    assert ran == reruns
+
+
+def test_stock_mlx_lm_generates_from_the_fused_folder(project: Project):
+    done = project.run(
+        "mlx_lm.generate", "--model", "models/fused", "--prompt", "Generate Gospel in C major", "--max-tokens", "20"
+    )
+    assert "==========" in done.stdout
+
+
+def test_a_prompt_becomes_a_playable_file_in_the_key_asked_for(project: Project, tmp_path: Path):
+    output = tmp_path / "prompt.mid"
+    said = project.run("plagal", "generate", "slow worship ballad in Db", "-o", str(output)).stdout
+    notes = [m for track in mido.MidiFile(output).tracks for m in track if m.type == "note_on" and m.velocity > 0]
+    assert notes and f"{len(notes)} notes" in said and "Db" in said
+
+
+def test_outputs_travel_through_a_folder_remote_to_a_second_clone(project: Project, tmp_path: Path):
+    project.run("dvc", "push", "-r", "folder", check=False)
+    project.run("dvc", "remote", "add", "--local", "-f", "folder", str(tmp_path / "remote"))
+    project.run("dvc", "push", "-r", "folder")
+    project.run("git", "clone", "-q", str(project.root), str(tmp_path / "second"))
+    second = Project(tmp_path / "second")
+    second.run("dvc", "remote", "add", "--local", "-f", "folder", str(tmp_path / "remote"))
+    second.run("dvc", "pull", "-r", "folder")
+    fused = "models/fused/model.safetensors"
+    assert (second.root / fused).read_bytes() == (project.root / fused).read_bytes()
+    assert second.repro() == (set(), set())
+
+
+def test_the_metrics_table_tells_better_from_worse(project: Project):
+    path = project.root / "metrics" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["plan"]["perplexity"] += 1
+    path.write_text(json.dumps(metrics))
+    row = next(line for line in project.run("make", "metrics-diff", "-o", "setup").stdout.splitlines() if "plan.perplexity" in line)
+    assert "worse" in row
+
+
+def test_metrics_are_in_git_and_not_in_the_cache(project: Project):
+    tracked = project.run("git", "ls-files", "metrics", "dvc.lock").stdout.split()
+    assert {"metrics/metrics.json", "dvc.lock"} <= set(tracked)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (("seed: ", "sede: "), "sede"),
+        (("learning_rate: ", "learning_rate: -"), "learning_rate"),
+        (("steps: ", "steps: many #"), "steps"),
+    ],
+)
+def test_a_wrong_param_is_one_line_that_names_the_key(project: Project, edit: tuple[str, str], says: str):
+    project.edit("params.yaml", *edit)
+    done = project.run("python", "-m", "plagal.stages.train_stage2", check=False)
+    assert done.returncode == 1
+    assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_model_folder_that_is_missing_or_half_written_is_one_line(project: Project, tmp_path: Path):
+    half = tmp_path / "half"
+    shutil.copytree(project.root / "models" / "fused", half)
+    weights = half / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    for folder in (tmp_path / "nowhere", half):
+        done = project.run("plagal", "generate", "x", "-o", str(tmp_path / "x.mid"), "--model", str(folder), check=False)
+        assert done.returncode == 1
+        assert folder.name in done.stderr and len(done.stderr.strip().splitlines()) == 1
+        assert not (tmp_path / "x.mid").exists()
