@@ -25,7 +25,7 @@ def examine(folder: Path = Path()) -> Iterator[str]:
     except PackageNotFoundError:
         yield "poor  DVC is not installed: `make setup` makes the whole environment"
     free = shutil.disk_usage(folder).free / _GIGA
-    yield _line(free >= LEAST_DISK_GB, f"disk {free:.0f} GB free", f"keep {LEAST_DISK_GB:.0f} GB; `dvc gc -w` drops old runs")
+    yield _line(free >= LEAST_DISK_GB, f"disk {free:.0f} GB free", "make room: `dvc gc -w` drops old runs")
 
 
 def _model_floor() -> Iterator[str]:
