@@ -1,0 +1,67 @@
+"""The command line's manners: quick, one-line errors, no MLX where no model is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def plagal(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from plagal.cli import main; main()", *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_importing_plagal_loads_neither_mlx_nor_any_heavy_package():
+    heavy = "mlx,music21,sklearn,matplotlib,symusic,miditok,transformers,pandas,numpy,pydantic"
+    script = f"import sys, plagal, plagal.cli; print([m for m in '{heavy}'.split(',') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["vocab", "NOTE_ON_7"], "NOTE_ON_7"),
+        (["tokenize", "nowhere.mid"], "nowhere.mid"),
+        (["collect", "stage1"], "params.yaml"),
+        (["metrics", "show"], "metrics.json"),
+        (["profile", "enormous"], "enormous"),
+        (["generate", "x", "-o", "x.mid"], "models/fused"),
+    ],
+)
+def test_an_error_is_one_line_with_exit_code_one(tmp_path: Path, arguments: list[str], says: str):
+    done = plagal(*arguments, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert says in done.stderr
+    assert done.stderr.startswith("plagal: error: ") and done.stderr.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(tmp_path: Path):
+    done = plagal("--debug", "tokenize", "nowhere.mid", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"not midi", b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0", b"%PDF-1.7"])
+def test_a_file_that_is_no_music_is_one_line_that_names_it(tmp_path: Path, content: bytes):
+    (tmp_path / "broken.mid").write_bytes(content)
+    done = plagal("tokenize", "broken.mid", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "broken.mid" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_vocab_prints_a_definition_for_every_word():
+    lines = plagal("vocab").stdout.splitlines()
+    assert len(lines) > 600
+    assert all(len(line.split(maxsplit=2)) == 3 for line in lines)
+
+
+def test_words_go_through_a_terminal_and_back(tmp_path: Path):
+    words = "SONG_START TIMESIG_4_4 TEMPO_120 BAR_START BEAT_0 NOTE_ON_60 DUR_QUARTER VEL_MF SONG_END"
+    (tmp_path / "words.txt").write_text(words)
+    assert plagal("detokenize", "words.txt", "-o", "x.mid", "--strict", cwd=tmp_path).returncode == 0
+    assert plagal("tokenize", "x.mid", "--no-chords", cwd=tmp_path).stdout.strip() == words

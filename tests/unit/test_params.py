@@ -1,0 +1,95 @@
+"""params.yaml is checked before anything runs, and profiles keep its comments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plagal.errors import ParamsError
+from plagal.params import check_params, load_params
+from plagal.profiles import apply_profile, profile_path
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def test_the_committed_params_are_valid():
+    assert load_params(ROOT / "params.yaml").seed >= 0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("sed",), 1, "sed is no known key"),
+        (("train_stage1", "leraning_rate"), 0.1, "train_stage1.leraning_rate is no known key"),
+        (("train_stage1", "learning_rate"), -1.0, "train_stage1.learning_rate is -1.0"),
+        (("train_stage2", "lora", "dropout"), 1.5, "train_stage2.lora.dropout is 1.5"),
+        (("train_stage1", "steps"), "many", "train_stage1.steps is 'many'"),
+        (("model", "encoding"), "emoji", "model.encoding is 'emoji'"),
+        (("model", "embedded", "heads"), 7, "hidden_size must be a multiple of heads"),
+        (("convert", "template"), "no fields", "template must contain"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_its_path(path: tuple[str, ...], value: object, says: str):
+    raw = yaml.safe_load(TEXT)
+    place = raw
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(ParamsError, match=says.replace(".", r"\.")) as caught:
+        check_params(yaml.safe_dump(raw), "params.yaml")
+    assert "\n" not in str(caught.value) and "params.yaml" in str(caught.value)
+
+
+def test_a_missing_key_is_named():
+    raw = yaml.safe_load(TEXT)
+    del raw["fuse"]["quantize_bits"]
+    with pytest.raises(ParamsError, match=r"fuse\.quantize_bits is missing"):
+        check_params(yaml.safe_dump(raw), "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [", "\t- x", "!!python/object/apply:os.system ['true']"])
+def test_text_that_is_no_plain_yaml_is_refused(text: str):
+    with pytest.raises(ParamsError):
+        check_params(text, "params.yaml")
+
+
+def test_a_profile_changes_only_its_keys_and_keeps_the_comments(tmp_path: Path):
+    params, overlay = tmp_path / "params.yaml", tmp_path / "mine.yaml"
+    params.write_text(TEXT)
+    overlay.write_text("train_stage2: {learning_rate: 0.00123}\n")
+    difference = apply_profile(overlay, params)
+    changed = [line for line in difference.splitlines() if line[0] in "+-" and not line.startswith(("+++", "---"))]
+    assert len(changed) == 2 and "0.00123" in changed[1]
+    assert params.read_text().count("#") == TEXT.count("#")
+
+
+def test_a_profile_with_an_unknown_key_leaves_params_as_they_were(tmp_path: Path):
+    params, overlay = tmp_path / "params.yaml", tmp_path / "mine.yaml"
+    params.write_text(TEXT)
+    overlay.write_text("train_stage2: {speed: 11}\n")
+    with pytest.raises(ParamsError, match="speed"):
+        apply_profile(overlay, params)
+    assert params.read_text() == TEXT
+
+
+def test_the_embedded_profile_is_what_is_committed(tmp_path: Path):
+    params = tmp_path / "params.yaml"
+    params.write_text(TEXT)
+    assert apply_profile(ROOT / "profiles" / "embedded.yaml", params) == ""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_profile_applies_and_the_embedded_one_leads_back(path: Path, tmp_path: Path):
+    params = tmp_path / "params.yaml"
+    params.write_text(TEXT)
+    apply_profile(path, params)
+    apply_profile(ROOT / "profiles" / "embedded.yaml", params)
+    assert yaml.safe_load(params.read_text()) == yaml.safe_load(TEXT)
+
+
+def test_an_unknown_profile_lists_those_there_are():
+    with pytest.raises(ParamsError, match="embedded"):
+        profile_path("enormous", ROOT / "profiles")
