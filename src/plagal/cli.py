@@ -218,10 +218,10 @@ def doctor() -> None:
 @metrics_app.command("show")
 def metrics_show(folder: Annotated[Path, typer.Argument(help="Folder with metrics.json.")] = Path("metrics")) -> None:
     """The metrics against their targets, and where the samples are."""
-    from plagal.evaluation.report import as_table
+    from plagal.evaluation.report import terminal_table
     from plagal.files import read_json
 
-    _say(as_table(read_json(folder / "metrics.json")))
+    _say(terminal_table(read_json(folder / "metrics.json")))
     for sample in sorted((folder / "samples").glob("*.mid")):
         _say(str(sample))
 
@@ -231,7 +231,7 @@ def metrics_diff(
     revision: Annotated[str, typer.Argument(help="Commit to compare with.")] = "main",
 ) -> None:
     """The Markdown table that a reviewer pastes: old, new, better or worse."""
-    from plagal.evaluation.report import diff_against
+    from plagal.review import diff_against
 
     _say(diff_against(revision))
 
