@@ -18,7 +18,8 @@ def metrics_at(revision: str) -> dict[str, Any]:
     """metrics.json of a commit. Raises InputError where git knows no such commit or the commit no metrics."""
     if revision.startswith("-"):
         raise InputError(f"{revision!r} is no name of a commit")
-    done = subprocess.run(["git", "show", f"{revision}:./{METRICS.as_posix()}"], capture_output=True, text=True, check=False)
+    show = ["git", "show", f"{revision}:./{METRICS.as_posix()}"]
+    done = subprocess.run(show, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"no {METRICS} at {revision}: {done.stderr.strip().splitlines()[0]}")
     tree: dict[str, Any] = json.loads(done.stdout)
