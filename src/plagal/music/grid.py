@@ -1,0 +1,305 @@
+"""Bring a score into its regular form, and count what that bends or leaves out.
+
+A regular score is what words can say: notes on the piano's keys, one of a pitch at a time; metres that begin at bar
+lines, with bars of at most `LONGEST_BAR` ticks; each event once. `regular(regular(x))` equals `regular(x)`.
+
+Rules, each counted under the name in brackets:
+- notes outside the 88 keys or without velocity are left out [notes_out_of_range, notes_silent];
+- one pitch struck twice at one tick is one note, the longest and the loudest [notes_unison_merged];
+- a note that still sounds when its pitch is struck again ends there [notes_cut_at_restrike];
+- a metre that no word can say (n/64 of an odd n, 0/4) is left out [metres_unwritable];
+- a metre change inside a bar shortens this bar to end there [metres_in_mid_bar]; where the rest is no whole number of
+  32nds, the change waits for the next bar line [metres_moved];
+- a bar longer than twelve quarters becomes several, as equal as its beats allow, the longer first [bars_split];
+- sections and repeats move to their bar line, and repeats that are not balanced are left out
+  [markers_moved, markers_left_out].
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.errors import ChordError, MidiError
+from plagal.music.chords import parse_chord
+from plagal.music.score import (
+    DURATION,
+    HIGHEST_PITCH,
+    LOWEST_PITCH,
+    ONSET,
+    PITCH,
+    TICKS_PER_QUARTER,
+    VELOCITY,
+    Key,
+    Marker,
+    Metre,
+    Notes,
+    Pedal,
+    Score,
+    Tempo,
+)
+
+Ints = npt.NDArray[np.int64]
+
+LONGEST_BAR = 12 * TICKS_PER_QUARTER
+"""[ticks]"""
+
+LATEST_TICK = 1 << 22
+"""Nothing may happen later (29 hours at 100 quarters a minute): bounds the memory that a hostile file can ask for."""
+
+SECTIONS = ("INTRO", "VERSE", "CHORUS", "BRIDGE", "OUTRO")
+
+_THIRTYSECOND = TICKS_PER_QUARTER // 8
+_DENOMINATORS = (1, 2, 4, 8, 16, 32)
+
+
+def regular(score: Score) -> Score:
+    """The score in its regular form, with what that lost added to its `losses`. Raises MidiError where it holds
+    something later than `LATEST_TICK`."""
+    losses: Counter[str] = Counter()
+    notes = regular_notes(score.notes, losses)
+    pedals = _regular_pedals(score.pedals, losses)
+    tempos = _regular_tempos(score.tempos)
+    keys = _changes(score.keys, lambda key: (key.fifths, key.minor))
+    last = last_event(Score(notes, score.metres, tempos, keys, pedals, score.markers))
+    if last > LATEST_TICK:
+        raise MidiError(
+            f"something happens {last // TICKS_PER_QUARTER} quarters after the start; "
+            f"at most {LATEST_TICK // TICKS_PER_QUARTER} can be read: cut the piece"
+        )
+    metres = _regular_metres(score.metres, last, losses)
+    markers = _regular_markers(score.markers, metres, last, losses) if score.markers else ()
+    merged = dict(score.losses)
+    for name in sorted(name for name, count in losses.items() if count):
+        merged[name] = merged.get(name, 0) + losses[name]
+    return Score(notes, metres, tempos, keys, pedals, markers, score.title, merged)
+
+
+def last_event(score: Score) -> int:
+    """The tick of the last thing that the score says; the bar that holds it is the last one. The end of a repeat
+    belongs to the bar before."""
+    last = int(score.notes[-1, ONSET]) if len(score.notes) else 0
+    for events in (score.metres, score.tempos, score.keys, score.pedals):
+        last = max(last, max((event.onset for event in events), default=0))
+    return max(last, max((marker.onset - (_rank(marker) == _REPEAT_END) for marker in score.markers), default=0))
+
+
+def bar_lines(metres: tuple[Metre, ...], last_tick: int) -> tuple[Ints, Ints]:
+    """First ticks and lengths [ticks] of all bars, from tick 0 to the bar that holds `last_tick` and the last metre.
+    Shapes (bars,). The metres must be regular."""
+    ends = [*(metre.onset for metre in metres[1:]), max(last_tick, metres[-1].onset) + 1]
+    segments = [np.arange(metre.onset, end, metre.bar_ticks) for metre, end in zip(metres, ends, strict=True)]
+    lengths = [np.full(len(segment), metre.bar_ticks) for segment, metre in zip(segments, metres, strict=True)]
+    return np.concatenate(segments), np.concatenate(lengths)
+
+
+def regular_notes(notes: Notes, losses: Counter[str]) -> Notes:
+    """Notes in range, one of a pitch at a time, sorted by (onset, pitch)."""
+    return _regular_notes(np.asarray(notes, dtype=np.int64).reshape(-1, 4), losses).astype(np.int32)
+
+
+def _regular_notes(notes: Ints, losses: Counter[str]) -> Ints:
+    pitch = notes[:, PITCH]
+    in_range = (pitch >= LOWEST_PITCH) & (pitch <= HIGHEST_PITCH)
+    sounding = notes[:, VELOCITY] > 0
+    kept = in_range & sounding
+    if not kept.all():
+        losses["notes_out_of_range"] += int(np.count_nonzero(~in_range))
+        losses["notes_silent"] += int(np.count_nonzero(in_range & ~sounding))
+        notes = notes[kept]
+    if not len(notes):
+        return notes
+    place = notes[:, PITCH] * (1 << 40) + notes[:, ONSET]
+    order = np.argsort(place, kind="stable")
+    notes, place = notes[order], place[order]
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    if len(first) < len(notes):
+        losses["notes_unison_merged"] += len(notes) - len(first)
+        longest = np.maximum.reduceat(notes[:, DURATION], first)
+        loudest = np.maximum.reduceat(notes[:, VELOCITY], first)
+        notes = notes[first]
+        notes[:, DURATION], notes[:, VELOCITY] = longest, loudest
+    ends = np.minimum(notes[:, ONSET] + np.maximum(notes[:, DURATION], 1), LATEST_TICK + LONGEST_BAR)
+    cut = np.flatnonzero((notes[:-1, PITCH] == notes[1:, PITCH]) & (ends[:-1] > notes[1:, ONSET]))
+    if len(cut):
+        losses["notes_cut_at_restrike"] += len(cut)
+        ends[cut] = notes[cut + 1, ONSET]
+    notes[:, DURATION] = ends - notes[:, ONSET]
+    order = np.argsort(notes[:, ONSET] * 128 + notes[:, PITCH], kind="stable")
+    return notes[order]
+
+
+Event = TypeVar("Event", Key, Tempo)
+
+
+def _changes(events: Iterable[Event], value: Callable[[Event], object]) -> tuple[Event, ...]:
+    """Sorted, the last one of a tick, without those that change nothing."""
+    kept: list[Event] = []
+    for event in {event.onset: event for event in sorted(events, key=lambda event: event.onset)}.values():
+        if not kept or value(kept[-1]) != value(event):
+            kept.append(event)
+    return tuple(kept)
+
+
+def _regular_tempos(tempos: Iterable[Tempo]) -> tuple[Tempo, ...]:
+    usable = [tempo for tempo in tempos if 0 < tempo.quarters_per_minute < float("inf")]
+    kept = _changes(usable, lambda tempo: tempo.quarters_per_minute)
+    if not kept or kept[0].onset > 0:
+        kept = (Tempo(0, 120.0), *kept)
+    return kept
+
+
+def _regular_pedals(pedals: Iterable[Pedal], losses: Counter[str]) -> tuple[Pedal, ...]:
+    """At one tick the last state holds; a pedal lifted and pressed again within a tick keeps its lift."""
+    kept: list[Pedal] = []
+    state, count = "off", 0
+    groups: dict[int, list[str]] = {}
+    for pedal in sorted(pedals, key=lambda pedal: pedal.onset):
+        groups.setdefault(pedal.onset, []).append(pedal.state)
+        count += 1
+    for onset, states in groups.items():
+        final = states[-1]
+        if final != "off" and state != "off" and "off" in states:
+            kept.append(Pedal(onset, "off"))
+            state = "off"
+        if final != state:
+            kept.append(Pedal(onset, final))
+            state = final
+    if len(kept) < count:
+        losses["pedals_merged"] += count - len(kept)
+    return tuple(kept)
+
+
+def _regular_metres(metres: tuple[Metre, ...], last_tick: int, losses: Counter[str]) -> tuple[Metre, ...]:
+    if len(metres) == 1 and metres[0].onset == 0 and _writable(metres[0]) == metres[0]:
+        kept = list(metres)
+    else:
+        kept = _at_bar_lines(metres, losses)
+    if any(metre.bar_ticks > LONGEST_BAR for metre in kept):
+        kept = _split(kept, last_tick, losses)
+    return tuple(kept)
+
+
+def _at_bar_lines(metres: Iterable[Metre], losses: Counter[str]) -> list[Metre]:
+    kept = [Metre(0, 4, 4)]
+    for raw in sorted(metres, key=lambda metre: metre.onset):
+        metre = _writable(raw)
+        if metre is None:
+            losses["metres_unwritable"] += 1
+            continue
+        if metre.onset <= kept[-1].onset:
+            # The last one of a tick holds, and the last one of those that wait for a bar line.
+            kept[-1] = replace(metre, onset=kept[-1].onset)
+        elif metre != replace(kept[-1], onset=metre.onset) or (metre.onset - kept[-1].onset) % metre.bar_ticks:
+            over = (metre.onset - kept[-1].onset) % kept[-1].bar_ticks
+            if over and over % _THIRTYSECOND == 0:
+                losses["metres_in_mid_bar"] += 1
+                kept.append(_bar_of(metre.onset - over, over, kept[-1].denominator))
+                if kept[-2].onset == kept[-1].onset:
+                    del kept[-2]
+            elif over:
+                losses["metres_moved"] += 1
+                metre = replace(metre, onset=metre.onset - over + kept[-1].bar_ticks)
+            kept.append(metre)
+    return [metre for place, metre in enumerate(kept) if not place or not _same(metre, kept[place - 1])]
+
+
+def _same(one: Metre, other: Metre) -> bool:
+    return (one.numerator, one.denominator) == (other.numerator, other.denominator)
+
+
+def _writable(metre: Metre) -> Metre | None:
+    """The metre with a denominator up to 32, or None where there is none."""
+    numerator, denominator = metre.numerator, metre.denominator
+    while denominator > 32 and numerator % 2 == denominator % 2 == 0:
+        numerator, denominator = numerator // 2, denominator // 2
+    if numerator <= 0 or denominator not in _DENOMINATORS:
+        return None
+    return Metre(metre.onset, numerator, denominator)
+
+
+def _bar_of(onset: int, ticks: int, denominator: int) -> Metre:
+    """A metre whose bar is `ticks` long, in the given denominator where it can be."""
+    for unit in (denominator, *_DENOMINATORS):
+        if ticks * unit % (4 * TICKS_PER_QUARTER) == 0:
+            return Metre(onset, ticks * unit // (4 * TICKS_PER_QUARTER), unit)
+    raise ValueError(ticks)
+
+
+def _split(metres: list[Metre], last_tick: int, losses: Counter[str]) -> list[Metre]:
+    kept: list[Metre] = []
+    for number, metre in enumerate(metres):
+        end = metres[number + 1].onset if number + 1 < len(metres) else last_tick + 1
+        parts = -(-metre.bar_ticks // LONGEST_BAR)
+        beats = [metre.numerator // parts + (part < metre.numerator % parts) for part in range(parts)]
+        while max(beats) * 4 * TICKS_PER_QUARTER // metre.denominator > LONGEST_BAR:
+            parts += 1
+            beats = [metre.numerator // parts + (part < metre.numerator % parts) for part in range(parts)]
+        onset = metre.onset
+        for bar in range(metre.onset, max(end, metre.onset + 1), metre.bar_ticks):
+            losses["bars_split"] += parts > 1
+            for numerator in beats:
+                piece = Metre(onset, numerator, metre.denominator)
+                if (not kept or not _same(kept[-1], piece)) and (piece.onset < end or onset == bar):
+                    kept.append(piece)
+                onset += piece.bar_ticks
+            if len(set(beats)) == 1:
+                losses["bars_split"] += (parts > 1) * (len(range(bar, end, metre.bar_ticks)) - 1)
+                break
+    return kept
+
+
+_REPEAT_END, _REPEAT_START, _SECTION, _CHORD, _UNKNOWN = range(5)
+"""The order of markers at one tick."""
+
+
+def _rank(marker: Marker) -> int:
+    if marker.kind == "repeat":
+        return {"END": _REPEAT_END, "START": _REPEAT_START}.get(marker.text, _UNKNOWN)
+    if marker.kind == "section":
+        return _SECTION if marker.text in SECTIONS else _UNKNOWN
+    return _CHORD if marker.kind == "chord" else _UNKNOWN
+
+
+def _regular_markers(
+    markers: Iterable[Marker], metres: tuple[Metre, ...], last_tick: int, losses: Counter[str]
+) -> tuple[Marker, ...]:
+    starts, lengths = bar_lines(metres, last_tick)
+    placed: dict[tuple[int, int], Marker] = {}
+    count = 0
+    for marker in sorted(markers, key=lambda marker: marker.onset):
+        count += 1
+        bar = int(np.searchsorted(starts, marker.onset, side="right")) - 1
+        start, end = int(starts[bar]), int(starts[bar] + lengths[bar])
+        rank, onset, text = _rank(marker), marker.onset, marker.text
+        if rank == _CHORD:
+            try:
+                text = parse_chord(text).symbol
+            except ChordError:
+                rank = _UNKNOWN
+        elif onset != start:
+            onset = end if rank == _REPEAT_END else start
+        if rank != _UNKNOWN:
+            losses["markers_moved"] += onset != marker.onset
+            placed[onset, rank] = Marker(onset, marker.kind, text)
+    kept = _balanced([placed[place] for place in sorted(placed)])
+    losses["markers_left_out"] += count - len(kept)
+    return tuple(kept)
+
+
+def _balanced(markers: list[Marker]) -> list[Marker]:
+    """Without the repeats that begin within a repeat, end outside of one, or never end."""
+    kept: list[Marker] = []
+    opened: Marker | None = None
+    for marker in markers:
+        if marker.kind == "repeat":
+            if (marker.text == "START") == (opened is not None):
+                continue
+            opened = marker if marker.text == "START" else None
+        kept.append(marker)
+    return [marker for marker in kept if marker is not opened]

@@ -1,0 +1,265 @@
+"""The only reader and writer of MIDI.
+
+Reading brings every file onto the grid of 24 ticks to the quarter, as one piano part:
+- all pitched tracks are merged; drum tracks (channel 10) and sound effects (programs 112-127) are left out and counted;
+- a constant offset of the whole file under half a grid step is removed and reported [offset_quarters];
+- onsets and ends go to the nearest grid tick, so an onset moves by at most 1/48 quarter;
+- a pedal is the highest of all tracks' (controller 64: up to 41 is off, up to 85 half, above on);
+- chords, sections and repeats that Plagal asserted come back from marker events ("Chord: Dbmaj9/F", "Section: VERSE",
+  "Repeat: START"); sections also from the names that other programs write ("Verse 2"). Other texts are counted.
+
+Hostile files are bounded: size, length in time and every count are checked before anything is built from them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.errors import InputError, MidiError
+from plagal.files import atomic_path
+from plagal.music.grid import SECTIONS, regular
+from plagal.music.score import TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
+
+if TYPE_CHECKING:
+    import symusic
+
+Ints = npt.NDArray[np.int64]
+
+MAX_FILE_BYTES = 64 << 20
+"""A four-hour piano recording is about 2 MiB."""
+
+FILE_TICKS_PER_QUARTER = 480
+"""Of written files: what sequencers expect, and 20 to a grid tick."""
+
+_PEDAL_CONTROLLER = 64
+_PEDAL_VALUES = {"off": 0, "half": 64, "on": 127}
+_PEDAL_STATES = ("off", "half", "on")
+_PEDAL_BOUNDS = (42, 86)
+_FIRST_EFFECT_PROGRAM = 112
+_MARKER = re.compile(r"(Chord|Section|Repeat): (\S+)")
+_SHARE_AT_OFFSET = 0.9
+"""So many of the onsets must lie at one distance from the grid before it is taken for the file's own offset."""
+
+
+def load(path: str | Path) -> Score:
+    """A score from a file: MIDI (.mid, .midi, .kar), or notation (.abc, .musicxml, .mxl, .xml, .krn) through
+    `plagal.music.notation`. Raises InputError or one of its kinds, naming the file."""
+    path = Path(path)
+    if path.suffix.lower() in {".abc", ".musicxml", ".mxl", ".xml", ".krn"}:
+        from plagal.music import notation  # music21 takes a second to import
+
+        score: Score = notation.load_notation(path)
+        return score
+    return read_midi(path)
+
+
+def read_midi(source: str | Path | bytes) -> Score:
+    """A regular score from a MIDI file or its bytes; `losses` says what was left out or bent. Raises MidiError for
+    bytes that are no MIDI or hold nothing to play, InputError where there is no such file."""
+    name = "MIDI bytes" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _file_bytes(Path(source))
+    try:
+        return _read(data)
+    except MidiError as error:
+        raise MidiError(f"{name}: {error}") from None
+
+
+def _file_bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise MidiError(f"{path}: {path.stat().st_size} bytes; MIDI files up to {MAX_FILE_BYTES} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+
+
+def parse(data: bytes) -> symusic.Score:
+    """The file as symusic reads it, in its own ticks. Raises MidiError for what cannot be read."""
+    import symusic
+
+    if data[:4] != b"MThd":
+        raise MidiError(f"begins with {data[:4]!r}, not with b'MThd': no MIDI file")
+    if len(data) > MAX_FILE_BYTES:
+        raise MidiError(f"{len(data)} bytes; MIDI up to {MAX_FILE_BYTES} is read")
+    if data[8:10] == b"\0\2":
+        raise MidiError("is of type 2, a collection of independent pieces: save each as a file of type 0 or 1")
+    try:
+        score = symusic.Score.from_midi(data)
+    except RuntimeError as error:
+        raise MidiError(f"is damaged: {' '.join(str(error).split())}") from None
+    if score.ticks_per_quarter <= 0:
+        raise MidiError("gives 0 ticks to the quarter note: its header is damaged")
+    return score
+
+
+def _read(data: bytes) -> Score:
+    source = parse(data)
+    per_quarter = source.ticks_per_quarter
+    losses: Counter[str] = Counter()
+    tracks = _pitched(source.tracks, losses)
+    columns = [track.notes.numpy() for track in tracks]
+    if not columns:
+        raise MidiError("holds no notes to play on a piano")
+    onset, duration, pitch, velocity = (
+        np.concatenate([column[name] for column in columns]).astype(np.int64)
+        for name in ("time", "duration", "pitch", "velocity")
+    )
+    if onset.min() < 0 or duration.min() < 0:
+        raise MidiError("lasts longer than MIDI readers can count: its times are damaged")
+    offset = whole_offset(onset, per_quarter)
+    report: dict[str, float] = {"offset_quarters": offset / per_quarter} if offset else {}
+    start = to_grid(onset - offset, per_quarter)
+    end = to_grid(onset + duration - offset, per_quarter)
+    notes: npt.NDArray[Any] = np.stack([start, pitch, np.maximum(end - start, 1), velocity], axis=1)
+
+    def grid(time: int) -> int:
+        if time < 0:
+            raise MidiError("lasts longer than MIDI readers can count: its times are damaged")
+        return int(to_grid(np.int64(time - offset), per_quarter))
+
+    score = Score(
+        notes,
+        tuple(Metre(grid(m.time), m.numerator, m.denominator) for m in source.time_signatures),
+        _tempos(source, grid, losses),
+        tuple(Key(grid(key.time), key.key, key.tonality == 1) for key in source.key_signatures if abs(key.key) <= 7),
+        _pedals(tracks, offset, per_quarter),
+        _markers(source, grid, losses),
+        next((track.name for track in source.tracks), ""),
+        report | {name: count for name, count in losses.items() if count},
+    )
+    score = regular(score)
+    if not len(score.notes):
+        raise MidiError("holds no notes on a piano's 88 keys")
+    return score
+
+
+def to_grid(time: Any, per_quarter: int) -> Any:
+    """The nearest tick of 24 to the quarter, from 0 on; exactly between two, the later. Integers throughout."""
+    return np.maximum((2 * TICKS_PER_QUARTER * time + per_quarter) // (2 * per_quarter), 0)
+
+
+def whole_offset(onsets: Ints, per_quarter: int) -> int:
+    """The distance [file ticks] from the grid that nearly all onsets share: under half a grid step, 0 where they do
+    not share one."""
+    beyond = onsets * TICKS_PER_QUARTER % per_quarter
+    if not beyond.any():
+        return 0
+    values, counts = np.unique(beyond, return_counts=True)
+    most = int(np.argmax(counts))
+    if counts[most] < _SHARE_AT_OFFSET * len(onsets):
+        return 0
+    signed = int(values[most]) - (per_quarter if 2 * int(values[most]) > per_quarter else 0)
+    # Only whole file ticks can be taken off: where the grid is finer than they are, there is no common offset.
+    return signed // TICKS_PER_QUARTER if signed % TICKS_PER_QUARTER == 0 else 0
+
+
+def _pitched(tracks: Iterable[symusic.Track], losses: Counter[str]) -> list[symusic.Track]:
+    kept = []
+    for track in tracks:
+        if track.is_drum:
+            losses["notes_drums"] += len(track.notes)
+        elif track.program >= _FIRST_EFFECT_PROGRAM:
+            losses["notes_effects"] += len(track.notes)
+        elif len(track.notes) or len(track.controls):
+            kept.append(track)
+    merged = sum(len(track.notes) > 0 for track in kept)
+    if merged > 1:
+        losses["tracks_merged"] = merged
+    return kept if merged else []
+
+
+def _tempos(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Tempo, ...]:
+    tempos = []
+    for tempo in source.tempos:
+        if tempo.mspq > 0:
+            tempos.append(Tempo(grid(tempo.time), _plain_tempo(tempo.mspq)))
+        else:
+            losses["tempos_zero"] += 1
+    return tuple(tempos)
+
+
+def _plain_tempo(microseconds: int) -> float:
+    """The shortest number of quarters a minute that MIDI stores as so many microseconds a quarter: 909091 -> 66.0."""
+    exact = 60e6 / microseconds
+    return next(
+        (plain for digits in range(5) if (plain := round(exact, digits)) > 0 and round(60e6 / plain) == microseconds),
+        exact,
+    )
+
+
+def _pedals(tracks: list[symusic.Track], offset: int, per_quarter: int) -> tuple[Pedal, ...]:
+    """Pedal changes on the grid, the highest of all tracks."""
+    curves = []
+    for track in tracks:
+        controls = track.controls.numpy()
+        chosen = controls["number"] == _PEDAL_CONTROLLER
+        if chosen.any():
+            time = to_grid(controls["time"][chosen].astype(np.int64) - offset, per_quarter)
+            curves.append((time, np.digitize(controls["value"][chosen], _PEDAL_BOUNDS)))
+    if not curves:
+        return ()
+    if len(curves) == 1:
+        times, states = curves[0]
+    else:
+        times = np.unique(np.concatenate([time for time, _ in curves]))
+        states = np.zeros(len(times), np.int64)
+        for time, state in curves:
+            held = np.concatenate([[0], state])[np.searchsorted(time, times, side="right")]
+            states = np.maximum(states, held)
+    changed = np.flatnonzero(np.diff(states, prepend=0))
+    return tuple(Pedal(int(times[place]), _PEDAL_STATES[states[place]]) for place in changed)
+
+
+def _markers(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Marker, ...]:
+    markers = []
+    for event in source.markers:
+        if match := _MARKER.fullmatch(event.text):
+            markers.append(Marker(grid(event.time), match[1].lower(), match[2]))
+        elif (section := event.text.strip().upper().rstrip(" 0123456789:")) in SECTIONS:
+            markers.append(Marker(grid(event.time), "section", section))
+        else:
+            losses["markers_left_out"] += 1
+    return tuple(markers)
+
+
+def to_midi_bytes(score: Score) -> bytes:
+    """A MIDI file of one piano track, 480 ticks to the quarter. `read_midi` gives back an equal score where the score
+    is regular and its tempos have words."""
+    import symusic
+
+    scale = FILE_TICKS_PER_QUARTER // TICKS_PER_QUARTER
+    file = symusic.Score(FILE_TICKS_PER_QUARTER)
+    track = symusic.Track(name=score.title.encode("utf-8", "replace").decode(), program=0, is_drum=False)
+    onset, pitch, duration, velocity = np.ascontiguousarray(score.notes.T, dtype=np.int32)
+    track.notes = symusic.Note.from_numpy(
+        onset * scale, duration * scale, pitch.astype(np.int8), velocity.astype(np.int8), "tick"
+    )
+    for pedal in score.pedals:
+        value = _PEDAL_VALUES[pedal.state]
+        track.controls.append(symusic.ControlChange(pedal.onset * scale, _PEDAL_CONTROLLER, value))
+    file.tracks.append(track)
+    for metre in score.metres:
+        file.time_signatures.append(symusic.TimeSignature(metre.onset * scale, metre.numerator, metre.denominator))
+    for tempo in score.tempos:
+        microseconds = min(max(round(60e6 / tempo.quarters_per_minute), 1), (1 << 24) - 1)
+        file.tempos.append(symusic.Tempo(tempo.onset * scale, mspq=microseconds))
+    for key in score.keys:
+        file.key_signatures.append(symusic.KeySignature(key.onset * scale, key.fifths, int(key.minor)))
+    for marker in score.markers:
+        text = f"{marker.kind.capitalize()}: {marker.text}"
+        file.markers.append(symusic.TextMeta(marker.onset * scale, text))
+    return bytes(file.dumps_midi())
+
+
+def write_midi(score: Score, path: str | Path) -> None:
+    """Write a MIDI file, whole or not at all. Raises DiskError."""
+    data = to_midi_bytes(score)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
