@@ -1,0 +1,195 @@
+"""How well a model foretells held-out pieces, in figures that spelling cannot flatter.
+
+Conventions: a piece is its words, then END; "nats" are -log p summed over all of them. What comes before the first word
+(the prompt) is given, not foretold. A distribution is an array of log-probabilities, shape (words, choices), over
+MUSIC_WORDS and END in that order.
+
+Metrics
+- `nats_per_note`: nats of all words over NOTE_ON words; `nats_split` tells them apart by what the word decides.
+- `perplexity`: exp(nats / sub-words of Qwen2.5), the plan's; `token_accuracy`: greedy prediction of those sub-words.
+- `choice_accuracy`: words foretold right, whole, among those where the grammar leaves more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.errors import WordsError
+from plagal.evaluation.subwords import END, SpellingTrie
+from plagal.tokens import grammar
+from plagal.tokens.vocabulary import MUSIC_WORDS
+
+FACETS = ("when", "pitch", "length", "loudness", "harmony")
+"""What a word decides. When: bars, positions, metre, tempo, form, the end; length: durations and pedal; loudness:
+velocities and articulation; harmony: keys and chords."""
+
+_FACET_OF_BEGINNING = {
+    "NOTE_ON_": "pitch", "NOTE_OFF_": "length", "DUR_": "length", "PEDAL_": "length", "VEL_": "loudness",
+    "STACCATO": "loudness", "LEGATO": "loudness", "ACCENT": "loudness", "GRACE": "loudness", "TRILL": "loudness",
+    "ARPEGGIO": "loudness", "FERMATA": "loudness", "CHORD_": "harmony", "KEY_": "harmony", "BASS_": "harmony",
+    "SLASH_": "harmony",
+}  # fmt: skip
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Interval = tuple[float, float]
+
+
+def facet_of(word: str) -> str:
+    """Which of FACETS a word decides."""
+    for beginning, facet in _FACET_OF_BEGINNING.items():
+        if word.startswith(beginning):
+            return facet
+    return "when"
+
+
+@dataclass(frozen=True)
+class PieceLikelihood:
+    """What a model made of one piece. `nats` follows FACETS; `tune` names the piece's group."""
+
+    tune: str
+    notes: int
+    nats: tuple[float, ...]
+    subwords: int
+    subword_hits: float
+    choices: int
+    choice_hits: float
+
+
+class LikelihoodScorer:
+    """Turns distributions into `PieceLikelihood`s.
+
+    `choices`: the words that a column stands for, in order. `masks`: words -> bools, shape (words + 1, choices), what
+    the grammar allows at each word and at END; None counts every word as a choice.
+    """
+
+    def __init__(self, choices: Sequence[str], masks: Callable[[Sequence[str]], Bools] | None = None):
+        self.index_of = {word: index for index, word in enumerate(choices)}
+        self.trie = SpellingTrie(choices)
+        self.masks = masks
+        self._facet_of = np.array([FACETS.index(facet_of(word)) for word in choices])
+
+    def targets(self, words: Sequence[str]) -> Ints:
+        """Column of each word, and of END."""
+        return np.array([self.index_of[word] for word in [*words, END]], dtype=np.int64)
+
+    def score(self, tune: str, words: Sequence[str], log_probs: Floats) -> PieceLikelihood:
+        """Raises ValueError where `log_probs` has not one row for each word and END."""
+        targets = self.targets(words)
+        if log_probs.shape != (len(targets), len(self.index_of)):
+            raise ValueError(f"{log_probs.shape} is not the shape of {len(targets)} words by {len(self.index_of)}")
+        rows = np.arange(len(targets))
+        nats = -log_probs[rows, targets].astype(np.float64)
+        best = log_probs.max(axis=1)
+        right = (log_probs[rows, targets] >= best) / (log_probs >= best[:, None]).sum(axis=1)
+        free = self._free(words)
+        spelled = self.trie.hits(np.exp(log_probs), targets)
+        return PieceLikelihood(
+            tune=tune,
+            notes=sum(word.startswith("NOTE_ON_") for word in words),
+            nats=tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist()),
+            subwords=spelled.subwords,
+            subword_hits=spelled.hits,
+            choices=int(free.sum()),
+            choice_hits=float(right[free].sum()),
+        )
+
+    def _free(self, words: Sequence[str]) -> Bools:
+        if self.masks is None:
+            return np.ones(len(words) + 1, dtype=bool)
+        return np.asarray(self.masks(words).sum(axis=1) > 1)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A model's figures on some pieces. Intervals (low, high) are 95 %, by bootstrap over tunes."""
+
+    pieces: int
+    tunes: int
+    notes: int
+    nats_per_note: float
+    nats_interval: Interval | None
+    nats_split: dict[str, float]
+    perplexity: float
+    token_accuracy: float
+    choice_accuracy: float
+    choice_interval: Interval | None
+
+
+def summarise(pieces: Sequence[PieceLikelihood], seed: int) -> Likelihood | None:
+    """All pieces together, each note and each word weighing the same; None where there are none."""
+    if not pieces:
+        return None
+    nats = np.array([piece.nats for piece in pieces])
+    notes = np.array([piece.notes for piece in pieces], dtype=np.float64)
+    hits = np.array([piece.choice_hits for piece in pieces])
+    choices = np.array([piece.choices for piece in pieces], dtype=np.float64)
+    tunes = [piece.tune for piece in pieces]
+    subwords = sum(piece.subwords for piece in pieces)
+    split = nats.sum(axis=0) / notes.sum()
+    return Likelihood(
+        pieces=len(pieces),
+        tunes=len(set(tunes)),
+        notes=int(notes.sum()),
+        nats_per_note=float(split.sum()),
+        nats_interval=ratio_interval(nats.sum(axis=1), notes, tunes, seed),
+        nats_split=dict(zip(FACETS, split.tolist(), strict=True)),
+        perplexity=float(np.exp(nats.sum() / subwords)),
+        token_accuracy=sum(piece.subword_hits for piece in pieces) / subwords,
+        choice_accuracy=float(hits.sum() / choices.sum()),
+        choice_interval=ratio_interval(hits, choices, tunes, seed),
+    )
+
+
+def compare(
+    ours: Sequence[PieceLikelihood], theirs: Sequence[PieceLikelihood], seed: int
+) -> tuple[float, Interval | None] | None:
+    """Our nats over theirs on the same pieces, and its interval by tune (both sides resampled alike); None where there
+    are no pieces. Raises ValueError where the pieces are not the same."""
+    if [(piece.tune, piece.notes) for piece in ours] != [(piece.tune, piece.notes) for piece in theirs]:
+        raise ValueError("the two sides did not score the same pieces")
+    if not ours:
+        return None
+    mine = np.array([sum(piece.nats) for piece in ours])
+    other = np.array([sum(piece.nats) for piece in theirs])
+    return float(mine.sum() / other.sum()), ratio_interval(mine, other, [piece.tune for piece in ours], seed)
+
+
+def ratio_interval(above: Floats, below: Floats, tunes: Sequence[str], seed: int) -> Interval | None:
+    """95 % percentile bootstrap of sum(above) / sum(below), drawing whole tunes: settings of one tune go together, so
+    that many copies of a tune do not narrow the interval. None for one tune alone, of which nothing can be said."""
+    groups = {tune: index for index, tune in enumerate(dict.fromkeys(tunes))}
+    if len(groups) < 2:
+        return None
+    member = np.array([groups[tune] for tune in tunes])
+    sums = np.stack([np.bincount(member, side, len(groups)) for side in (above, below)])
+    drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), RESAMPLES)
+    tops, bottoms = drawn @ sums[0], drawn @ sums[1]
+    ratios = tops[bottoms > 0] / bottoms[bottoms > 0]
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def grammar_masks(words: Sequence[str]) -> Bools:
+    """What the grammar allows at each word of a piece and at END; shape (words + 1, music words + 1). After words that
+    the grammar refuses, everything counts as allowed."""
+    masks = np.ones((len(words) + 1, len(MUSIC_WORDS) + 1), dtype=bool)
+    state = grammar.start()
+    masks[:-1, -1] = False
+    masks[-1, :-1] = False
+    for row, word in enumerate(words):
+        masks[row, :-1] = grammar.allowed_mask(state)
+        try:
+            state = grammar.advance(state, word)
+        except WordsError:
+            break
+    return masks

@@ -1,0 +1,255 @@
+"""The figures of an evaluation as one tree, its targets, and the tables that people read.
+
+The tree's shape is a contract (reviewers' diffs depend on it): rows may be added, never renamed. Every leaf is a number
+or None. Shares are 0 to 1; nats per note and perplexity are better when smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Tree = dict[str, Any]
+
+SPLITS = ("gospel_real", "gospel_synthetic", "general")
+MODELS = ("untrained", "stage1", "stage2", "fused", "ngram", "xz")
+CONTROLS = ("key", "tempo", "metre", "bars", "style", "chords")
+GOSPEL_SIGNS = ("sevenths", "ninths", "sus", "passing")
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a figure should come to: `at_least` or `at_most` the bound. `meaning` is for people."""
+
+    path: str
+    bound: float
+    at_least: bool
+    meaning: str
+
+    def met_by(self, value: float) -> bool:
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    @property
+    def text(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+
+
+TARGETS = (
+    Target("plan.perplexity", 2.0, False, "perplexity in Qwen2.5 sub-words, gospel"),
+    Target("plan.perplexity_stage1", 2.5, False, "the same after stage 1, general music"),
+    Target("plan.token_accuracy", 0.95, True, "sub-words foretold right"),
+    Target("plan.valid_midi", 1.0, True, "generated pieces that are valid MIDI"),
+    Target("plan.coherence", 7.0, True, "coherence of 10, by a program"),
+    Target("ratio.gospel_real.stage2_vs_ngram", 0.9, False, "real gospel, nats: stage 2 over n-gram"),
+    Target("ratio.gospel_real.stage2_vs_stage1", 0.9, False, "real gospel, nats: stage 2 over stage 1"),
+    Target("ratio.gospel_synthetic.stage2_vs_ngram", 0.9, False, "synthetic gospel, nats: stage 2 over n-gram"),
+    Target("ratio.gospel_synthetic.stage2_vs_stage1", 0.9, False, "synthetic gospel, nats: stage 2 over stage 1"),
+    Target("control.key", 0.9, True, "heard in the key asked for"),
+    Target("control.tempo", 0.9, True, "played at the tempo asked for"),
+    Target("control.metre", 0.9, True, "in the metre asked for"),
+    Target("control.bars", 0.9, True, "as many bars as asked for"),
+    Target("control.chords", 0.8, True, "chords asked for that are heard"),
+    Target("coherence.real", 8.0, True, "coherence of held-out real music"),
+)
+
+_LOWER_IS_BETTER = (
+    "plan.perplexity", "nats_per_note.", "nats_split.", "ratio.", "distribution.frechet", "distribution.kl",
+    "copying.longest_run", "copying.bars_seen", "targets.missed",
+)  # fmt: skip
+_HIGHER_IS_BETTER = (
+    "plan.", "choice_accuracy.", "control.", "control_free.", "coherence.model", "coherence.real",
+    "distribution.overlap", "ratings.mean", "ratings.raters", "targets.met",
+)  # fmt: skip
+_YARDSTICKS = (".untrained", ".ngram", ".xz", "_real")
+"""Ends of rows that other rows are held against: a change there is neither better nor worse."""
+
+
+def empty_tree() -> Tree:
+    """Every row of the contract, nothing in it yet."""
+    per_model = {split: dict.fromkeys(MODELS) for split in SPLITS}
+    return {
+        "plan": dict.fromkeys(("perplexity", "perplexity_stage1", "token_accuracy", "valid_midi", "coherence")),
+        "nats_per_note": {split: dict(row) for split, row in per_model.items()},
+        "choice_accuracy": {split: dict(row) for split, row in per_model.items()},
+        "ratio": {split: dict.fromkeys(("stage2_vs_ngram", "stage2_vs_stage1")) for split in SPLITS[:2]},
+        "control": dict.fromkeys(CONTROLS),
+        "control_free": dict.fromkeys((*CONTROLS, "valid_midi")),
+        "coherence": dict.fromkeys(("real", "bars_shuffled", "notes_shuffled", "ngram", "random", "model")),
+        "distribution": dict.fromkeys(("overlap", "overlap_real", "kl", "kl_real", "frechet", "frechet_real")),
+        "gospel": {sign: {"model": None, "real": None} for sign in GOSPEL_SIGNS},
+        "copying": dict.fromkeys(("longest_run", "longest_run_real", "bars_seen", "bars_seen_real")),
+        "ratings": dict.fromkeys(("mean", "raters")),
+        "training": {stage: {"notes_seen": None} for stage in ("stage1", "stage2")},
+        "held_out": {split: {"pieces": None, "tunes": None, "notes": None} for split in SPLITS},
+        "interval": {},
+        "targets": {"met": None, "missed": None},
+        "nats_split": {},
+    }
+
+
+def put(tree: Tree, path: str, value: float | None) -> None:
+    """Set a row by its dotted path, making what is missing on the way."""
+    *way, leaf = path.split(".")
+    for name in way:
+        tree = tree.setdefault(name, {})
+    tree[leaf] = value
+
+
+def put_interval(tree: Tree, path: str, interval: tuple[float, float] | None) -> None:
+    if interval is not None:
+        put(tree, f"interval.{path}.low", interval[0])
+        put(tree, f"interval.{path}.high", interval[1])
+
+
+def get(tree: Tree, path: str) -> float | None:
+    """A row by its dotted path; None where it is missing or holds nothing."""
+    value: Any = tree
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return None if isinstance(value, dict) else value
+
+
+def leaves(tree: Tree, above: str = "") -> Iterator[tuple[str, float | None]]:
+    """(dotted path, figure) of every row, in order."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def finish(tree: Tree) -> Tree:
+    """The tree as it is written: targets beside it and counted, every figure rounded to four digits, so that the same
+    inputs give the same bytes. Raises ValueError where a leaf is no finite number."""
+    finished: Tree = {}
+    for path, value in leaves(tree):
+        put(finished, path, _rounded(path, value))
+    met = [target.met_by(value) for target in TARGETS if (value := get(finished, target.path)) is not None]
+    put(finished, "targets.met", sum(met))
+    put(finished, "targets.missed", len(met) - sum(met))
+    for target in TARGETS:
+        put(finished, f"targets.{target.path}", target.bound)
+    return finished
+
+
+def _rounded(path: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or number - number != 0:
+        raise ValueError(f"{path} is {value!r}, which is no number")
+    return number if isinstance(number, int) else float(f"{number:.{_DIGITS}g}")
+
+
+# --- what people read ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: `verdict` is "pass", "FAIL", "no figure yet" or empty."""
+
+    path: str
+    meaning: str
+    value: str
+    interval: str
+    target: str
+    verdict: str
+
+
+def table_rows(tree: Tree) -> list[Row]:
+    """Targets first, then what stands beside them."""
+    rows = [_target_row(tree, target) for target in TARGETS]
+    asked = {target.path for target in TARGETS}
+    shown = ("nats_per_note", "choice_accuracy", "control", "coherence", "distribution", "gospel", "copying", "ratings")
+    for path, value in leaves({name: tree.get(name) or {} for name in shown}):
+        if value is not None and path not in asked:
+            rows.append(Row(path, "", _shown(value), _interval(tree, path), "", ""))
+    return rows
+
+
+def _target_row(tree: Tree, target: Target) -> Row:
+    value = get(tree, target.path)
+    verdict = "no figure yet" if value is None else "pass" if target.met_by(value) else "FAIL"
+    return Row(target.path, target.meaning, _shown(value), _interval(tree, target.path), target.text, verdict)
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.{_DIGITS}g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _interval(tree: Tree, path: str) -> str:
+    low, high = (get(tree, f"interval.{path}.{end}") for end in ("low", "high"))
+    return "" if low is None or high is None else f"{_shown(low)} to {_shown(high)}"
+
+
+_HEADINGS = ("figure", "value", "95 % interval", "target", "", "what it says")
+
+
+def markdown_table(tree: Tree) -> str:
+    cells = [(f"`{row.path}`", *_cells(row)[1:]) for row in table_rows(tree)]
+    return _markdown(_HEADINGS, cells)
+
+
+def terminal_table(tree: Tree) -> str:
+    """The same, in aligned columns of plain text."""
+    lines = [tuple(_HEADINGS), *(_cells(row) for row in table_rows(tree))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+    lines.insert(1, tuple("─" * width for width in widths))
+    padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return row.path, row.value, row.interval, row.target, row.verdict, row.meaning
+
+
+def _markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    rule = ["---" if place == 0 else "---:" if place < 4 else ":---" for place in range(len(headings))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [headings, rule, *cells])
+
+
+def direction(path: str) -> int:
+    """1 where more is better, -1 where less is, 0 where a change says neither."""
+    if path.endswith(_YARDSTICKS) and path != "coherence.real":
+        return 0
+    if path.startswith(_LOWER_IS_BETTER):
+        return -1
+    return 1 if path.startswith(_HIGHER_IS_BETTER) else 0
+
+
+def metrics_diff(before: Tree, now: Tree) -> str:
+    """A Markdown table of every figure that changed, with better or worse beside it; a change that stays inside either
+    side's interval says so. Intervals and target bounds are left out. One line where nothing changed."""
+    old, new = dict(leaves(before)), dict(leaves(now))
+    cells = []
+    for path in dict.fromkeys([*new, *old]):
+        if path.startswith(("interval.", "targets.")) and path not in ("targets.met", "targets.missed"):
+            continue
+        was, is_now = old.get(path), new.get(path)
+        if was != is_now:
+            change = "" if was is None or is_now is None else f"{is_now - was:+.3g}"
+            cells.append((f"`{path}`", _shown(was), _shown(is_now), change, _judged(path, was, is_now, before, now)))
+    if not cells:
+        return "No figure changed."
+    return _markdown(("figure", "before", "now", "change", ""), cells)
+
+
+def _judged(path: str, was: float | None, is_now: float | None, before: Tree, now: Tree) -> str:
+    if was is None or is_now is None:
+        return "new" if was is None else "gone"
+    way = direction(path)
+    if not way:
+        return ""
+    verdict = "better" if (is_now - was) * way > 0 else "worse"
+    inside = _inside(was, now, path) or _inside(is_now, before, path)
+    return f"{verdict}, within the interval" if inside else f"**{verdict}**"
+
+
+def _inside(value: float, tree: Tree, path: str) -> bool:
+    low, high = (get(tree, f"interval.{path}.{end}") for end in ("low", "high"))
+    return low is not None and high is not None and low <= value <= high
