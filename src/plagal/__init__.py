@@ -25,16 +25,11 @@ __all__ = ["arrange", "decode", "detokenize", "errors", "generate", "tokenize"]
 
 def tokenize(source: str | Path | Score, chords: bool = True) -> list[str]:
     """A MIDI, MusicXML or ABC file, or a Score, as words. `chords`: also write the chords heard. Raises InputError."""
+    from plagal.music.midi import load
     from plagal.music.score import Score
     from plagal.tokens.codec import encode
 
-    return encode(source if isinstance(source, Score) else _load(source), chords=chords)
-
-
-def _load(path: str | Path) -> Score:
-    from plagal.music import notation
-
-    return notation.load(path)
+    return encode(source if isinstance(source, Score) else load(source), chords=chords)
 
 
 def decode(words: Sequence[str], path: str | Path | None = None, strict: bool = False) -> Decoded:
