@@ -16,7 +16,7 @@ A word costs O(1): a state is seven small values, and what it allows is made of 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,6 @@ from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH
 from plagal.tokens.vocabulary import (
     ARTICULATIONS,
     BEAT_TICKS,
-    LONGEST_BAR,
     METRE_OF,
     MUSIC_WORDS,
     TIED_DURATIONS,
@@ -140,7 +139,8 @@ def start() -> State:
 _START = State()
 
 
-def _may_follow(state: State, kind: int, value: int) -> bool:
+def may_follow(state: State, kind: int, value: int) -> bool:
+    """Whether a word of this kind and value, as `KIND_OF` and `HEAD` give them, may come next."""
     if kind not in FOLLOWERS[state.kind]:
         return False
     if kind == NOTE_ON:
@@ -161,7 +161,8 @@ def _floor(state: State) -> int:
     return state.pitch if state.kind in (VELOCITY, ARTICULATION) else _BELOW
 
 
-def _next(state: State, kind: int, value: int) -> State:
+def following(state: State, kind: int, value: int) -> State:
+    """The state after such a word, whether it may stand there or not."""
     _, bars, position, bar_ticks, pitch, repeat_open = state
     if kind in (TIE, DURATION, VELOCITY):
         return State(kind, bars, position, bar_ticks, pitch, repeat_open)
@@ -185,9 +186,9 @@ def advance(state: State, word: str) -> State:
     kind, value = KIND_OF.get(word, (NOTHING, 0))
     if state.bars == 0:
         kind = HEAD.get(kind, kind)
-    if not _may_follow(state, kind, value):
+    if not may_follow(state, kind, value):
         raise WordsError(0, word, allowed(state))
-    return _next(state, kind, value)
+    return following(state, kind, value)
 
 
 def allowed(state: State) -> list[str]:
@@ -224,7 +225,7 @@ def _mask(
     return mask
 
 
-@lru_cache(maxsize=None)
+@cache
 def _kinds_mask(kind: int, in_body: bool, repeat_open: bool) -> npt.NDArray[np.bool_]:
     """What the kind of the last word allows, but for words that depend on position or pitch."""
     kinds = set(FOLLOWERS[kind]) - {BEAT, NOTE_ON, NOTE_OFF, ARTICULATION}
@@ -254,9 +255,18 @@ def check(words: Iterable[str]) -> State:
     return state
 
 
+def check_whole(words: Iterable[str]) -> None:
+    """Raises WordsError unless the words are a whole piece; at the end of the words where it has not ended."""
+    words = list(words)
+    state = check(words)
+    if not state.done:
+        raise WordsError(len(words), "", allowed(state))
+
+
 def accepts(words: Iterable[str]) -> bool:
     """Whether the words are a whole piece, from SONG_START to SONG_END."""
     try:
-        return check(words).done
+        check_whole(words)
     except WordsError:
         return False
+    return True

@@ -1,0 +1,185 @@
+"""A score as words, and words as a score.
+
+`encode` brings the score into its regular form, hears its chords there, and writes. `decode` reads any sequence of
+words: what the grammar does not allow is mended first (`mending`) and reported. For every regular score whose tempos
+have words and whose velocities are levels, `decode(encode(score)).score` equals it, but for its title.
+
+All notes are handled at once as arrays: rows of (sort place, first word, number of words).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.chords import ROOT_NAMES, parse_chord
+from plagal.music.grid import bar_lines, last_event, regular
+from plagal.music.score import DURATION, ONSET, PITCH, VELOCITY, Marker, Score
+from plagal.tokens import grammar, reading
+from plagal.tokens.mending import Repair, mend
+from plagal.tokens.vocabulary import (
+    BEAT_TICKS,
+    DURATION_TICKS,
+    ID_OF,
+    VELOCITY_LEVELS,
+    WHOLE,
+    WORD_OF,
+    key_word,
+    metre_word,
+    tempo_word,
+)
+
+__all__ = ["Decoded", "Repair", "decode", "encode", "encode_ids"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A regular score, and how the words had to be mended to read as one."""
+
+    score: Score
+    repairs: list[Repair]
+
+
+_WORD_ARRAY = np.full(max(WORD_OF) + 1, "", dtype=object)
+_WORD_ARRAY[list(WORD_OF)] = list(WORD_OF.values())
+
+_LEVELS = np.array(list(VELOCITY_LEVELS.values()))
+_VELOCITY_ID = np.array(
+    [ID_OF["VEL_PPP"] + int(np.argmin(np.abs(_LEVELS - velocity))) for velocity in range(128)], dtype=np.int64
+)
+_TICKS_TO_DURATION = {ticks: ID_OF[word] for word, ticks in DURATION_TICKS.items()}
+_LONGEST_WORD = max(_TICKS_TO_DURATION)
+_DURATION_ID = np.array([_TICKS_TO_DURATION.get(ticks, -1) for ticks in range(_LONGEST_WORD + 1)], dtype=np.int64)
+_BEAT_ID = np.array([ID_OF[word] for word in BEAT_TICKS], dtype=np.int64)
+_NOTE_ON_ID = ID_OF["NOTE_ON_21"] - 21
+_TIED_WHOLE_ID = ID_OF["DUR_WHOLE_TIED"]
+
+(_REPEAT_END, _BAR, _METRE, _REPEAT_START, _SECTION, _BEAT, _KEY, _TEMPO, _PEDAL, _CHORD, _BASS,
+ _NOTE) = range(12)  # fmt: skip
+"""The order of words at one tick."""
+_PLACES_A_TICK = 256
+"""Sort places of one tick: those above, then the 128 pitches from `_NOTE` on."""
+
+
+def encode(score: Score, chords: bool = True) -> list[str]:
+    """The words of a score. `chords`: write the chords that its markers assert or, where there are none, those heard
+    in it; False writes none. Raises MidiError where the score lasts too long."""
+    return list(_WORD_ARRAY[encode_ids(score, chords)])
+
+
+def encode_ids(score: Score, chords: bool = True) -> Ints:
+    """Vocabulary ids of the words of `encode`. Shape (words,)."""
+    score = regular(score)
+    if not chords:
+        score = replace(score, markers=tuple(marker for marker in score.markers if marker.kind != "chord"))
+    elif len(score.notes) and not any(marker.kind == "chord" for marker in score.markers):
+        score = replace(score, markers=(*score.markers, *_heard(score)))
+    head, events = _events(score)
+    place, count, last_id, rows = _note_rows(score)
+    places = np.concatenate([place, [tick * _PLACES_A_TICK + order for tick, order, _ in events]]).astype(np.int64)
+    counts = np.concatenate([count, np.ones(len(events), np.int64)])
+    ends_with = np.concatenate([last_id, [ID_OF[word] for _, _, word in events]]).astype(np.int64)
+    lines, _ = bar_lines(score.metres, last_event(score))
+    beat_places, beat_ids = _beat_rows(places, lines)
+    places = np.concatenate([places, lines * _PLACES_A_TICK + _BAR, beat_places])
+    counts = np.concatenate([counts, np.ones(len(lines) + len(beat_places), np.int64)])
+    ends_with = np.concatenate([ends_with, np.full(len(lines), ID_OF["BAR_START"]), beat_ids])
+    order = np.argsort(places, kind="stable")
+    ends = np.cumsum(counts[order])
+    body = np.full(ends[-1] if len(ends) else 0, _TIED_WHOLE_ID, dtype=np.int64)
+    body[ends - 1] = ends_with[order]
+    is_note = order < len(place)
+    note_end = ends[is_note]
+    _fill_notes(body, note_end, count, *rows)
+    return np.concatenate([head, body, [ID_OF["SONG_END"]]])
+
+
+def _heard(score: Score) -> list[Marker]:
+    try:
+        from plagal.music import harmony  # type: ignore[attr-defined,unused-ignore]  # only where chords are asked for
+    except ImportError:
+        return []
+    return [Marker(onset, "chord", chord.symbol) for onset, chord in harmony.hear_chords(score)]
+
+
+def _note_rows(score: Score) -> tuple[Ints, Ints, Ints, tuple[Ints, Ints]]:
+    """Of each note: its sort place, its number of words, its last word; and its first and last but one."""
+    notes = score.notes.astype(np.int64)
+    duration = notes[:, DURATION]
+    ties = np.where(duration == _LONGEST_WORD, 0, (duration - 1) // WHOLE)
+    rest = duration - WHOLE * ties
+    # What is left after tied wholes may be a dotted whole, which has a word of its own.
+    dotted = (ties > 0) & (rest + WHOLE == _LONGEST_WORD)
+    ties, rest = ties - dotted, rest + WHOLE * dotted
+    place = notes[:, ONSET] * _PLACES_A_TICK + _NOTE + notes[:, PITCH]
+    return place, 3 + ties, _VELOCITY_ID[notes[:, VELOCITY]], (notes[:, PITCH] + _NOTE_ON_ID, _DURATION_ID[rest])
+
+
+def _fill_notes(body: Ints, note_end: Ints, count: Ints, first_id: Ints, duration_id: Ints) -> None:
+    """Write the first and the last but one word of notes that end before `note_end`; ties stand there already."""
+    body[note_end - 2] = duration_id
+    body[note_end - count] = first_id
+
+
+def _beat_rows(places: Ints, lines: Ints) -> tuple[Ints, Ints]:
+    """A BEAT before all that happens at one position."""
+    ticks = np.unique(places[places % _PLACES_A_TICK > _BEAT] // _PLACES_A_TICK)
+    position = ticks - lines[np.searchsorted(lines, ticks, side="right") - 1]
+    return ticks * _PLACES_A_TICK + _BEAT, _BEAT_ID[position]
+
+
+def _events(score: Score) -> tuple[list[int], list[tuple[int, int, str]]]:
+    """Ids of the head, and (tick, order, word) of what is neither note, bar line nor beat."""
+    events: list[tuple[int, int, str]] = []
+    head = ["SONG_START"]
+    changes = (
+        (_KEY, [(key.onset, key_word(key.fifths, key.minor)) for key in score.keys]),
+        (_METRE, [(metre.onset, metre_word(metre.numerator, metre.denominator)) for metre in score.metres]),
+        (_TEMPO, [(tempo.onset, tempo_word(tempo.quarters_per_minute)) for tempo in score.tempos]),
+    )
+    for order, words in changes:
+        current = ""
+        for onset, word in words:
+            if onset == 0:
+                head.append(word)
+            elif word != current:
+                events.append((onset, order, word))
+            current = word
+    events += [(pedal.onset, _PEDAL, f"PEDAL_{pedal.state.upper()}") for pedal in score.pedals]
+    for marker in score.markers:
+        events += _marker_events(marker)
+    return [ID_OF[word] for word in head], events
+
+
+def _marker_events(marker: Marker) -> list[tuple[int, int, str]]:
+    if marker.kind == "repeat":
+        order = _REPEAT_END if marker.text == "END" else _REPEAT_START
+        return [(marker.onset, order, f"REPEAT_{marker.text}")]
+    if marker.kind == "section":
+        return [(marker.onset, _SECTION, f"SECTION_{marker.text}")]
+    chord = parse_chord(marker.text)
+    events = [(marker.onset, _CHORD, f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}")]
+    if chord.bass != chord.root:
+        events.append((marker.onset, _BASS, f"BASS_{ROOT_NAMES[chord.bass]}"))
+    return events
+
+
+def decode(words: Iterable[str], strict: bool = False) -> Decoded:
+    """The score that words mean. `strict` raises WordsError at the first word that may not stand where it stands, or
+    after the last where the piece has not ended; else any sequence of words is mended, and the repairs are listed."""
+    words = list(words)
+    places = reading.lay_out(words)
+    repairs: list[Repair] = []
+    if places is None:
+        if strict:
+            grammar.check_whole(words)
+        words, repairs = mend(words)
+        places = reading.lay_out(words)
+    if places is None:  # the grammar and the mending disagree: a bug, never a user's fault
+        raise AssertionError(f"mended words are not grammatical: {' '.join(words)[:2000]}")
+    return Decoded(reading.to_score(places), repairs)

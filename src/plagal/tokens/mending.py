@@ -1,0 +1,212 @@
+"""Any sequence of words made grammatical, so that lenient decoding never fails.
+
+The words are read bar by bar into what they say, in whatever order they stand, and written again in the grammar's
+order. Nothing that has a meaning is dropped:
+- words outside the vocabulary, special words and a second SONG_START are left out;
+- a note without a duration lasts a quarter, one without a velocity is VEL_MF; a duration, velocity or bass without
+  the word that it belongs to is left out;
+- words before the first BAR_START begin a bar; a metre inside a bar begins the next one;
+- a BEAT before the last one goes back within its bar; one past the end of its bar begins the next bar, so far in it as
+  it was past a bar line;
+- what a position says twice holds as it is said last, notes of one pitch too;
+- repeats that do not balance are left out or closed at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from plagal.tokens import grammar as g
+from plagal.tokens.vocabulary import BEAT_TICKS, DURATION_TICKS, OPEN_DURATIONS, TIED_DURATIONS, WHOLE
+
+_LENGTHS = frozenset({*DURATION_TICKS, *OPEN_DURATIONS})
+_BEAT_WORD = {ticks: word for word, ticks in BEAT_TICKS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What lenient decoding did about a word that may not stand where it stands."""
+
+    position: int
+    word: str
+    what: str
+
+
+@dataclass
+class _Position:
+    """What happens at one position of a bar."""
+
+    key: str = ""
+    tempo: str = ""
+    pedals: list[str] = field(default_factory=list)
+    chord: str = ""
+    bass: str = ""
+    offs: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, list[str]] = field(default_factory=dict)
+
+    def words(self) -> list[str]:
+        words = [word for word in (self.key, self.tempo) if word]
+        last = self.pedals[-1:]
+        lifted = last and last != ["PEDAL_OFF"] and "PEDAL_OFF" in self.pedals
+        words += ["PEDAL_OFF", *last] if lifted else last
+        words += [word for word in (self.chord, self.bass if self.chord else "") if word]
+        words += [self.offs[pitch] for pitch in sorted(self.offs)]
+        return words + [word for pitch in sorted(self.notes) for word in self.notes[pitch]]
+
+
+@dataclass
+class _Bar:
+    ticks: int
+    timesig: str = ""
+    repeat_start: bool = False
+    section: str = ""
+    positions: dict[int, _Position] = field(default_factory=dict)
+    repeat_end: bool = False
+
+
+class _Mender:
+    """Reads words into bars. The methods say what became of a word, in one phrase; "" where it was left out."""
+
+    def __init__(self) -> None:
+        self.head: dict[int, str] = {}
+        self.bars: list[_Bar] = []
+        self.position = 0
+        self.note: list[str] = []
+        self.chord_at: _Position | None = None
+        self.repeat_open = False
+
+    @property
+    def here(self) -> _Position:
+        return self.bar.positions.setdefault(self.position, _Position())
+
+    @property
+    def bar(self) -> _Bar:
+        """The running bar; a new one before the first, and after the end of a repeat."""
+        if not self.bars or self.bars[-1].repeat_end:
+            self.begin_bar()
+        return self.bars[-1]
+
+    def begin_bar(self) -> None:
+        ticks = self.bars[-1].ticks if self.bars else g.KIND_OF.get(self.head.get(g.TIMESIG, ""), (0, WHOLE))[1]
+        self.bars.append(_Bar(ticks))
+        self.position = 0
+
+    def read(self, word: str, kind: int, value: int) -> str:
+        if kind in (g.TIE, g.DURATION, g.VELOCITY):
+            return self.read_in_note(word, kind)
+        finished = self.finish_note() if kind != g.NOTE_ON or len(self.note) != 1 else ""
+        if kind in (g.KEY, g.TIMESIG, g.TEMPO) and not self.bars:
+            self.head[kind] = word
+            return "read as part of the head"
+        if kind in (g.NOTE_ON, g.ARTICULATION):
+            self.note.append(word)
+            return finished or "put in its order"
+        if kind in (g.BAR, g.TIMESIG, g.REPEAT_START, g.SECTION, g.BEAT, g.REPEAT_END):
+            return self.read_in_bar(word, kind, value)
+        return self.read_in_position(word, kind, value) and (finished or "put in its order")
+
+    def read_in_bar(self, word: str, kind: int, value: int) -> str:
+        if kind == g.BAR:
+            self.begin_bar()
+        elif kind == g.TIMESIG:
+            if self.bar.positions:
+                self.begin_bar()
+            self.bar.timesig, self.bar.ticks = word, value
+            return "a bar begins before it"
+        elif kind == g.BEAT:
+            if value >= self.bar.ticks:
+                self.begin_bar()
+                self.position = value % self.bar.ticks
+                return "past the end of its bar: the next one begins"
+            self.position = value
+        elif kind == g.SECTION:
+            self.bar.section = word
+            return "put at its bar line"
+        elif self.repeat_open != (kind == g.REPEAT_END):
+            return ""
+        elif kind == g.REPEAT_START:
+            self.bar.repeat_start = self.repeat_open = True
+        else:
+            self.bar.repeat_end, self.repeat_open = True, False
+        return "put in its order"
+
+    def read_in_position(self, word: str, kind: int, value: int) -> str:
+        here = self.here
+        if kind == g.BASS and self.chord_at is not here:
+            return ""
+        if kind == g.KEY:
+            here.key = word
+        elif kind == g.TEMPO:
+            here.tempo = word
+        elif kind in (g.PEDAL, g.PEDAL_OFF):
+            here.pedals.append(word)
+        elif kind == g.CHORD:
+            here.chord, here.bass, self.chord_at = word, "", here
+        elif kind == g.BASS:
+            here.bass = word
+        else:
+            here.offs[value] = word
+        return "put in its order"
+
+    def read_in_note(self, word: str, kind: int) -> str:
+        has_pitch = any(word.startswith("NOTE_ON_") for word in self.note)
+        has_length = bool(self.note) and self.note[-1] in _LENGTHS
+        if not has_pitch or (has_length and kind != g.VELOCITY):
+            return ""
+        self.note.append(word)
+        return self.finish_note() if kind == g.VELOCITY else "put in its order"
+
+    def finish_note(self) -> str:
+        """Put the begun note where it belongs, with what it lacks."""
+        note, self.note = self.note, []
+        pitch = next((place for place, word in enumerate(note) if word.startswith("NOTE_ON_")), None)
+        if pitch is None:
+            return "the articulation before it is left out" if note else ""
+        velocity = note.pop() if note[-1].startswith("VEL_") else "VEL_MF"
+        if note[-1] not in _LENGTHS:
+            # A tie with nothing to tie to is a plain length.
+            note = (
+                [*note[:-1], note[-1].removesuffix("_TIED")] if note[-1] in TIED_DURATIONS else [*note, "DUR_QUARTER"]
+            )
+        self.here.notes[g.KIND_OF[note[pitch]][1]] = [*note, velocity]
+        return "the note gets what it lacks"
+
+    def words(self) -> list[str]:
+        if not self.bars:
+            self.begin_bar()
+        if self.repeat_open:
+            self.bars[-1].repeat_end = True
+        words = ["SONG_START", *(self.head[kind] for kind in (g.KEY, g.TIMESIG, g.TEMPO) if kind in self.head)]
+        for bar in self.bars:
+            words.append("BAR_START")
+            words += [word for word in (bar.timesig, "REPEAT_START" * bar.repeat_start, bar.section) if word]
+            for position in sorted(bar.positions):
+                if content := bar.positions[position].words():
+                    words += [_BEAT_WORD[position], *content]
+            words += ["REPEAT_END"] * bar.repeat_end
+        return [*words, "SONG_END"]
+
+
+def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
+    """A whole grammatical piece out of any words, and what had to be done to which of them; no repairs where the words
+    were such a piece."""
+    mender, repairs, state = _Mender(), [], g.start()
+    for place, word in enumerate(words):
+        kind, value = g.KIND_OF.get(word, (g.NOTHING, 0)) if isinstance(word, str) else (g.NOTHING, 0)
+        headed = g.HEAD.get(kind, kind) if state.bars == 0 else kind
+        may_follow = g.may_follow(state, headed, value)
+        if kind == g.SONG_END:
+            if not may_follow or place + 1 < len(words):
+                repairs.append(Repair(place, word, "the piece ends here, and what follows is left out"))
+            state = g.following(state, kind, value)
+            break
+        what = mender.read(word, kind, value) if kind not in (g.NOTHING, g.SONG_START) else ""
+        if not may_follow:
+            repairs.append(Repair(place, str(word), what or "left out"))
+        if what or kind == g.SONG_START:
+            state = g.following(state, headed, value)
+    if not state.done:
+        repairs.append(Repair(len(words), "", "the piece has no end: SONG_END added"))
+    mender.finish_note()
+    return mender.words(), repairs
