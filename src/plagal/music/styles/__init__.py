@@ -1,0 +1,124 @@
+"""The arranger's styles, as data: one YAML file each.
+
+What each key means stands at its field in `Style`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from plagal.errors import ParamsError
+
+STYLES = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "jazz", "blues", "neo_soul")
+"""The first four are gospel; the rest serve stage 1."""
+
+Event = tuple[float, str, float]
+"""Part of the beat, gesture, length in beats."""
+
+
+@dataclass(frozen=True)
+class LeftFigure:
+    """What the left hand plays under one chord: `first` in the chord's first beat, then `then` in turn."""
+
+    name: str
+    weight: float
+    levels: tuple[int, ...]
+    first: tuple[Event, ...]
+    then: tuple[tuple[Event, ...], ...]
+
+
+@dataclass(frozen=True)
+class RightTexture:
+    """How the right hand goes with its melody."""
+
+    name: str
+    weight: float
+    levels: tuple[int, ...]
+    voices: int
+    """Chord tones under the melody where a chord begins."""
+    under: int
+    """Chord tones under the melody's other notes on the beat."""
+    octave: bool
+    """Whether the melody is doubled an octave below where a chord begins."""
+    comp: tuple[tuple[float, float], ...]
+    """Further strikes of the inner voices: beat within the bar (parts allowed), length in beats."""
+
+
+@dataclass(frozen=True)
+class Style:
+    name: str
+    genre: str
+    feels: dict[str, float]
+    tempo: tuple[float, float]
+    """Beats a minute, slowest and fastest."""
+    major_keys: tuple[str, ...]
+    minor_keys: tuple[str, ...]
+    strain: float
+    """Largest share of the melody that a chord need not bear."""
+    devices: dict[str, float]
+    """Device -> chance that it is tried on a chord, in this order."""
+    colours: dict[str, dict[str, float]]
+    """Function -> quality -> weight."""
+    left: tuple[LeftFigure, ...]
+    right: tuple[RightTexture, ...]
+    fills: dict[str, float]
+    """Kind of fill -> weight."""
+    fill_chance: float
+    forms: tuple[tuple[float, tuple[str, ...]], ...]
+    """Weight, sections in order: "intro", "verse:2" (level), "modulate", "vamp:4", "outro"."""
+    vamps: tuple[tuple[str, ...], ...]
+    """Chords of a two-bar vamp as numerals of the key: "1:maj9", "4:dom9/1"."""
+    pedal: str
+    """"bar", "chord" or "none"."""
+
+
+def _events(texts: list[str]) -> tuple[Event, ...]:
+    events = []
+    for text in texts:
+        part, gesture, length = text.split()
+        events.append((float(part), gesture, float(length)))
+    return tuple(events)
+
+
+def _left(raw: dict[str, Any]) -> LeftFigure:
+    then = tuple(_events(beat) for beat in raw["then"])
+    return LeftFigure(raw["name"], raw["weight"], tuple(raw["levels"]), _events(raw["first"]), then)
+
+
+def _right(raw: dict[str, Any]) -> RightTexture:
+    comp = tuple((float(beat), float(length)) for beat, length in raw.get("comp", []))
+    return RightTexture(
+        raw["name"], raw["weight"], tuple(raw["levels"]), raw["voices"], raw.get("under", 0), raw.get("octave", False), comp
+    )
+
+
+@lru_cache(maxsize=None)
+def load_style(name: str) -> Style:
+    """A style by name. Raises ParamsError that names those there are."""
+    if name not in STYLES:
+        raise ParamsError(f"style {name!r} is not known; choose one of {', '.join(STYLES)}")
+    text = (resources.files("plagal.music.styles") / f"{name}.yaml").read_text(encoding="utf-8")
+    raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return Style(
+        name=name,
+        genre=raw["genre"],
+        feels=raw["feels"],
+        tempo=(raw["tempo"][0], raw["tempo"][1]),
+        major_keys=tuple(raw["major_keys"]),
+        minor_keys=tuple(raw["minor_keys"]),
+        strain=raw["strain"],
+        devices=raw["devices"],
+        colours=raw["colours"],
+        left=tuple(_left(figure) for figure in raw["left"]),
+        right=tuple(_right(texture) for texture in raw["right"]),
+        fills=raw["fills"],
+        fill_chance=raw["fill_chance"],
+        forms=tuple((form["weight"], tuple(form["sections"])) for form in raw["forms"]),
+        vamps=tuple(tuple(vamp) for vamp in raw["vamps"]),
+        pedal=raw["pedal"],
+    )

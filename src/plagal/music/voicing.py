@@ -1,0 +1,126 @@
+"""Which keys a hand takes for a chord: bass notes, left-hand gestures, inner voices under a melody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import product
+
+from plagal.music.chords import QUALITIES, Chord
+
+LARGEST_SPAN = 16
+"""Semitones that a hand takes at once: a major tenth."""
+
+MOST_NOTES = 5
+LOWEST_BASS, HIGHEST_BASS = 28, 50
+LOWEST_SHAPE, HIGHEST_SHAPE = 48, 65
+
+
+@lru_cache(maxsize=None)
+def essential(quality: str) -> frozenset[int]:
+    """Steps above the root without which the ear hears another quality. The perfect fifth goes first, the ninth of a
+    thirteenth or eleventh next."""
+    tones = set(QUALITIES[quality])
+    if len(tones) > 3:
+        tones.discard(7)
+    if len(tones) > 4 and (9 in tones or 5 in tones) and 10 in tones | {10 if 11 in tones else 0}:
+        tones.discard(2)
+    return frozenset(tones)
+
+
+@lru_cache(maxsize=None)
+def by_importance(quality: str) -> tuple[int, ...]:
+    """Steps of a quality, those that say most first: guide tones, colours, root, fifth."""
+    order = {4: 0, 3: 0, 10: 1, 11: 1, 5: 0, 6: 2, 1: 2, 8: 2, 9: 3, 2: 4, 0: 6, 7: 5}
+    tones = QUALITIES[quality]
+    if 4 in tones and 3 in tones:  # 7#9: the ninth is a colour
+        return tuple(sorted(tones, key=lambda step: 2.5 if step == 3 else order[step]))
+    return tuple(sorted(tones, key=lambda step: order[step]))
+
+
+def choose_bass(chord: Chord, before: int | None, rise: bool | None = None) -> int:
+    """The bass key nearest to the one before and to the middle of the left hand's low range."""
+    options = range(LOWEST_BASS + (chord.bass - LOWEST_BASS) % 12, HIGHEST_BASS + 1, 12)
+    home = 39 if before is None else before
+
+    def cost(pitch: int) -> float:
+        wrong_way = before is not None and rise is not None and (pitch > before) != rise
+        return abs(pitch - home) * 0.7 + abs(pitch - 38) * 0.6 + (3 if wrong_way else 0)
+
+    return min(options, key=cost)
+
+
+def chord_tone_near(chord: Chord, target: int) -> int:
+    """The key of the chord nearest to `target`, the lower one in a tie."""
+    return min(
+        (pitch for pitch in range(target - 6, target + 7) if pitch % 12 in chord.pitch_classes),
+        key=lambda pitch: (abs(pitch - target), pitch),
+    )
+
+
+def fifth_above(chord: Chord, bass: int) -> int:
+    """The chord's fifth above the bass; over a slash bass, its nearest tone there."""
+    step = next((step for step in (7, 6, 8) if step in QUALITIES[chord.quality]), 7)
+    if chord.bass == chord.root:
+        return bass + step
+    return chord_tone_near(chord, bass + 8)
+
+
+def tenth_above(chord: Chord, bass: int) -> int:
+    """The chord's tenth above the bass (its third, or the fourth that stands for it), at most a major tenth away."""
+    if chord.bass == chord.root:
+        step = next((step for step in (4, 3, 5, 2) if step in QUALITIES[chord.quality]), 7)
+        return bass + (step + 12 if step <= 4 else step)
+    return min(bass + LARGEST_SPAN, chord_tone_near(chord, bass + 14))
+
+
+def place(
+    pitch_classes: Sequence[int], low: int, high: int, before: Sequence[int], top: int | None = None
+) -> tuple[int, ...] | None:
+    """Keys in [low, high], one for each pitch class, that move least from `before` and lie well under `top`.
+    None where a pitch class has no key there or the hand would not reach."""
+    options = [range(low + (pc - low) % 12, high + 1, 12) for pc in pitch_classes]
+    if not all(options) or not pitch_classes:
+        return None
+    best: tuple[float, tuple[int, ...]] | None = None
+    for keys in product(*options):
+        lowest = min(keys)
+        reach = (top if top is not None else max(keys)) - lowest
+        if reach > LARGEST_SPAN:
+            continue
+        cost = _cost(tuple(sorted(keys)), before, top)
+        if best is None or cost < best[0]:
+            best = (cost, tuple(sorted(keys)))
+    return best[1] if best else None
+
+
+def _cost(keys: tuple[int, ...], before: Sequence[int], top: int | None) -> float:
+    moved = sum(min(abs(key - old) for old in before) for key in keys) if before else sum(abs(key - 60) for key in keys) * 0.5
+    cost = moved * 1.0
+    line = (*keys, top) if top is not None else keys
+    for lower, upper in zip(line, line[1:], strict=False):
+        gap = upper - lower
+        if gap == 1:
+            cost += 6 if upper == top else 3
+        elif gap < 5 and lower < 50:
+            cost += 4
+        elif gap > 9:
+            cost += 1.5
+    spread = (top if top is not None else keys[-1]) - keys[0]
+    return cost + max(0, spread - 12) * 1.5
+
+
+def wanted(chord: Chord, have: Iterable[int], count: int) -> list[int]:
+    """Pitch classes for inner voices: first what the chord cannot do without and nobody plays, then by importance, up
+    to `count` (more only where essentials need it)."""
+    sounding = set(have)
+    ranked = by_importance(chord.quality)
+    needed = [(chord.root + step) % 12 for step in ranked if step in essential(chord.quality)]
+    needed = [pc for pc in needed if pc not in sounding]
+    rest = [(chord.root + step) % 12 for step in ranked]
+    more = [pc for pc in rest if pc not in needed and pc not in sounding and pc != chord.bass]
+    doubled = [pc for pc in rest if pc in sounding and pc not in needed and pc != chord.bass]
+    chosen = needed + more[: max(0, count - len(needed))]
+    if len(chosen) < count:
+        chosen += doubled[: count - len(chosen)]
+    return chosen
