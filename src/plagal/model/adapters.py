@@ -1,0 +1,115 @@
+"""Which weights a run trains, and how they are written: mlx-lm's LoRA layers and files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from plagal.errors import ModelError, TrainingError
+from plagal.files import atomic_path, write_json
+from plagal.model.base import LanguageModel
+from plagal.model.checkpoint import sha256_of
+from plagal.model.curve import CurveRow, write_curve
+from plagal.params import LoraSettings, TrainSettings
+
+ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
+_HOMES = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
+          "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp"}  # fmt: skip
+
+
+def make_trainable(lm: LanguageModel, settings: TrainSettings) -> None:
+    """Freeze and unfreeze `lm`'s weights, and lay LoRA layers over them in mode `lora` (drawn from MLX's random state)."""
+    lm.model.freeze()
+    if settings.mode == "full":
+        lm.model.unfreeze()
+    else:
+        add_lora(lm, lora_config(lm, settings.lora))
+    if not tree_flatten(lm.model.trainable_parameters()):
+        raise TrainingError(f"{lm.folder}: nothing to train; check train's mode and lora.projections")
+
+
+def lora_config(lm: LanguageModel, lora: LoraSettings) -> dict[str, Any]:
+    """mlx-lm's adapter_config.json for these settings (`scale` is alpha / rank there)."""
+    unknown = [name for name in lora.projections if name not in _HOMES]
+    if unknown:
+        raise TrainingError(f"lora.projections: {unknown[0]!r} is none of {', '.join(_HOMES)}")
+    return {
+        "fine_tune_type": "lora",
+        "num_layers": min(lora.layers, len(lm.model.layers)),
+        "lora_parameters": {
+            "rank": lora.rank,
+            "scale": lora.alpha / lora.rank,
+            "dropout": lora.dropout,
+            "keys": [f"{_HOMES[name]}.{name}" for name in lora.projections],
+        },
+    }
+
+
+def add_lora(lm: LanguageModel, config: dict[str, Any]) -> None:
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    linear_to_lora_layers(lm.model, config["num_layers"], config["lora_parameters"])
+
+
+def write_trained(lm: LanguageModel, settings: TrainSettings, out_dir: Path, rows: Iterable[CurveRow]) -> None:
+    """The folder that a run leaves: model or adapters, and the curve; whole or not at all."""
+    with atomic_path(out_dir) as temporary:
+        temporary.mkdir()
+        if settings.mode == "full":
+            write_model(lm, temporary)
+        else:
+            write_adapters(lm, settings, temporary)
+        write_curve(temporary / CURVE, rows)
+
+
+def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> None:
+    mx.save_safetensors(str(folder / ADAPTERS), dict(tree_flatten(lm.model.trainable_parameters())))
+    config = {"base_sha256": base_sha256(lm.folder), **lora_config(lm, settings.lora)}
+    write_json(folder / ADAPTER_CONFIG, config)
+
+
+def write_model(lm: LanguageModel, folder: Path) -> None:
+    """An ordinary MLX model folder from what is in memory."""
+    weights = dict(tree_flatten(lm.model.parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    write_json(folder / "config.json", lm.config)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+                 "chat_template.jinja", "vocab.json", "merges.txt"):  # fmt: skip
+        if (lm.folder / name).exists():
+            shutil.copyfile(lm.folder / name, folder / name)
+
+
+def load_adapters(lm: LanguageModel, folder: str | Path) -> dict[str, Any]:
+    """Lay trained adapters over `lm`. Returns their config. Raises ModelError where they are damaged or were trained on another base."""
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        weights = mx.load(str(folder / ADAPTERS))
+        scale = config["lora_parameters"]["scale"]
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder} holds no adapters that can be read: {' '.join(str(error).split())[:120]}") from error
+    if config.get("base_sha256") not in (None, base_sha256(lm.folder)):
+        raise ModelError(f"{folder}: these adapters were trained on another base than {lm.folder}; train them again")
+    assert isinstance(scale, int | float)
+    add_lora(lm, config)
+    known = dict(tree_flatten(lm.model.parameters()))
+    wrong = [name for name, value in weights.items() if name not in known or known[name].shape != value.shape]
+    if wrong:
+        raise ModelError(f"{folder}: adapter {wrong[0]} does not fit {lm.folder}; train it again on this base")
+    lm.model.load_weights(list(weights.items()), strict=False)
+    mx.eval(lm.model.parameters())
+    return dict(config)
+
+
+def base_sha256(folder: Path) -> str:
+    """Of a model folder's weights: one hash over its files' hashes, in name order."""
+    import hashlib
+
+    sums = [sha256_of(path) for path in sorted(folder.glob("model*.safetensors"))]
+    return hashlib.sha256("".join(sums).encode()).hexdigest()

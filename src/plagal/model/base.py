@@ -1,0 +1,245 @@
+"""Base models: the embedded one that the project makes itself, a folder, or a name on a hub.
+
+All come out as an ordinary MLX model folder, so every later step takes one road.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from plagal.errors import ModelError
+from plagal.files import atomic_path
+from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, WordTokens, find_words, has_words, word_text
+from plagal.tokens.vocabulary import MUSIC_WORDS
+
+log = logging.getLogger(__name__)
+
+Encoding = Literal["event", "text"]
+
+# Words of the prompts that a byte-level tokenizer would spend most positions on; those with a space first.
+PROMPT_WORDS = (
+    " gospel", " traditional", " contemporary", " jazz", " worship", " blues", " classical", " neo", " soul", " Gospel",
+    " in", " for", " of", " and", " with", " at", " bars", " BPM", " tempo", " key", " time", " style", " piece", " piano",
+    " hymn", " ballad", " slow", " fast", " major", " minor", "user", "assistant", "Generate",
+)  # fmt: skip
+
+_QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\n<|im_start|>assistant\n' }}{% endif %}"
+)
+"""The same text, mark for mark, as the template of the stage `convert`."""
+
+
+class Shape(Protocol):
+    """Of the embedded model; `plagal.params.EmbeddedShape` is one."""
+
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def intermediate_size(self) -> int: ...
+
+
+@dataclass
+class LanguageModel:
+    """A model in memory with its tokenizer.
+
+    `model`: mlx-lm's module; `tokenizer`: transformers'; `words`: the music words' tokens (None in the `text` encoding);
+    `config`: of config.json; `folder`: where it came from.
+    """
+
+    model: Any
+    tokenizer: Any
+    words: WordTokens | None
+    config: dict[str, Any]
+    folder: Path
+    encoding: Encoding = "event"
+
+    @property
+    def tied(self) -> bool:
+        return not hasattr(self.model, "lm_head")
+
+    @property
+    def word_tokens(self) -> WordTokens:
+        if self.words is None:
+            raise ModelError(f"{self.folder} is in the text encoding, which has no tokens for words")
+        return self.words
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of any text; the marks in it count as marks."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def make_embedded(folder: str | Path, shape: Shape, seed: int) -> Path:
+    """Write the embedded base: a Qwen2-shaped model with random weights, fp32, and its own tokenizer.
+
+    The folder is an ordinary MLX (and Hugging Face) model folder. Same shape and seed, same bytes.
+    """
+    from mlx_lm.models import qwen2
+
+    folder = Path(folder)
+    tokenizer = _embedded_tokenizer()
+    config: dict[str, Any] = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.layers,
+        "intermediate_size": shape.intermediate_size,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": 8192,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "hidden_act": "silu",
+        "torch_dtype": "float32",
+        "eos_token_id": tokenizer.token_to_id(END_MARK),
+        "pad_token_id": tokenizer.token_to_id(PAD_MARK),
+    }
+    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
+    weights = _random_weights(dict(tree_flatten(model.parameters())), seed, shape.layers)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        mx.save_safetensors(str(temporary / "model.safetensors"), weights, metadata={"format": "mlx"})
+        _write_json(temporary / "config.json", config)
+        _write_tokenizer(temporary, tokenizer)
+    return folder
+
+
+def _random_weights(parameters: dict[str, Any], seed: int, layers: int) -> dict[str, Any]:
+    """Normal, deviation 0.02, the projections back into the residual stream smaller by sqrt(2 layers) (GPT-2);
+    norms one, biases nought. Each tensor has its own key, so a shape's change in one leaves the others' draws."""
+    weights = {}
+    key = mx.random.key(seed)
+    for number, (name, value) in enumerate(sorted(parameters.items())):
+        if name.endswith("bias"):
+            weights[name] = mx.zeros(value.shape)
+        elif "norm" in name:
+            weights[name] = mx.ones(value.shape)
+        else:
+            last = name.endswith(("o_proj.weight", "down_proj.weight"))
+            draw = mx.random.normal(value.shape, key=mx.random.split(key, number + 1)[number])
+            weights[name] = draw * (0.02 / ((2 * layers) ** 0.5 if last else 1.0))
+    return weights
+
+
+def _embedded_tokenizer() -> Any:
+    """Bytes, common prompt words and, as added tokens, the chat marks and every music word.
+
+    transformers reads any tokenizer of model type qwen2 as Qwen2's: byte-level BPE behind Qwen2's own splitting; what
+    stands here must mean the same there. Each prompt word is merged letter by letter from its beginning.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    merges: dict[tuple[str, str], None] = {}
+    for word in (word.replace(" ", "Ġ") for word in PROMPT_WORDS):
+        merges.update(dict.fromkeys((word[:i], word[i]) for i in range(1, len(word))))
+    names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    tokenizer = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=list(merges)))
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(_QWEN2_SPLIT), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(m, special=True) for m in (PAD_MARK, USER_MARK, END_MARK)])
+    tokenizer.add_tokens([AddedToken(word_text(word), normalized=False) for word in MUSIC_WORDS])
+    return tokenizer
+
+
+def _write_tokenizer(folder: Path, tokenizer: Any) -> None:
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "eos_token": END_MARK,
+        "pad_token": PAD_MARK,
+        "additional_special_tokens": [USER_MARK],
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 8192,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    _write_json(folder / "tokenizer_config.json", settings)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load(path_or_name: str | Path, encoding: Encoding = "event", lazy: bool = False) -> LanguageModel:
+    """Read a base from a folder, or from a hub by name. Raises ModelError where it is missing, half written or of a kind
+    that mlx-lm does not know."""
+    folder = find_folder(path_or_name)
+    from mlx_lm.utils import load_model
+
+    config = read_config(folder)
+    try:
+        model, config = load_model(folder, lazy=lazy)
+        tokenizer = load_tokenizer(folder)
+    except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{folder} is no model that can be loaded: {reason}; make or fetch it anew") from error
+    if encoding == "text":
+        return LanguageModel(model, tokenizer, None, config, folder, encoding)
+    if not has_words(tokenizer):
+        raise ModelError(f"{folder}: its tokenizer has no music words; grow it first, or set model.encoding to text")
+    return LanguageModel(model, tokenizer, find_words(tokenizer, str(folder)), config, folder, encoding)
+
+
+def find_folder(path_or_name: str | Path) -> Path:
+    """The folder of a base. A name such as "owner/model" that is no folder is fetched from the hub."""
+    folder = Path(path_or_name)
+    if folder.is_dir():
+        return folder
+    name = str(path_or_name)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or folder.parent.is_dir():
+        raise ModelError(f"{name}: no such model folder; check model.base in params.yaml, or run the stage that makes it")
+    from mlx_lm.utils import _download
+
+    try:
+        return Path(_download(name))
+    except Exception as error:  # the hub's client raises many kinds, and each means the same here
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"model.base {name!r} is no folder, and the hub did not give it: {reason}") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json, with a look at whether weights are there. Raises ModelError."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: config.json is missing, so this is no model folder") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder}/config.json is no JSON: {error}") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise ModelError(f"{folder}/config.json names no model_type")
+    if not any(folder.glob("model*.safetensors")):
+        raise ModelError(f"{folder} holds no weights (model*.safetensors); fetch or make the base again")
+    return config
+
+
+def load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder))
+
+
+def total_bytes(tensors: Iterable[Any]) -> int:
+    return sum(int(tensor.nbytes) for tensor in tensors)

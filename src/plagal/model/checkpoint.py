@@ -1,0 +1,180 @@
+"""Checkpoints that are whole or absent, one writer at a time, and always room for the next.
+
+A run's folder, `.checkpoints/<key>/`:
+
+    lock            held by the one trainer that may write (filelock)
+    owner.json      who that is: pid, its parent, a token drawn anew by each run
+    step-00000050/  state.safetensors, state.json, and sums.json with the sha256 of both
+    best-00000050/  the same, for the best validation loss so far
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import mlx.core as mx
+
+from plagal.errors import CheckpointError, DiskError, LockedError
+from plagal.files import atomic_path, write_json
+
+log = logging.getLogger(__name__)
+
+TENSORS, STATE, SUMS = "state.safetensors", "state.json", "sums.json"
+_SPARE_BYTES = 16_000_000  # beyond the checkpoint itself: logs, curves, the file system's own needs
+_TAKEOVER_SECONDS = 120.0
+
+
+def run_key(**parts: Any) -> str:
+    """Name of a run's folder: a hash of everything that decides its course (settings, data, base, code)."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256_of(path: str | Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@dataclass
+class Run:
+    """The right to write checkpoints into `folder`, from `own_run`."""
+
+    folder: Path
+    token: str
+
+    def check(self) -> None:
+        """Raises LockedError if another trainer has taken over: an orphan must not write over it."""
+        owner = _read_owner(self.folder)
+        if owner.get("token") != self.token:
+            raise LockedError(f"{self.folder} now belongs to process {owner.get('pid')}; this one stops without writing")
+
+    def asked_to_stop(self) -> bool:
+        """Whether a new trainer waits for this one, whose starter is gone, to save and end."""
+        return (self.folder / f"takeover-{self.token}").exists()
+
+    def save(self, name: str, tensors: dict[str, Any], state: dict[str, Any]) -> Path:
+        """Write one checkpoint, whole or not at all."""
+        self.check()
+        path = self.folder / name
+        with atomic_path(path) as temporary:
+            temporary.mkdir()
+            mx.save_safetensors(str(temporary / TENSORS), tensors)
+            write_json(temporary / STATE, state)
+            write_json(temporary / SUMS, {file: sha256_of(temporary / file) for file in (TENSORS, STATE)})
+            self.check()
+        return path
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of checkpoints that begin with `prefix`, the newest last."""
+        return sorted(path.name for path in self.folder.glob(f"{prefix}-*") if path.is_dir())
+
+    def remove(self, name: str) -> None:
+        self.check()
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def newest(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Tensors and state of the newest checkpoint that is undamaged; None where there is none."""
+        for name in reversed(self.names("step")):
+            try:
+                return load_checkpoint(self.folder / name)
+            except CheckpointError as error:
+                log.warning("%s; going back to the one before", error)
+        return None
+
+    def check_room(self, bytes_needed: int) -> None:
+        """Raises DiskError unless one more checkpoint of so many bytes fits; called before the step, not after it."""
+        free = shutil.disk_usage(self.folder).free
+        if free < bytes_needed + _SPARE_BYTES:
+            wanted = (bytes_needed + _SPARE_BYTES - free) / 1e6
+            raise DiskError(f"{self.folder}: no room for the next checkpoint; free {wanted:.0f} MB more and run again")
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and state of one checkpoint. Raises CheckpointError where anything differs from what was written."""
+    try:
+        sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
+        for file in (TENSORS, STATE):
+            if sha256_of(path / file) != sums[file]:
+                raise CheckpointError(f"checkpoint {path} is damaged: {file} has another sha256 than when it was written")
+        return dict(mx.load(str(path / TENSORS))), json.loads((path / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {' '.join(str(error).split())[:120]}") from error
+
+
+@contextmanager
+def own_run(folder: str | Path, takeover_seconds: float = _TAKEOVER_SECONDS) -> Iterator[Run]:
+    """Hold the lock of a run's folder. A live holder raises LockedError with its pid; an orphan (a trainer whose
+    starter has died) is asked to save and end, and is waited for."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(str(folder / "lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        _take_over(folder, lock, takeover_seconds)
+    run = Run(folder, uuid.uuid4().hex)
+    try:
+        for left in [*folder.glob(".*.part"), *folder.glob(".*.old"), *folder.glob("takeover-*")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        owner = {"pid": os.getpid(), "parent": os.getppid(), "host": socket.gethostname(), "token": run.token}
+        write_json(folder / "owner.json", owner)
+        yield run
+    finally:
+        lock.release()
+
+
+def _take_over(folder: Path, lock: filelock.BaseFileLock, seconds: float) -> None:
+    owner = _read_owner(folder)
+    if not _is_orphan(owner):
+        pid = owner.get("pid", "unknown")
+        raise LockedError(f"{folder} is being trained by process {pid}; wait for it, or end it with `kill {pid}`")
+    log.warning("process %s trains here but its starter is gone; asking it to save and end", owner["pid"])
+    (folder / f"takeover-{owner['token']}").touch()
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            lock.acquire(timeout=0.2)
+            return
+        except filelock.Timeout:
+            if time.monotonic() > end:
+                raise LockedError(
+                    f"{folder} is held by process {owner['pid']}, which does not end; `kill {owner['pid']}` and run again"
+                ) from None
+
+
+def _is_orphan(owner: dict[str, Any]) -> bool:
+    """Whether the process that started the holder is gone. Only then may anybody else end it."""
+    if owner.get("host") != socket.gethostname() or not isinstance(owner.get("parent"), int):
+        return False
+    return owner["parent"] > 1 and not _alive(owner["parent"]) and _alive(owner["pid"])
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _read_owner(folder: Path) -> dict[str, Any]:
+    try:
+        owner = json.loads((folder / "owner.json").read_text(encoding="utf-8"))
+        return owner if isinstance(owner, dict) else {}
+    except (OSError, ValueError):
+        return {}

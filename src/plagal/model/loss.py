@@ -1,0 +1,81 @@
+"""Cross-entropy that builds only the logits it needs.
+
+Where the music goes on, only a music word or the end mark can be meant, so logits are taken over those rows of the head
+alone: 1,591 instead of Qwen2.5's 152,064. Prompts and padding are no targets, so they get no logits at all. A base
+whose whole vocabulary is little larger than the music words (the embedded one) is trained over all rows: that costs a few
+per cent, and teaches it to give the other rows nothing, so that a stock generator without our grammar stays in
+the music words too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from plagal.model.base import LanguageModel
+from plagal.model.kernels import log_sum_exp
+from plagal.model.windows import Batch
+
+Array = Any
+_SMALL_VOCABULARY = 2.0  # times the music words
+
+LossSum = Callable[[Any, Batch], Array]
+"""(model, batch) -> summed loss over the batch's targets [nats]."""
+
+
+def takes_all_rows(lm: LanguageModel) -> bool:
+    """Whether the loss runs over the whole vocabulary (see the module)."""
+    return lm.words is None or lm.config["vocab_size"] <= _SMALL_VOCABULARY * len(lm.words.ids)
+
+
+def hidden_states(model: Any, ids: Array, cache: Any = None) -> Array:
+    """Last hidden states [rows, length, hidden] after the final norm."""
+    return model.model(ids, cache) if cache is not None else model.model(ids)
+
+
+def head_logits(model: Any, hidden: Array, rows: Array | None = None) -> Array:
+    """Logits [n, rows or vocabulary] of hidden states [n, hidden]; `rows` are token ids."""
+    head = model.lm_head if hasattr(model, "lm_head") else model.model.embed_tokens
+    if rows is not None:
+        return hidden @ head_rows(head, rows).T
+    return head(hidden) if hasattr(model, "lm_head") else head.as_linear(hidden)
+
+
+def head_rows(head: Any, rows: Array) -> Array:
+    """Rows of a head or an embedding [rows, hidden], unpacked if it is quantized."""
+    if hasattr(head, "rows"):
+        return head.rows(rows)
+    if "scales" not in head:
+        return head.weight[rows]
+    biases = head.biases[rows] if head.get("biases") is not None else None
+    return mx.dequantize(
+        head.weight[rows], head.scales[rows], biases, group_size=head.group_size, bits=head.bits, mode=head.mode
+    )
+
+
+def make_loss(lm: LanguageModel) -> LossSum:
+    """The loss for `lm`'s music words: what the trainer differentiates, and what the validation loss is."""
+    tokens = lm.word_tokens
+    everything = takes_all_rows(lm)
+    rows = None if everything else mx.array(tokens.ids)
+    place = None if everything else _places(tokens.ids, int(lm.config["vocab_size"]))
+
+    def loss_sum(model: Any, batch: Batch) -> Array:
+        hidden = hidden_states(model, mx.array(batch.ids[:, :-1]))
+        hidden = hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.positions)]
+        logits = head_logits(model, hidden, rows)
+        targets = batch.targets if place is None else place[batch.targets]
+        picked = mx.take_along_axis(logits, mx.array(targets)[:, None], axis=-1).squeeze(-1)
+        return (log_sum_exp(logits) - picked.astype(mx.float32)).sum()
+
+    return loss_sum
+
+
+def _places(ids: Any, vocabulary: int) -> Any:
+    """Token id -> its place among the rows [vocabulary]."""
+    places = np.zeros(vocabulary, dtype=np.int32)
+    places[ids] = np.arange(len(ids), dtype=np.int32)
+    return places

@@ -1,0 +1,323 @@
+"""The training loop: bounded by steps, resumed bit for bit, stopped before harm.
+
+All that decides the next step is in a checkpoint: trained weights, optimizer moments, step (and with it the learning rate and the
+place in the data, both functions of it), random state, the curve so far. mlx-lm gives the models, LoRA layers
+and schedules; its own loop keeps none of these.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+from plagal.errors import LockedError, TrainingError
+from plagal.model import adapters
+from plagal.model.base import LanguageModel, total_bytes
+from plagal.model.checkpoint import Run, load_checkpoint, own_run
+from plagal.model.curve import Curve, CurveRow, Progress, conditions
+from plagal.model.kernels import cpu_kernels
+from plagal.model.lanes import Gradients
+from plagal.model.loss import LossSum, make_loss
+from plagal.model.windows import Window, batches_from, make_windows
+from plagal.params import TrainSettings
+
+log = logging.getLogger(__name__)
+
+BETAS = (0.9, 0.95)  # as GPT-3 and most since; 0.999 remembers longer than these short runs last
+_ROWS_BETWEEN_EVALUATIONS = 5
+_SPIKE_NATS = 2.0  # a loss so far over its running mean, or over where it began, will not come back by itself
+_SPIKE_STEPS = 3
+_MEAN_KEPT = 0.95
+
+RowCallback = Callable[[CurveRow], None]
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run went. `seconds` is of this process only and goes to logs, not to versioned files."""
+
+    steps: int
+    best_step: int
+    best_valid_loss: float
+    """[nats per token]"""
+    best_nats_per_note: float
+    first_valid_loss: float
+    stopped_early: bool
+    tokens: int
+    """Tokens trained on, in all steps."""
+    notes: int
+    rows: tuple[CurveRow, ...]
+    resumed_from: int
+    seconds: float
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds besides tensors."""
+
+    step: int = 0
+    best_step: int = -1
+    best_valid: float = math.inf
+    best_nats: float = math.inf
+    first_valid: float = math.nan
+    waited: int = 0
+    """Evaluations since the best."""
+    stopped: bool = False
+    mean_loss: float = math.nan
+    first_loss: float = math.nan
+    high_steps: int = 0
+    loss_sum: float = 0.0
+    """Since the last row of the curve."""
+    targets: int = 0
+    all_targets: int = 0
+    all_notes: int = 0
+    rows: list[list[Any]] = field(default_factory=list)
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    lm: LanguageModel,
+    train_texts: Sequence[str],
+    valid_texts: Sequence[str],
+    settings: TrainSettings,
+    checkpoint_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    seed: int = 0,
+    loss: LossSum | None = None,
+    on_row: RowCallback | None = None,
+    log_path: str | Path | None = None,
+    stop_after: int | None = None,
+) -> TrainReport:
+    """Train `lm` and write its best weights to `out_dir`: an ordinary model folder in mode `full`, mlx-lm adapters in
+    mode `lora`; beside them the curve (curve.csv).
+
+    `checkpoint_dir` is this run's own (see `checkpoint.run_key`); a run found there is resumed. `stop_after`: leave, with a
+    checkpoint, after so many steps in this process (for tests). `log_path`: JSON lines with speed and memory.
+    Raises TrainingError, CheckpointError, LockedError, DiskError.
+    """
+    train_windows = make_windows(lm, train_texts, settings.max_tokens, "the training data")
+    valid_windows = make_windows(lm, valid_texts, settings.max_tokens, "the validation data")
+    with own_run(checkpoint_dir) as run:
+        loop = _Loop(lm, train_windows, valid_windows, settings, run, seed, loss or make_loss(lm), on_row)
+        with Curve(log_path) as curve, cpu_kernels(lm.model):
+            report = loop.run(curve, stop_after)
+        if report.steps >= settings.steps or report.stopped_early:
+            loop.publish(Path(out_dir), report)
+    return report
+
+
+class _Loop:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        train_windows: list[Window],
+        valid_windows: list[Window],
+        settings: TrainSettings,
+        run: Run,
+        seed: int,
+        loss: LossSum,
+        on_row: RowCallback | None,
+    ):
+        self.lm, self.settings, self.seed, self.on_row, self.own = lm, settings, seed, on_row, run
+        self.train_windows, self.valid_windows = train_windows, valid_windows
+        mx.random.seed(seed)
+        adapters.make_trainable(lm, settings)
+        self.optimizer = _make_optimizer(settings)
+        self.optimizer.init(lm.model.trainable_parameters())
+        group = mx.distributed.init()
+        self.leads = group.rank() == 0
+        self.gradients = Gradients(lm.model, loss, lm.word_tokens.pad_id, group)
+        self.state = _State(conditions=conditions(group.size()))
+        self._restore()
+        self.resumed_from = self.state.step
+        self.bytes = total_bytes(self._tensors().values())
+
+    def run(self, curve: Curve, stop_after: int | None = None) -> TrainReport:
+        state, settings, began = self.state, self.settings, time.perf_counter()
+        if state.step == 0 and not state.rows:
+            self._evaluate(curve)
+        batches = batches_from(self.train_windows, settings.batch, self.seed, state.step * settings.accumulation)
+        end = settings.steps if stop_after is None else min(settings.steps, state.step + stop_after)
+        with Progress(settings.steps, state.step, curve) as progress:
+            while state.step < end and not state.stopped:
+                self._before_step()
+                windows = [[self.train_windows[i] for i in next(batches)] for _ in range(settings.accumulation)]
+                targets, notes, value = self._step(windows)
+                self._watch(value)
+                progress.update(state.step, value, targets, notes)
+                self._after_step(curve, last=state.step == end)
+        report = self._report(time.perf_counter() - began)
+        curve.log({"end": state.step, "seconds": round(report.seconds, 3), "peak_bytes": mx.get_peak_memory()})
+        return report
+
+    def _before_step(self) -> None:
+        self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
+        if self.own.asked_to_stop():
+            self._save()
+            raise LockedError(f"another trainer takes over {self.own.folder} at step {self.state.step}; this one ends")
+
+    def _step(self, micro_batches: list[list[Window]]) -> tuple[int, int, float]:
+        """One optimizer step. -> targets, notes, mean loss [nats per token]."""
+        self.lm.model.train()
+        loss_sum, grads, targets, notes = 0.0, None, 0, 0
+        for windows in micro_batches:
+            loss, these, new_targets, new_notes = self.gradients(windows)
+            grads = these if grads is None else tree_map(lambda a, b: a + b, grads, these)
+            mx.eval(loss, grads)
+            loss_sum, targets, notes = loss_sum + loss.item(), targets + new_targets, notes + new_notes
+        grads = tree_map(lambda g: g * (1.0 / targets), grads)
+        grads, _ = optim.clip_grad_norm(grads, self.settings.clip_norm)
+        self.optimizer.update(self.lm.model, grads)
+        mx.eval(self.lm.model.trainable_parameters(), self.optimizer.state)
+        state = self.state
+        state.step += 1
+        state.loss_sum, state.targets = state.loss_sum + loss_sum, state.targets + targets
+        state.all_targets, state.all_notes = state.all_targets + targets, state.all_notes + notes
+        return targets, notes, loss_sum / targets
+
+    def _watch(self, value: float) -> None:
+        """Stop where the loss left the numbers or jumped and stayed: the newest checkpoint is from before that."""
+        state = self.state
+        if math.isnan(state.first_loss):
+            state.first_loss = state.mean_loss = value
+        limit = max(state.mean_loss, min(state.first_loss, state.mean_loss + _SPIKE_NATS)) + _SPIKE_NATS
+        state.high_steps = state.high_steps + 1 if value > limit else 0
+        if math.isfinite(value) and state.high_steps < _SPIKE_STEPS:
+            state.mean_loss = _MEAN_KEPT * state.mean_loss + (1 - _MEAN_KEPT) * value
+            return
+        what = "is no number" if not math.isfinite(value) else f"jumped from {state.mean_loss:.2f} to {value:.2f}"
+        kept = self.own.names("step")
+        raise TrainingError(
+            f"the loss {what} at step {state.step}: lower learning_rate={self.settings.learning_rate} or"
+            f" clip_norm={self.settings.clip_norm}, or raise warmup_steps={self.settings.warmup_steps};"
+            f" the last good checkpoint is {kept[-1] if kept else 'none yet'}"
+        )
+
+    def _after_step(self, curve: Curve, last: bool) -> None:
+        state, settings = self.state, self.settings
+        ended = last or state.step == settings.steps
+        if state.step % settings.evaluate_every == 0 or state.step == settings.steps:
+            self._evaluate(curve)
+            state.stopped = 0 < settings.patience <= state.waited
+        elif state.step % max(settings.evaluate_every // _ROWS_BETWEEN_EVALUATIONS, 1) == 0:
+            self._row(curve, None, None)
+        if ended or state.stopped or state.step % settings.save_every == 0:
+            self._save()
+
+    def _evaluate(self, curve: Curve) -> None:
+        """The whole validation set, always."""
+        valid, per_note = validation_loss(self.gradients, self.lm, self.valid_windows, self.settings.batch)
+        state = self.state
+        state.first_valid = valid if math.isnan(state.first_valid) else state.first_valid
+        better = valid < state.best_valid
+        state.waited = 0 if better else state.waited + 1
+        self._row(curve, valid, per_note)
+        if better:
+            state.best_step, state.best_valid, state.best_nats = state.step, valid, per_note
+            if self.leads:
+                self.own.save(f"best-{state.step:08d}", self._weights(), {"step": state.step, "valid_loss": valid})
+
+    def _row(self, curve: Curve, valid: float | None, per_note: float | None) -> None:
+        state = self.state
+        train_loss = state.loss_sum / state.targets if state.targets else None
+        rate = float(self.optimizer.learning_rate.item())
+        row = CurveRow(state.step, train_loss, valid, per_note, rate)
+        state.rows.append(row.as_list())
+        state.loss_sum, state.targets = 0.0, 0
+        curve.add(row)
+        if self.on_row:
+            self.on_row(row)
+
+    def _weights(self) -> dict[str, Any]:
+        return dict(tree_flatten(self.lm.model.trainable_parameters()))
+
+    def _tensors(self) -> dict[str, Any]:
+        tensors = {f"model.{name}": value for name, value in self._weights().items()}
+        tensors |= {f"optimizer.{name}": value for name, value in tree_flatten(self.optimizer.state)}
+        return tensors | {"random": mx.random.state[0]}
+
+    def _save(self) -> None:
+        if not self.leads:
+            return
+        self.own.save(f"step-{self.state.step:08d}", self._tensors(), dict(vars(self.state)))
+        kept = self.own.names("step")
+        for name in kept[: -self.settings.keep_newest]:
+            self.own.remove(name)
+        oldest_kept = self.own.names("step")[0]
+        needed = load_best_step(self.own.folder / oldest_kept)
+        for name in self.own.names("best"):
+            if int(name.partition("-")[2]) < needed:
+                self.own.remove(name)
+
+    def _restore(self) -> None:
+        found = self.own.newest()
+        if found is None:
+            return
+        tensors, saved = found
+        now = self.state.conditions
+        self.state = _State(**saved)
+        for name, value in now.items():
+            if self.state.conditions.get(name) != value:
+                log.warning("resumed with %s=%s, begun with %s: the end may differ in the last bits",
+                            name, value, self.state.conditions.get(name))  # fmt: skip
+        weights = [(k.removeprefix("model."), v) for k, v in tensors.items() if k.startswith("model.")]
+        self.lm.model.load_weights(weights, strict=False)
+        state = [(k.removeprefix("optimizer."), v) for k, v in tensors.items() if k.startswith("optimizer.")]
+        self.optimizer.state = tree_unflatten(state)
+        mx.random.state[0] = tensors["random"]
+        mx.eval(self.lm.model.parameters(), self.optimizer.state)
+        log.info("resumed at step %d of %d", self.state.step, self.settings.steps)
+
+    def _report(self, seconds: float) -> TrainReport:
+        state = self.state
+        rows = tuple(CurveRow(*row) for row in state.rows)
+        return TrainReport(state.step, state.best_step, state.best_valid, state.best_nats, state.first_valid,
+                           state.stopped, state.all_targets, state.all_notes, rows, self.resumed_from, seconds)  # fmt: skip
+
+    def publish(self, out_dir: Path, report: TrainReport) -> None:
+        """Load the best weights into the model and write them to `out_dir`."""
+        best, _ = load_checkpoint(self.own.folder / f"best-{report.best_step:08d}")
+        self.lm.model.load_weights(list(best.items()), strict=False)
+        self.lm.model.eval()
+        mx.eval(self.lm.model.parameters())
+        if self.leads:
+            adapters.write_trained(self.lm, self.settings, out_dir, report.rows)
+
+
+def load_best_step(checkpoint: Path) -> int:
+    """Step of the best weights that a checkpoint refers to; 0 where it cannot be read (then all are kept)."""
+    try:
+        return int(load_checkpoint(checkpoint)[1]["best_step"])
+    except Exception:  # a damaged old checkpoint must not stop a run; it only keeps more than needed
+        return 0
+
+
+def validation_loss(gradients: Gradients, lm: LanguageModel, windows: Sequence[Window], batch: int) -> tuple[float, float]:
+    """Mean loss [nats per token] and the sum over notes [nats per note], over all windows."""
+    lm.model.eval()
+    order = sorted(range(len(windows)), key=lambda i: (len(windows[i].ids), i))
+    total, targets, notes = 0.0, 0, 0
+    for start in range(0, len(order), 2 * batch):
+        loss, new_targets, new_notes = gradients.loss_only([windows[i] for i in order[start : start + 2 * batch]])
+        total, targets, notes = total + loss.item(), targets + new_targets, notes + new_notes
+    return total / targets, total / max(notes, 1)
+
+
+def _make_optimizer(settings: TrainSettings) -> Any:
+    from mlx_lm.tuner.utils import build_schedule
+
+    rate, warmup = settings.learning_rate, min(settings.warmup_steps, settings.steps - 1)
+    decay = max(settings.steps - warmup, 1)
+    arguments = [rate, decay, rate * settings.final_learning_rate_share]
+    schedule = build_schedule({"name": "cosine_decay", "arguments": arguments, "warmup": warmup, "warmup_init": rate / max(warmup, 1)})
+    return optim.AdamW(schedule, betas=list(BETAS), weight_decay=settings.weight_decay, bias_correction=True)
