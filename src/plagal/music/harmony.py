@@ -1,0 +1,257 @@
+"""Chords and keys heard in a score: only from its notes (onset, pitch, duration) and metres, never from its markers.
+
+Chords: the piece is cut at beats into segments, one chord each, so that the whole fits best (a semi-Markov Viterbi). How
+well a chord fits a segment depends on how long each pitch class sounds in it, up to a ceiling, on tones that the chord
+needs and the segment lacks, on the bass, and on how plain the chord is.
+Keys: correlation of pitch-class durations in windows with the profiles of Albrecht and Shanahan (2013), joined by a
+Viterbi that makes changes dear.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.chords import QUALITIES, Chord
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Metre, Notes, Score
+
+Floats = npt.NDArray[np.float32]
+
+LONGEST_SEGMENT = 4
+"""Beats. Longer chords are several segments, joined where equal."""
+
+_CEILING = 0.35
+"""A pitch class that sounds for this share of a segment is fully there."""
+_FOREIGN = 0.9
+"""What a tone that does not belong costs against one that does."""
+_MISSING = 0.8
+"""What a tone costs that the chord needs and the segment lacks."""
+_EXTRA_TONE = 0.45
+"""What each tone beyond a triad costs: plain chords first."""
+_CHANGE, _CHANGE_OFF_BAR = 0.55, 0.2
+"""What a new segment costs, and what it costs more away from a bar line."""
+_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 0.7, -0.15, -0.9
+"""What the bass says for a chord: its root, another of its tones, none of them."""
+_LONGEST_NOTE = 16 * TICKS_PER_QUARTER
+"""Ticks of a note that count: bounds the work for absurd notes."""
+
+_RARE = {"maj11": 0.6, "dom11": 0.6, "min13": 0.6, "5": 0.6, "sus2": 0.25, "maj7#5": 0.4, "7b5": 0.5, "aug": 0.3, "minadd9": 0.2, "7susb9": 0.3,
+         "7alt": 0.6, "13#11": 0.4, "dim": 0.2, "min69": 0.2}  # fmt: skip
+"""What a rare quality costs, so that it is named only when it is plain to hear."""
+
+
+@lru_cache(maxsize=1)
+def _templates() -> tuple[list[Chord], Floats, Floats, Floats]:
+    """Chords in root position; weights (chords, 12) for what sounds; constants (chords); bass bonus (12, chords)."""
+    chords = [Chord(root, quality, root) for quality in QUALITIES for root in range(12)]
+    weights = np.zeros((len(chords), 12), dtype=np.float32)
+    constants = np.zeros(len(chords), dtype=np.float32)
+    bass = np.full((12, len(chords)), _FOREIGN_BASS, dtype=np.float32)
+    for number, chord in enumerate(chords):
+        weights[number] = -_FOREIGN
+        steps = QUALITIES[chord.quality]
+        for step in steps:
+            pitch_class = (chord.root + step) % 12
+            need = _need(chord.quality, step)
+            weights[number, pitch_class] = 1.0 + need
+            constants[number] -= need
+            bass[pitch_class, number] = _TONE_BASS
+        bass[chord.root, number] = _ROOT_BASS
+        constants[number] -= _EXTRA_TONE * max(0, len(steps) - 3) + _RARE.get(chord.quality, 0.0)
+    return chords, weights, constants, bass
+
+
+def _need(quality: str, step: int) -> float:
+    tones = QUALITIES[quality]
+    if step == 7 and len(tones) > 3:
+        return 0.0
+    if step == 2 and len(tones) > 5:
+        return 0.1
+    if step == 0:
+        return 0.4
+    return _MISSING
+
+
+def beat_ticks(metre: Metre) -> int:
+    """The beat in which chords change: a quarter, a dotted note in compound metres, an eighth in odd ones."""
+    unit = 4 * TICKS_PER_QUARTER // metre.denominator
+    if metre.denominator >= 8:
+        return 3 * unit if metre.numerator % 3 == 0 and metre.numerator > 3 else max(unit, TICKS_PER_QUARTER // 2)
+    return TICKS_PER_QUARTER
+
+
+def _beats(score: Score) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Starts of the beats up to the last note's end [ticks], and which of them begin a bar."""
+    notes = score.notes
+    end = int((notes[:, ONSET] + np.minimum(notes[:, DURATION], _LONGEST_NOTE)).max())
+    metres = score.metres or (Metre(0, 4, 4),)
+    starts, bars = [], []
+    for number, metre in enumerate(metres):
+        onset = min(metre.onset, 0) if number == 0 else metre.onset
+        until = metres[number + 1].onset if number + 1 < len(metres) else end
+        if until <= onset:
+            continue
+        bar, beat = max(1, metre.bar_ticks), beat_ticks(metre)
+        in_bar = np.arange(0, bar, beat)
+        lines = np.arange(onset, until, bar)
+        grid = (lines[:, None] + in_bar[None, :]).ravel()
+        first = np.tile(in_bar == 0, len(lines))
+        starts.append(grid[grid < until])
+        bars.append(first[grid < until])
+    return np.concatenate(starts), np.concatenate(bars)
+
+
+def _frames(notes: Notes, starts: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """How long each pitch class sounds in each beat, as a share of the beat, shape (beats, 12); and the lowest pitch
+    struck or sounding in each beat (128 where nothing does)."""
+    onsets = notes[:, ONSET].astype(np.int64)
+    ends = onsets + np.minimum(notes[:, DURATION], _LONGEST_NOTE)
+    first = np.searchsorted(starts, onsets, side="right") - 1
+    last = np.searchsorted(starts, ends, side="left") - 1
+    counts = np.maximum(last - first + 1, 1)
+    which = np.repeat(np.arange(len(notes)), counts)
+    frame = first[which] + np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    frame_ends = np.append(starts[1:], max(int(ends.max()), int(starts[-1]) + 1))
+    overlap = np.minimum(ends[which], frame_ends[frame]) - np.maximum(onsets[which], starts[frame])
+    share = overlap / (frame_ends - starts)[frame]
+    pitches = notes[which, PITCH]
+    chroma = np.bincount(frame * 12 + pitches % 12, weights=share, minlength=len(starts) * 12)
+    lowest = np.full(len(starts), 128, dtype=np.int32)
+    np.minimum.at(lowest, frame, pitches)
+    return chroma.reshape(-1, 12).astype(np.float32), lowest
+
+
+def hear_chords(score: Score) -> list[tuple[int, Chord]]:
+    """Onsets [ticks] and chords, one entry for each change; the first where the first note sounds. Empty where no note
+    sounds. The same notes and metres always give the same answer."""
+    if len(score.notes) == 0:
+        return []
+    starts, bars = _beats(score)
+    chroma, lowest = _frames(score.notes, starts)
+    sounding = np.flatnonzero(lowest < 128)
+    chroma, lowest, bars, starts = chroma[sounding], lowest[sounding], bars[sounding], starts[sounding]
+    return _segment(chroma, lowest, bars, starts)
+
+
+def _segment(
+    chroma: Floats, lowest: npt.NDArray[np.int32], bars: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]
+) -> list[tuple[int, Chord]]:
+    chords, weights, constants, bass_bonus = _templates()
+    count = len(chroma)
+    total = np.concatenate([np.zeros((1, 12), dtype=np.float32), np.cumsum(chroma, axis=0, dtype=np.float64).astype(np.float32)])
+    best = np.full((LONGEST_SEGMENT + 1, count), -np.inf, dtype=np.float64)
+    label = np.zeros((LONGEST_SEGMENT + 1, count), dtype=np.int32)
+    change = _CHANGE + np.where(bars, 0.0, _CHANGE_OFF_BAR)
+    for length in range(1, min(LONGEST_SEGMENT, count) + 1):
+        sums = total[length:] - total[:-length]
+        there = np.minimum(1.0, sums / (length * _CEILING), dtype=np.float32)
+        fit = there @ weights.T + constants + bass_bonus[lowest[: count - length + 1] % 12]
+        label[length, : len(fit)] = fit.argmax(axis=1)
+        best[length, : len(fit)] = fit.max(axis=1) * length - change[: len(fit)]
+    return _decode(best, label, lowest, starts, chords)
+
+
+def _decode(
+    best: npt.NDArray[np.float64],
+    label: npt.NDArray[np.int32],
+    lowest: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    chords: list[Chord],
+) -> list[tuple[int, Chord]]:
+    """The best cut into segments, and each one's chord."""
+    count = best.shape[1]
+    rows = best.tolist()
+    reached = [0.0] + [float("-inf")] * count
+    came = [0] * (count + 1)
+    for end in range(1, count + 1):
+        for length in range(1, min(LONGEST_SEGMENT, end) + 1):
+            value = reached[end - length] + rows[length][end - length]
+            if value > reached[end]:
+                reached[end], came[end] = value, length
+    heard: list[tuple[int, Chord]] = []
+    end = count
+    while end > 0:
+        begin = end - came[end]
+        chord = chords[int(label[came[end], begin])]
+        bass = int(lowest[begin]) % 12
+        heard.append((int(starts[begin]), Chord(chord.root, chord.quality, bass)))
+        end = begin
+    heard.reverse()
+    return [now for number, now in enumerate(heard) if number == 0 or now[1] != heard[number - 1][1]]
+
+
+# Albrecht & Shanahan 2013, "The use of large corpora to train a new type of key-finding algorithm".
+_MAJOR = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
+_MINOR = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
+_KEY_CHANGE = 0.9
+_FIFTHS = (0, -5, 2, -3, 4, -1, -6, 1, -4, 3, -2, 5)
+
+
+@lru_cache(maxsize=1)
+def _key_profiles() -> npt.NDArray[np.float64]:
+    """Shape (24, 12): twelve major keys, then twelve minor, each standardised."""
+    rows = [np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)]
+    profiles = np.array(rows)
+    profiles -= profiles.mean(axis=1, keepdims=True)
+    return np.asarray(profiles / np.linalg.norm(profiles, axis=1, keepdims=True))
+
+
+def hear_keys(score: Score) -> list[Key]:
+    """The keys heard, each from its onset [ticks] on, at bar lines of the beats' grid."""
+    if len(score.notes) == 0:
+        return []
+    starts, bars = _beats(score)
+    chroma, lowest = _frames(score.notes, starts)
+    window = np.cumsum(bars) // 4
+    totals = np.zeros((int(window.max()) + 1, 12))
+    np.add.at(totals, window, np.minimum(chroma, 1.0))
+    bass = np.zeros_like(totals)
+    low = lowest < 128
+    np.add.at(bass, (window[low], lowest[low] % 12), 1.0)
+    totals += 0.5 * bass
+    path = _key_path(totals)
+    keys: list[Key] = []
+    for number, state in enumerate(path):
+        if number == 0 or state != path[number - 1]:
+            onset = int(starts[np.searchsorted(window, number)]) if number else 0
+            keys.append(_as_key(int(state), onset))
+    return keys
+
+
+def _key_path(totals: npt.NDArray[np.float64]) -> list[int]:
+    centred = totals - totals.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    fits = (centred / np.maximum(norms, 1e-9)) @ _key_profiles().T
+    reached = fits[0].copy()
+    came = np.zeros(fits.shape, dtype=np.int64)
+    for number in range(1, len(fits)):
+        jump = int(reached.argmax())
+        stay = reached >= reached[jump] - _KEY_CHANGE
+        came[number] = np.where(stay, np.arange(24), jump)
+        reached = np.where(stay, reached, reached[jump] - _KEY_CHANGE) + fits[number]
+    path = [int(reached.argmax())]
+    for number in range(len(fits) - 1, 0, -1):
+        path.append(int(came[number, path[-1]]))
+    return path[::-1]
+
+
+def _as_key(state: int, onset: int) -> Key:
+    minor = state >= 12
+    tonic = state % 12
+    return Key(onset, _FIFTHS[(tonic + 3) % 12 if minor else tonic], minor)
+
+
+def hear_key(score: Score) -> Key:
+    """The first key that holds for a quarter of the piece (else the one that holds longest). C major where no note
+    sounds."""
+    keys = hear_keys(score)
+    if not keys:
+        return Key(0, 0)
+    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+    ends = [*(key.onset for key in keys[1:]), end]
+    lengths = [until - key.onset for key, until in zip(keys, ends, strict=True)]
+    long = [key for key, length in zip(keys, lengths, strict=True) if length >= end / 4]
+    chosen = long[0] if long else keys[lengths.index(max(lengths))]
+    return Key(0, chosen.fifths, chosen.minor)
