@@ -16,22 +16,22 @@ def reachable(notes: Iterable[HandNote]) -> list[HandNote]:
     let go before it is struck again, and of more than five keys struck at once the inner ones are left out."""
     struck: dict[int, dict[int, HandNote]] = {}
     for note in notes:
-        group = struck.setdefault(note[0], {})
-        old = group.get(note[1])
+        keys = struck.setdefault(note[0], {})
+        old = keys.get(note[1])
         if old is None or note[2] > old[2]:
-            group[note[1]] = note
+            keys[note[1]] = note
     done: list[HandNote] = []
     held: list[HandNote] = []
     for onset in sorted(struck):
         group = _within_reach(sorted(struck[onset].values(), key=lambda note: note[1]))
         low, high = group[0][1], group[-1][1]
-        keys = {note[1] for note in group}
+        again = {note[1] for note in group}
         still = []
         room = MOST_NOTES - len(group)
         for note in sorted(held, key=lambda note: note[1]):
             if note[0] + note[2] <= onset:
                 done.append(note)
-            elif note[1] in keys or room <= 0 or max(high, note[1]) - min(low, note[1]) > LARGEST_SPAN:
+            elif note[1] in again or room <= 0 or max(high, note[1]) - min(low, note[1]) > LARGEST_SPAN:
                 done.append((note[0], note[1], onset - note[0], note[3]))
             else:
                 still.append(note)

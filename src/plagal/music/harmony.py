@@ -22,17 +22,17 @@ Floats = npt.NDArray[np.float32]
 LONGEST_SEGMENT = 4
 """Beats. Longer chords are several segments, joined where equal."""
 
-_CEILING = 0.35
+_CEILING = 0.26
 """A pitch class that sounds for this share of a segment is fully there."""
-_FOREIGN = 0.9
+_FOREIGN = 0.94
 """What a tone that does not belong costs against one that does."""
-_MISSING = 0.8
+_MISSING = 1.8
 """What a tone costs that the chord needs and the segment lacks."""
-_EXTRA_TONE = 0.45
+_EXTRA_TONE = 1.46
 """What each tone beyond a triad costs: plain chords first."""
-_CHANGE, _CHANGE_OFF_BAR = 0.55, 0.2
+_CHANGE, _CHANGE_OFF_BAR = 0.38, 0.39
 """What a new segment costs, and what it costs more away from a bar line."""
-_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 0.7, -0.15, -0.9
+_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 0.72, -0.30, -0.37
 """What the bass says for a chord: its root, another of its tones, none of them."""
 _LONGEST_NOTE = 16 * TICKS_PER_QUARTER
 """Ticks of a note that count: bounds the work for absurd notes."""
