@@ -148,10 +148,9 @@ def _changes(events: Iterable[Event], value: Callable[[Event], object]) -> tuple
 
 def _regular_tempos(tempos: Iterable[Tempo]) -> tuple[Tempo, ...]:
     usable = [tempo for tempo in tempos if 0 < tempo.quarters_per_minute < float("inf")]
-    kept = _changes(usable, lambda tempo: tempo.quarters_per_minute)
-    if not kept or kept[0].onset > 0:
-        kept = (Tempo(0, 120.0), *kept)
-    return kept
+    if all(tempo.onset > 0 for tempo in usable):
+        usable.insert(0, Tempo(0, 120.0))
+    return _changes(usable, lambda tempo: tempo.quarters_per_minute)
 
 
 def _regular_pedals(pedals: Iterable[Pedal], losses: Counter[str]) -> tuple[Pedal, ...]:

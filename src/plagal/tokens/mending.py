@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from plagal.tokens import grammar as g
-from plagal.tokens.vocabulary import BEAT_TICKS, DURATION_TICKS, OPEN_DURATIONS, TIED_DURATIONS, WHOLE
+from plagal.tokens.vocabulary import ARTICULATIONS, BEAT_TICKS, DURATION_TICKS, OPEN_DURATIONS, TIED_DURATIONS, WHOLE
 
 _LENGTHS = frozenset({*DURATION_TICKS, *OPEN_DURATIONS})
 _BEAT_WORD = {ticks: word for word, ticks in BEAT_TICKS.items()}
@@ -95,7 +95,8 @@ class _Mender:
     def read(self, word: str, kind: int, value: int) -> str:
         if kind in (g.TIE, g.DURATION, g.VELOCITY):
             return self.read_in_note(word, kind)
-        finished = self.finish_note() if kind != g.NOTE_ON or len(self.note) != 1 else ""
+        articulated = kind == g.NOTE_ON and self.note and self.note[-1] in ARTICULATIONS
+        finished = "" if articulated else self.finish_note()
         if kind in (g.KEY, g.TIMESIG, g.TEMPO) and not self.bars:
             self.head[kind] = word
             return "read as part of the head"
@@ -112,7 +113,7 @@ class _Mender:
         elif kind == g.TIMESIG:
             if self.bar.positions:
                 self.begin_bar()
-            self.bar.timesig, self.bar.ticks = word, value
+            self.bar.timesig, self.bar.ticks, self.position = word, value, 0
             return "a bar begins before it"
         elif kind == g.BEAT:
             if value >= self.bar.ticks:
