@@ -62,7 +62,7 @@ def write_trained(lm: LanguageModel, settings: TrainSettings, out_dir: Path, row
     with atomic_path(out_dir) as temporary:
         temporary.mkdir()
         if settings.mode == "full":
-            write_model(lm, temporary)
+            write_model(LanguageModel(**{**vars(lm), "config": with_window(lm.config, settings.max_tokens)}), temporary)
         else:
             write_adapters(lm, settings, temporary)
         write_curve(temporary / CURVE, rows)
@@ -70,7 +70,7 @@ def write_trained(lm: LanguageModel, settings: TrainSettings, out_dir: Path, row
 
 def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> None:
     mx.save_safetensors(str(folder / ADAPTERS), dict(tree_flatten(lm.model.trainable_parameters())))
-    config = {"base_sha256": base_sha256(lm.folder), **lora_config(lm, settings.lora)}
+    config = {"window": settings.max_tokens, "base_sha256": base_sha256(lm.folder), **lora_config(lm, settings.lora)}
     write_json(folder / ADAPTER_CONFIG, config)
 
 
@@ -83,6 +83,11 @@ def write_model(lm: LanguageModel, folder: Path) -> None:
                  "chat_template.jinja", "vocab.json", "merges.txt"):  # fmt: skip
         if (lm.folder / name).exists():
             shutil.copyfile(lm.folder / name, folder / name)
+
+
+def with_window(config: dict[str, Any], max_tokens: int) -> dict[str, Any]:
+    """config.json with the window that a model has learned [tokens]: it writes well no further than that."""
+    return {**config, "plagal": {**config.get("plagal", {}), "window": max_tokens}}
 
 
 def load_adapters(lm: LanguageModel, folder: str | Path) -> dict[str, Any]:

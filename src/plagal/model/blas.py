@@ -42,11 +42,13 @@ def load_fast_blas(threads: int | None = None) -> str:
         return blas_name()
     # MLX hands out work breadth first up to this width: wide enough that lanes (lanes.py) run side by side.
     os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
-    if not _loaded and "mlx.core" not in sys.modules and platform.machine() in _MACHINES:
+    if not _loaded and platform.machine() in _MACHINES:
         try:
+            if "mlx.core" in sys.modules:
+                raise ImportError("mlx.core was imported before plagal.model")
             _loaded.extend(_bridge_openblas())
         except (ImportError, OSError, AttributeError) as error:
-            log.warning("MLX runs on its slow built-in BLAS: %s; `pip install scipy-openblas32` mends it", error)
+            log.warning("MLX runs on its slow built-in BLAS: %s", error)
     if threads is not None or _threads is None:
         set_threads(threads or _threads_wanted())
     return blas_name()

@@ -8,12 +8,13 @@ taken in order, so LANES processes with a lane each (mlx.launch) give the same b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_map
 
 from plagal.model import blas
@@ -33,6 +34,17 @@ def _streams() -> list[Any]:
     """The lanes' streams; the first is the default one."""
     device = mx.default_device()
     return [mx.default_stream(device)] + [mx.new_stream(device) for _ in range(lane_count() - 1)]
+
+
+def on_lanes(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Build each task's graph on a lane of its own; evaluating the results together runs the lanes side by side."""
+    if on_cpu():
+        blas.set_threads(1)
+    made = []
+    for number, task in enumerate(tasks):
+        with mx.stream(_streams()[number % lane_count()]):
+            made.append(task())
+    return made
 
 
 def deal(windows: Sequence[Window], lanes: int) -> list[list[Window]]:
@@ -55,10 +67,12 @@ class Gradients:
         if on_cpu():
             blas.set_threads(1)
 
-    def __call__(self, windows: Sequence[Window]) -> tuple[Any, Any, int, int]:
-        """-> summed loss, summed gradients, targets, notes."""
-        batches = self._batches(windows)
-        parts = [self._on_lane(lane, self._differentiate, batch) for lane, batch in batches]
+    def __call__(self, windows: Sequence[Window], seed: tuple[int, ...] = (0,)) -> tuple[Any, Any, int, int]:
+        """-> summed loss, summed gradients, targets, notes. `seed` decides what dropout drops, lane by lane."""
+        parts = []
+        for lane, batch in self._batches(windows):
+            mx.random.seed(int(np.random.SeedSequence([*seed, lane]).generate_state(1, np.uint64)[0]))
+            parts.append(self._on_lane(lane, self._differentiate, batch))
         loss, grads = parts[0]
         for other_loss, other in parts[1:]:
             loss, grads = loss + other_loss, tree_map(lambda a, b: a + b, grads, other)
@@ -76,13 +90,13 @@ class Gradients:
         rank = self._group.rank() if self._group else 0
         mine = hands[rank * lanes : (rank + 1) * lanes]
         # An empty hand still takes part in the sums over processes, with a window whose loss counts for nothing.
-        found = [(lane, batch) for lane, hand in enumerate(mine) if (batch := collate(hand, self._pad_id))]
-        return found or [(0, None)]
+        found = [(rank * lanes + i, batch) for i, hand in enumerate(mine) if (batch := collate(hand, self._pad_id))]
+        return found or [(rank * lanes, None)]
 
     def _on_lane(self, lane: int, function: Any, batch: Any) -> Any:
         if batch is None:
             return self._nothing(function)
-        with mx.stream(_streams()[lane]):
+        with mx.stream(_streams()[lane % lane_count()]):
             return function(self._model, batch)
 
     def _nothing(self, function: Any) -> Any:

@@ -1,7 +1,7 @@
 """The training loop: bounded by steps, resumed bit for bit, stopped before harm.
 
 All that decides the next step is in a checkpoint: trained weights, optimizer moments, step (and with it the learning rate and the
-place in the data, both functions of it), random state, the curve so far. mlx-lm gives the models, LoRA layers
+place in the data and the random state, functions of it), the curve so far. mlx-lm gives the models, LoRA layers
 and schedules; its own loop keeps none of these.
 """
 
@@ -170,8 +170,8 @@ class _Loop:
         """One optimizer step. -> targets, notes, mean loss [nats per token]."""
         self.lm.model.train()
         loss_sum, grads, targets, notes = 0.0, None, 0, 0
-        for windows in micro_batches:
-            loss, these, new_targets, new_notes = self.gradients(windows)
+        for number, windows in enumerate(micro_batches):
+            loss, these, new_targets, new_notes = self.gradients(windows, (self.seed, self.state.step, number))
             grads = these if grads is None else tree_map(lambda a, b: a + b, grads, these)
             mx.eval(loss, grads)
             loss_sum, targets, notes = loss_sum + loss.item(), targets + new_targets, notes + new_notes
@@ -244,7 +244,7 @@ class _Loop:
     def _tensors(self) -> dict[str, Any]:
         tensors = {f"model.{name}": value for name, value in self._weights().items()}
         tensors |= {f"optimizer.{name}": value for name, value in tree_flatten(self.optimizer.state)}
-        return tensors | {"random": mx.random.state[0]}
+        return tensors
 
     def _save(self) -> None:
         if not self.leads:
@@ -274,7 +274,6 @@ class _Loop:
         self.lm.model.load_weights(weights, strict=False)
         state = [(k.removeprefix("optimizer."), v) for k, v in tensors.items() if k.startswith("optimizer.")]
         self.optimizer.state = tree_unflatten(state)
-        mx.random.state[0] = tensors["random"]
         mx.eval(self.lm.model.parameters(), self.optimizer.state)
         log.info("resumed at step %d of %d", self.state.step, self.settings.steps)
 

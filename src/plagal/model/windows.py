@@ -39,6 +39,8 @@ class Window:
     """Notes that begin among the targets."""
     text: int
     """Index of its text."""
+    place: int = 0
+    """Index of the first target among its text's words."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _windows_of(lm: LanguageModel, text: str, max_tokens: int, index: int, sourc
     end = np.array([tokens.end_id] if parts.after else [], dtype=np.int32)
     windows: list[Window] = []
     current = [prompt, tokens.encode(head)]
-    size, first, notes, held_bars, lost = len(prompt) + len(head), len(prompt), 0, 0, 0
+    size, first, notes, held_bars, lost, place, seen = len(prompt) + len(head), len(prompt), 0, 0, 0, 0, len(head)
     if size >= max_tokens:
         raise TrainingError(f"{source}: text {index}: prompt and header take {size} of max_tokens={max_tokens}; raise it")
     for number, bar in enumerate(bars):
@@ -113,16 +115,16 @@ def _windows_of(lm: LanguageModel, text: str, max_tokens: int, index: int, sourc
         if number == len(bars) - 1:
             ids = np.concatenate([ids, end])
         if held_bars and size + len(ids) > max_tokens:
-            windows.append(Window(np.concatenate(current), first, notes, index))
+            windows.append(Window(np.concatenate(current), first, notes, index, place))
             context = tokens.encode(bar.held)
             current, size = [prompt, context], len(prompt) + len(context)
-            first, notes, held_bars = size, 0, 0
+            first, notes, held_bars, place = size, 0, 0, seen
         kept = _fit(bar.words, len(ids), max_tokens - size)
-        lost += len(ids) - kept
+        lost, seen = lost + len(ids) - kept, seen + len(bar.words)
         current.append(ids[:kept])
         size, held_bars = size + kept, held_bars + 1
         notes += sum(word.startswith("NOTE_ON") for word in bar.words[:kept])
-    windows.append(Window(np.concatenate(current), first, notes, index))
+    windows.append(Window(np.concatenate(current), first, notes, index, place))
     return windows, lost
 
 

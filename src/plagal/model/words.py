@@ -99,3 +99,8 @@ def split_text(text: str) -> Text:
     if found is None:
         raise RecordError(f"text {text[:40]!r} holds no piece: {FIRST_WORD} is missing; run the stage convert again")
     return Text(text[:start], tuple(found.group().split(" ")), text[found.end() :])
+
+
+def prompt_text(prompt: str) -> str:
+    """What stands before a piece that answers `prompt`: the beginning of the template of the stage `convert`."""
+    return f"{USER_MARK}user\n{prompt}{END_MARK}\n{USER_MARK}assistant\n"

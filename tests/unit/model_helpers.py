@@ -1,0 +1,45 @@
+"""A tiny base and made-up pieces for the tests of plagal.model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from plagal.model import base
+from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
+
+SHAPE = EmbeddedShape(hidden_size=32, layers=2, heads=2, kv_heads=1, intermediate_size=48)
+LORA = LoraSettings(rank=4, alpha=8.0, dropout=0.1, layers=2, projections=("q_proj", "v_proj", "down_proj"))
+
+
+def tiny_base(folder: Path, seed: int = 1) -> Path:
+    return base.make_embedded(folder / f"base{seed}", SHAPE, seed)
+
+
+def settings(**changes: object) -> TrainSettings:
+    values: dict[str, object] = dict(
+        mode="full", lora=LORA, steps=6, batch=3, accumulation=1, max_tokens=96, learning_rate=0.01, warmup_steps=1,
+        final_learning_rate_share=0.1, weight_decay=0.01, clip_norm=1.0, gradient_checkpointing=False, save_every=2,
+        evaluate_every=3, patience=0, keep_newest=2,
+    )  # fmt: skip
+    return TrainSettings(**(values | changes))  # type: ignore[arg-type]
+
+
+def piece(random: np.random.Generator, bars: int = 6) -> list[str]:
+    words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80"]
+    for _ in range(bars):
+        words.append("BAR_START")
+        for beat in range(int(random.integers(1, 5))):
+            words += [f"BEAT_{beat}", f"NOTE_ON_{int(random.integers(48, 60))}", "DUR_QUARTER", "VEL_MF"]
+            words += [f"NOTE_ON_{int(random.integers(60, 72))}", "DUR_QUARTER", "VEL_F"]
+    return [*words, "SONG_END"]
+
+
+def text_of(words: list[str], prompt: str = "Generate gospel in C major") -> str:
+    return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{' '.join(words)}<|im_end|>"
+
+
+def texts(count: int, seed: int = 0, bars: int = 6) -> list[str]:
+    random = np.random.default_rng(seed)
+    return [text_of(piece(random, bars)) for _ in range(count)]

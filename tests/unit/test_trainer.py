@@ -1,0 +1,135 @@
+"""Training: resumed bit for bit, stopped before harm, measured on the whole validation set."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from model_helpers import settings, texts, tiny_base
+
+from plagal.errors import CheckpointError, DiskError, LockedError, ModelError, TrainingError
+from plagal.model import base, checkpoint, trainer
+from plagal.model.adapters import load_adapters
+
+
+def run(folder: Path, out: str, checkpoints: str, stop_after: int | None = None, **changes: object) -> trainer.TrainReport:
+    lm = base.load(tiny_base(folder) if not (folder / "base1").exists() else folder / "base1")
+    return trainer.train(lm, texts(9), texts(3, 1), settings(**changes), folder / checkpoints, folder / out, seed=5,
+                         stop_after=stop_after)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_a_resumed_run_ends_bit_identical(tmp_path: Path, mode: str) -> None:
+    straight = run(tmp_path, "straight", "a", mode=mode)
+    for stop in (1, 3, 2):
+        broken = run(tmp_path, "resumed", "b", stop_after=stop, mode=mode)
+    file = "model.safetensors" if mode == "full" else "adapters.safetensors"
+    assert (tmp_path / "straight" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes()
+    assert (tmp_path / "straight/curve.csv").read_bytes() == (tmp_path / "resumed/curve.csv").read_bytes()
+    assert (straight.rows, straight.best_step, straight.tokens) == (broken.rows, broken.best_step, broken.tokens)
+    assert broken.resumed_from == 4 and straight.best_valid_loss < straight.first_valid_loss
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    run(tmp_path, "straight", "a")
+    run(tmp_path, "resumed", "b", stop_after=4)
+    newest = tmp_path / "b" / "step-00000004" / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-7])
+    report = run(tmp_path, "resumed", "b")
+    assert report.resumed_from == 2
+    assert (tmp_path / "straight/model.safetensors").read_bytes() == (tmp_path / "resumed/model.safetensors").read_bytes()
+
+
+def test_the_best_weights_are_published_and_not_the_last(tmp_path: Path) -> None:
+    report = run(tmp_path, "out", "a", learning_rate=0.05, steps=12, warmup_steps=0)
+    rows = [row for row in report.rows if row.valid_loss is not None]
+    assert report.best_valid_loss == min(row.valid_loss for row in rows)
+    assert base.load(tmp_path / "out").config["plagal"]["window"] == 96
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
+    report = run(tmp_path, "out", "a", steps=12)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir() if path.is_dir())
+    assert [name for name in names if name.startswith("step")] == ["step-00000010", "step-00000012"]
+    assert f"best-{report.best_step:08d}" in names
+
+
+def test_the_curve_names_no_clock(tmp_path: Path) -> None:
+    run(tmp_path, "out", "a")
+    with (tmp_path / "out/curve.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == ["step", "train_loss", "valid_loss", "valid_nats_per_note", "learning_rate"]
+    assert [int(row["step"]) for row in rows if row["valid_loss"]] == [0, 3, 6]
+
+
+def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
+    one = run(tmp_path, "a", "a", batch=9, steps=1, evaluate_every=1, max_tokens=512)
+    many = run(tmp_path, "b", "b", batch=3, accumulation=3, steps=1, evaluate_every=1, max_tokens=512)
+    assert one.best_valid_loss == pytest.approx(many.best_valid_loss, abs=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_with_what_to_lower(tmp_path: Path) -> None:
+    lm = base.load(tiny_base(tmp_path))
+    calls = []
+
+    def loss(model: object, batch: object) -> object:
+        calls.append(batch)
+        return model.model.norm.weight.sum() * (float("nan") if len(calls) > 12 else 1.0)  # type: ignore[attr-defined]
+
+    with pytest.raises(TrainingError, match="learning_rate"):
+        trainer.train(lm, texts(9), texts(3), settings(steps=20), tmp_path / "a", tmp_path / "out", loss=loss)
+    assert checkpoint.own_run and not (tmp_path / "out").exists()
+    with checkpoint.own_run(tmp_path / "a") as own:
+        newest = own.newest()
+    assert newest is not None and all(bool(mx.isfinite(t).all()) for n, t in newest[0].items() if n.startswith("model"))
+
+
+def test_early_stopping_waits_as_long_as_it_was_told(tmp_path: Path) -> None:
+    report = run(tmp_path, "out", "a", learning_rate=1e-9, steps=30, evaluate_every=2, patience=2, weight_decay=0.0)
+    assert report.stopped_early and report.steps < 30 and (tmp_path / "out").is_dir()
+
+
+def test_a_second_trainer_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+    import os
+
+    with checkpoint.own_run(tmp_path / "a"), pytest.raises(LockedError, match=str(os.getpid())):
+        run(tmp_path, "out", "a")
+
+
+def test_an_orphan_cannot_write_over_a_new_run(tmp_path: Path) -> None:
+    with checkpoint.own_run(tmp_path / "a") as orphan:
+        (tmp_path / "a/owner.json").write_text('{"pid": 1, "token": "another"}')
+        with pytest.raises(LockedError, match="now belongs to"):
+            orphan.save("step-00000001", {"x": mx.zeros(1)}, {})
+        assert orphan.names("step") == []
+
+
+def test_a_full_disk_is_found_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))
+    with pytest.raises(DiskError, match="no room for the next checkpoint"):
+        run(tmp_path, "out", "a")
+
+
+def test_adapters_of_another_base_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, "out", "a", mode="lora", steps=1)
+    other = base.load(tiny_base(tmp_path, seed=2))
+    with pytest.raises(ModelError, match="another base"):
+        load_adapters(other, tmp_path / "out")
+
+
+def test_no_text_is_a_named_error(tmp_path: Path) -> None:
+    lm = base.load(tiny_base(tmp_path))
+    with pytest.raises(TrainingError, match="no text"):
+        trainer.train(lm, [], texts(1), settings(), tmp_path / "a", tmp_path / "out")
+
+
+def test_a_truncated_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None:
+    with checkpoint.own_run(tmp_path / "a") as own:
+        path = own.save("step-00000001", {"x": mx.array(np.arange(4.0))}, {"step": 1})
+    (path / "state.json").write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load_checkpoint(path)
