@@ -7,6 +7,7 @@ Rules, each counted under the name in brackets:
 - notes outside the 88 keys or without velocity are left out [notes_out_of_range, notes_silent];
 - one pitch struck twice at one tick is one note, the longest and the loudest [notes_unison_merged];
 - a note that still sounds when its pitch is struck again ends there [notes_cut_at_restrike];
+- a tempo outside 20 to 300 becomes the nearest of these [tempos_clamped];
 - a metre that no word can say (n/64 of an odd n, 0/4) is left out [metres_unwritable];
 - a metre change inside a bar shortens this bar to end there [metres_in_mid_bar]; where the rest is no whole number of
   32nds, the change waits for the next bar line [metres_moved];
@@ -49,6 +50,9 @@ Ints = npt.NDArray[np.int64]
 LONGEST_BAR = 12 * TICKS_PER_QUARTER
 """[ticks]"""
 
+SLOWEST, FASTEST = 20.0, 300.0
+"""[quarters a minute]"""
+
 LATEST_TICK = 1 << 22
 """Nothing may happen later (29 hours at 100 quarters a minute): bounds the memory that a hostile file can ask for."""
 
@@ -64,7 +68,7 @@ def regular(score: Score) -> Score:
     losses: Counter[str] = Counter()
     notes = regular_notes(score.notes, losses)
     pedals = _regular_pedals(score.pedals, losses)
-    tempos = _regular_tempos(score.tempos)
+    tempos = _regular_tempos(score.tempos, losses)
     keys = _changes(score.keys, lambda key: (key.fifths, key.minor))
     last = last_event(Score(notes, score.metres, tempos, keys, pedals, score.markers))
     if last > LATEST_TICK:
@@ -146,8 +150,12 @@ def _changes(events: Iterable[Event], value: Callable[[Event], object]) -> tuple
     return tuple(kept)
 
 
-def _regular_tempos(tempos: Iterable[Tempo]) -> tuple[Tempo, ...]:
-    usable = [tempo for tempo in tempos if 0 < tempo.quarters_per_minute < float("inf")]
+def _regular_tempos(tempos: Iterable[Tempo], losses: Counter[str]) -> tuple[Tempo, ...]:
+    usable = [tempo for tempo in tempos if SLOWEST <= tempo.quarters_per_minute <= FASTEST]
+    for tempo in tempos:
+        if not SLOWEST <= tempo.quarters_per_minute <= FASTEST:
+            losses["tempos_clamped"] += 1
+            usable.append(Tempo(tempo.onset, min(max(tempo.quarters_per_minute, SLOWEST), FASTEST)))
     if all(tempo.onset > 0 for tempo in usable):
         usable.insert(0, Tempo(0, 120.0))
     return _changes(usable, lambda tempo: tempo.quarters_per_minute)

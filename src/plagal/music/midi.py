@@ -42,7 +42,7 @@ _PEDAL_CONTROLLER = 64
 _PEDAL_VALUES = {"off": 0, "half": 64, "on": 127}
 _PEDAL_STATES = ("off", "half", "on")
 _PEDAL_BOUNDS = (42, 86)
-_FIRST_EFFECT_PROGRAM = 112
+FIRST_EFFECT_PROGRAM = 112
 _MARKER = re.compile(r"(Chord|Section|Repeat): (\S+)")
 _SHARE_AT_OFFSET = 0.9
 """So many of the onsets must lie at one distance from the grid before it is taken for the file's own offset."""
@@ -146,18 +146,19 @@ def to_grid(time: Any, per_quarter: int) -> Any:
 
 
 def whole_offset(onsets: Ints, per_quarter: int) -> int:
-    """The distance [file ticks] from the grid that nearly all onsets share: under half a grid step, 0 where they do
-    not share one."""
-    beyond = onsets * TICKS_PER_QUARTER % per_quarter
-    if not beyond.any():
-        return 0
-    values, counts = np.unique(beyond, return_counts=True)
-    most = int(np.argmax(counts))
-    if counts[most] < _SHARE_AT_OFFSET * len(onsets):
-        return 0
-    signed = int(values[most]) - (per_quarter if 2 * int(values[most]) > per_quarter else 0)
-    # Only whole file ticks can be taken off: where the grid is finer than they are, there is no common offset.
-    return signed // TICKS_PER_QUARTER if signed % TICKS_PER_QUARTER == 0 else 0
+    """The distance [file ticks] that nearly all onsets keep from our grid or, where music is finer, from one twice or
+    four times as fine: under half a step of it, 0 where they keep none."""
+    for steps in (TICKS_PER_QUARTER, 2 * TICKS_PER_QUARTER, 4 * TICKS_PER_QUARTER):
+        beyond = onsets * steps % per_quarter
+        if not beyond.any():
+            return 0
+        values, counts = np.unique(beyond, return_counts=True)
+        most = int(np.argmax(counts))
+        if counts[most] >= _SHARE_AT_OFFSET * len(onsets):
+            signed = int(values[most]) - (per_quarter if 2 * int(values[most]) > per_quarter else 0)
+            # Only whole file ticks can be taken off: where a step is no whole number of them, nothing is off in common.
+            return signed // steps if signed % steps == 0 else 0
+    return 0
 
 
 def _pitched(tracks: Iterable[symusic.Track], losses: Counter[str]) -> list[symusic.Track]:
@@ -165,7 +166,7 @@ def _pitched(tracks: Iterable[symusic.Track], losses: Counter[str]) -> list[symu
     for track in tracks:
         if track.is_drum:
             losses["notes_drums"] += len(track.notes)
-        elif track.program >= _FIRST_EFFECT_PROGRAM:
+        elif track.program >= FIRST_EFFECT_PROGRAM:
             losses["notes_effects"] += len(track.notes)
         elif len(track.notes) or len(track.controls):
             kept.append(track)
@@ -186,10 +187,11 @@ def _tempos(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Tem
 
 
 def _plain_tempo(microseconds: int) -> float:
-    """The shortest number of quarters a minute that MIDI stores as so many microseconds a quarter: 909091 -> 66.0."""
+    """The shortest number of quarters a minute that may have been stored as so many microseconds a quarter, whether
+    they were rounded or cut off: 909091 and 909090 -> 66.0."""
     exact = 60e6 / microseconds
     return next(
-        (plain for digits in range(5) if (plain := round(exact, digits)) > 0 and round(60e6 / plain) == microseconds),
+        (plain for digits in range(5) if (plain := round(exact, digits)) > 0 and abs(60e6 / plain - microseconds) < 1),
         exact,
     )
 
@@ -215,6 +217,11 @@ def _pedals(tracks: list[symusic.Track], offset: int, per_quarter: int) -> tuple
             states = np.maximum(states, held)
     changed = np.flatnonzero(np.diff(states, prepend=0))
     return tuple(Pedal(int(times[place]), _PEDAL_STATES[states[place]]) for place in changed)
+
+
+def pedal_state(value: int) -> str:
+    """What a value of controller 64 means: "off", "half" or "on"."""
+    return _PEDAL_STATES[int(np.digitize(value, _PEDAL_BOUNDS))]
 
 
 def _markers(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Marker, ...]:

@@ -32,6 +32,9 @@ class Repair:
     word: str
     what: str
 
+    def __str__(self) -> str:
+        return f"word {self.position} {self.word!r}: {self.what}"
+
 
 @dataclass
 class _Position:

@@ -20,16 +20,12 @@ from bisect import bisect_left
 from collections.abc import Iterator
 
 from plagal.music.chords import FIXED_QUALITIES, QUALITIES, ROOT_NAMES
+from plagal.music.grid import FASTEST, LONGEST_BAR, SECTIONS, SLOWEST
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER
-
-LONGEST_BAR = 12 * TICKS_PER_QUARTER
-"""[ticks]; a longer bar is split."""
 
 WHOLE = 4 * TICKS_PER_QUARTER
 
 SPECIAL_WORDS = ("PAD", "BOS", "EOS", "MASK", "UNKNOWN")
-
-SECTIONS = ("INTRO", "VERSE", "CHORUS", "BRIDGE", "OUTRO")
 
 NAMED_DURATIONS = {
     "DUR_WHOLE": 96,
@@ -83,12 +79,11 @@ def quarters(ticks: int) -> str:
 
 
 def _tempo_steps() -> tuple[float, ...]:
-    steps, tempo = [], 20.0
-    for last, step in ((25.5, 0.25), (51, 0.5), (102, 1), (204, 2), (300, 4)):
-        while tempo <= last:
-            steps.append(tempo)
-            tempo += step
-        tempo = steps[-1] + {0.25: 0.5, 0.5: 1, 1: 2, 2: 4, 4: 0}[step]
+    """Steps that double where the tempo has doubled, so that their ratio stays under 1.02."""
+    steps = [SLOWEST]
+    for last, step in ((25.5, 0.25), (51, 0.5), (102, 1), (204, 2), (FASTEST, 4)):
+        while steps[-1] < last:
+            steps.append(steps[-1] + step)
     return tuple(steps)
 
 

@@ -1,0 +1,300 @@
+"""What a file loses on its way through words and back, measured from outside.
+
+Each file is read, written as words, decoded, written to disk as MIDI, read again, and written as words again. The last
+score is held against the file itself as symusic reads it, not against our own quantized reading of it.
+
+Units: beats are quarter notes; ms at the tempo that holds at the note. A note of the file counts as kept where the last
+score has its pitch within 1/48 quarter of its onset, once a constant offset of the whole file is taken off. Durations
+and velocities are compared for notes that were neither merged as unisons nor cut at a re-strike, which are counted.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.errors import PlagalError
+from plagal.music import midi
+from plagal.music.grid import FASTEST, SLOWEST
+from plagal.music.score import (
+    DURATION,
+    HIGHEST_PITCH,
+    LOWEST_PITCH,
+    ONSET,
+    PITCH,
+    TICKS_PER_QUARTER,
+    VELOCITY,
+    Notes,
+    Score,
+)
+from plagal.tokens import grammar
+from plagal.tokens.codec import decode, encode
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MIDI_SUFFIXES = (".mid", ".midi", ".kar")
+_SHOWN_LOSSES = ("notes_drums", "notes_effects", "notes_out_of_range", "notes_silent", "notes_unison_merged",
+                 "notes_cut_at_restrike", "pedals_merged", "tempos_clamped", "tempos_zero", "metres_unwritable",
+                 "metres_in_mid_bar", "metres_moved", "bars_split", "markers_moved", "markers_left_out")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file's own music: notes as (onset, pitch, duration, velocity) in its ticks, `per_quarter` to the quarter."""
+
+    notes: Ints
+    per_quarter: int
+    tempos: list[tuple[int, float]]
+    metres: list[tuple[int, int, int]]
+    pedals: list[tuple[int, str]]
+    hanging: int | None
+
+
+def roundtrip(paths: Iterable[str | Path]) -> dict[str, Any]:
+    """What each file lost, and totals: {"files": [row], "totals": {...}}. Folders stand for all MIDI files in them.
+    A file that cannot be read has a row with its `error`."""
+    from tqdm import tqdm
+
+    files = _files(paths)
+    rows = [roundtrip_file(path) for path in tqdm(files, unit="file", disable=None, leave=False)]
+    return {"files": rows, "totals": totals(rows)}
+
+
+roundtrip_report = roundtrip
+
+
+def _files(paths: Iterable[str | Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, paths):
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files += [file for file in found if not path.is_dir() or file.suffix.lower() in MIDI_SUFFIXES]
+    return files
+
+
+def roundtrip_file(path: str | Path) -> dict[str, Any]:
+    """One file's row."""
+    path = Path(path)
+    try:
+        score = midi.load(path)
+        words = encode(score)
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder) / "again.mid"
+            midi.write_midi(decode(words, strict=True).score, written)
+            again = midi.read_midi(written)
+        source = _source(path, score)
+    except PlagalError as error:
+        return {"path": str(path), "error": str(error)}
+    row: dict[str, Any] = {"path": str(path), "words": len(words), "idempotent": encode(again) == words}
+    row |= {"grammatical": grammar.accepts(words), "offset_beats": score.losses.get("offset_quarters", 0)}
+    row |= _note_report(source, again, score.losses)
+    row |= {"tempo": _tempo_report(source, again), "metre": _metre_report(source, again)}
+    row["pedal"] = {"changes": len(source.pedals), "kept": len(again.pedals)}
+    row["losses"] = {name: score.losses[name] for name in _SHOWN_LOSSES if score.losses.get(name)}
+    return row
+
+
+def _source(path: Path, score: Score) -> _Source:
+    if path.suffix.lower() not in MIDI_SUFFIXES:
+        # Notation is read by music21 alone: from there on, its score is the source.
+        return _Source(
+            score.notes.astype(np.int64), TICKS_PER_QUARTER,
+            [(tempo.onset, tempo.quarters_per_minute) for tempo in score.tempos],
+            [(metre.onset, metre.numerator, metre.denominator) for metre in score.metres],
+            [(pedal.onset, pedal.state) for pedal in score.pedals], 0,
+        )  # fmt: skip
+    data = path.read_bytes()
+    file = midi.parse(data)
+    tracks = [track for track in file.tracks if not track.is_drum and track.program < midi.FIRST_EFFECT_PROGRAM]
+    columns = [track.notes.numpy() for track in tracks if len(track.notes)]
+    notes = np.concatenate(
+        [np.stack([column[name] for name in ("time", "pitch", "duration", "velocity")], axis=1) for column in columns]
+    )
+    pedals: list[tuple[int, str]] = []
+    for track in tracks:
+        for control in track.controls:
+            state = midi.pedal_state(control.value)
+            if control.number == 64 and state != (pedals[-1][1] if pedals else "off"):
+                pedals.append((control.time, state))
+    return _Source(
+        notes.astype(np.int64),
+        file.ticks_per_quarter,
+        [(tempo.time, 60e6 / tempo.mspq) for tempo in file.tempos if tempo.mspq],
+        [(metre.time, metre.numerator, metre.denominator) for metre in file.time_signatures],
+        pedals,
+        _hanging(data, sum(len(track.notes) for track in file.tracks)),
+    )
+
+
+def _hanging(data: bytes, ended: int) -> int | None:
+    """How many notes begin and never end: symusic leaves them out. None where mido cannot count them."""
+    import mido
+
+    try:
+        begun = sum(
+            message.type == "note_on" and message.velocity > 0
+            for track in mido.MidiFile(file=io.BytesIO(data), clip=True).tracks
+            for message in track
+        )
+    except Exception:  # mido raises nearly anything on files that symusic can still read
+        return None
+    return max(int(begun) - ended, 0)
+
+
+def _note_report(source: _Source, again: Score, losses: dict[str, float]) -> dict[str, Any]:
+    in_range = (source.notes[:, PITCH] >= LOWEST_PITCH) & (source.notes[:, PITCH] <= HIGHEST_PITCH)
+    notes = source.notes[in_range & (source.notes[:, VELOCITY] > 0)]
+    offset = round(losses.get("offset_quarters", 0) * source.per_quarter)
+    match, distance = _match(notes, offset, source.per_quarter, again.notes)
+    kept = 2 * distance <= source.per_quarter
+    kept |= notes[:, ONSET] < offset  # nothing begins before tick 0
+    per_beat = TICKS_PER_QUARTER * source.per_quarter
+    beat_ms = 60_000 / _tempo_at(source.tempos, notes[:, ONSET])
+    alone, uncut = _compared(match, again.notes)
+    lengths = np.abs(again.notes[match, DURATION] * source.per_quarter - notes[:, DURATION] * TICKS_PER_QUARTER)
+    lengths, length_ms = (lengths / per_beat)[alone & uncut], beat_ms[alone & uncut]
+    louder = np.abs(again.notes[match, VELOCITY] - notes[:, VELOCITY])[alone]
+    onsets = distance / per_beat
+    return {
+        "notes": len(source.notes),
+        "notes_out_of_range": int(np.count_nonzero(~in_range)),
+        "notes_in_range": len(notes),
+        "notes_kept": int(np.count_nonzero(kept)),
+        "notes_unison_merged": len(notes) - len(np.unique(match)),
+        "notes_written": len(again.notes),
+        "notes_hanging": source.hanging,
+        "onset_error_beats": _mean_and_max(onsets),
+        "onset_error_ms": _mean_and_max(onsets * beat_ms),
+        "duration_error_beats": _mean_and_max(lengths),
+        "duration_error_ms": _mean_and_max(lengths * length_ms),
+        "velocity_error": _mean_and_max(louder),
+    }
+
+
+def _match(notes: Ints, offset: int, per_quarter: int, again: Notes) -> tuple[Ints, Ints]:
+    """For each note of the file the note of the same pitch that begins nearest, and how far off it begins
+    [1/(24 `per_quarter`) quarter]."""
+    far = 1 << 50
+    places = again[:, PITCH].astype(np.int64) * far + again[:, ONSET].astype(np.int64) * per_quarter
+    order = np.argsort(places)
+    wanted = notes[:, PITCH] * far + np.maximum(notes[:, ONSET] - offset, 0) * TICKS_PER_QUARTER
+    after = np.searchsorted(places[order], wanted)
+    # The later one first: exactly between two ticks, reading rounds up.
+    sides = order[np.clip(np.stack([after, after - 1]), 0, len(again) - 1)]
+    distances = np.abs(places[sides] - wanted)
+    nearer = np.argmin(distances, axis=0)
+    each = np.arange(len(notes))
+    return sides[nearer, each], distances[nearer, each]
+
+
+def _compared(match: Ints, again: Notes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which notes of the file are alone in their match, and which matches do not end where their pitch is struck
+    again."""
+    alone = np.bincount(match, minlength=len(again))[match] == 1
+    order = np.lexsort((again[:, ONSET], again[:, PITCH]))
+    ordered = again[order]
+    meets = ordered[:-1, PITCH] == ordered[1:, PITCH]
+    meets &= ordered[:-1, ONSET] + ordered[:-1, DURATION] == ordered[1:, ONSET]
+    restruck = np.zeros(len(again), np.bool_)
+    restruck[order[:-1][meets]] = True
+    return alone, ~restruck[match]
+
+
+def _tempo_at(tempos: Sequence[tuple[int, float]], ticks: Ints) -> Floats:
+    times = np.array([-1, *(time for time, _ in tempos)])
+    values = np.array([120.0, *(value for _, value in tempos)])
+    return np.asarray(values[np.searchsorted(times, ticks, side="right") - 1])
+
+
+def _tempo_report(source: _Source, again: Score) -> dict[str, Any]:
+    """How far the tempo in force is off at each change of the file that holds for a grid tick or more."""
+    wanted = {_tick(time, source): min(max(value, SLOWEST), FASTEST) for time, value in source.tempos}
+    given = _tempo_at(
+        [(tempo.onset, tempo.quarters_per_minute) for tempo in again.tempos], np.array([*wanted], dtype=np.int64)
+    )
+    errors = [abs(have / want - 1) for want, have in zip(wanted.values(), given, strict=True)]
+    return {
+        "changes": len(source.tempos),
+        "kept": len(wanted),
+        "error_max_percent": round(100 * float(max(errors, default=0)), 4),
+    }
+
+
+def _metre_report(source: _Source, again: Score) -> dict[str, Any]:
+    """Metres of the file that hold, as they are, from the same tick on."""
+    kept = 0
+    for time, numerator, denominator in source.metres:
+        in_force = [metre for metre in again.metres if metre.onset <= _tick(time, source)][-1]
+        kept += (in_force.numerator, in_force.denominator) == (numerator, denominator)
+    return {"changes": len(source.metres), "kept": kept}
+
+
+def _tick(time: int, source: _Source) -> int:
+    return int(midi.to_grid(np.int64(time), source.per_quarter))
+
+
+def _mean_and_max(errors: npt.NDArray[Any]) -> dict[str, float]:
+    if not len(errors):
+        return {"mean": 0.0, "max": 0.0}
+    return {"mean": round(float(np.mean(errors)), 6), "max": round(float(np.max(errors)), 6)}
+
+
+_ERRORS = ("onset_error_beats", "onset_error_ms", "duration_error_beats", "duration_error_ms", "velocity_error")
+_COUNTS = ("words", "notes", "notes_out_of_range", "notes_in_range", "notes_kept", "notes_unison_merged",
+           "notes_written")  # fmt: skip
+
+
+def totals(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the rows of files that could be read; means are weighted by notes."""
+    read = [row for row in rows if "error" not in row]
+    total: dict[str, Any] = {
+        "files": len(rows),
+        "unreadable": len(rows) - len(read),
+        "idempotent": sum(row["idempotent"] for row in read),
+        "grammatical": sum(row["grammatical"] for row in read),
+        "onsets_exact": sum(row["onset_error_beats"]["max"] == 0 for row in read),
+        "with_offset": sum(row["offset_beats"] != 0 for row in read),
+    }
+    total |= {name: sum(row[name] for row in read) for name in _COUNTS}
+    total["notes_hanging"] = sum(row["notes_hanging"] or 0 for row in read)
+    for name in _ERRORS:
+        weighted = sum(row[name]["mean"] * row["notes_in_range"] for row in read)
+        total[name] = {
+            "mean": round(weighted / max(total["notes_in_range"], 1), 6),
+            "max": max((row[name]["max"] for row in read), default=0.0),
+        }
+    for name in ("tempo", "metre", "pedal"):
+        total[name] = {key: sum(row[name][key] for row in read) for key in ("changes", "kept")}
+    total["tempo"]["error_max_percent"] = max((row["tempo"]["error_max_percent"] for row in read), default=0.0)
+    total["losses"] = {
+        name: count for name in _SHOWN_LOSSES if (count := sum(row["losses"].get(name, 0) for row in read))
+    }
+    return total
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """The report as lines of text: one a file, then the totals."""
+    lines = []
+    for row in report["files"]:
+        if "error" in row:
+            lines.append(f"{row['path']}: {row['error']}")
+            continue
+        lines.append(
+            f"{row['path']}: {row['notes_kept']} of {row['notes_in_range']} notes kept, "
+            f"{row['notes_unison_merged']} merged, onsets off by {row['onset_error_ms']['max']:.1f} ms at most, "
+            f"durations by {row['duration_error_ms']['max']:.1f} ms, "
+            f"{'the same' if row['idempotent'] else 'OTHER'} words again"
+        )
+    total = report["totals"]
+    lines.append(
+        f"{total['files']} files ({total['unreadable']} unreadable): {total['idempotent']} idempotent, "
+        f"{total['notes_kept']} of {total['notes_in_range']} notes kept, onsets exact in {total['onsets_exact']}"
+    )
+    return "\n".join(lines)
