@@ -64,6 +64,14 @@ class PieceLikelihood:
     choices: int
     choice_hits: float
 
+    def __add__(self, other: PieceLikelihood) -> PieceLikelihood:
+        """Two parts of one piece."""
+        nats = tuple(one + two for one, two in zip(self.nats, other.nats, strict=True))
+        return PieceLikelihood(
+            self.tune, self.notes + other.notes, nats, self.subwords + other.subwords,
+            self.subword_hits + other.subword_hits, self.choices + other.choices, self.choice_hits + other.choice_hits,
+        )  # fmt: skip
+
 
 class LikelihoodScorer:
     """Turns distributions into `PieceLikelihood`s.
@@ -76,6 +84,8 @@ class LikelihoodScorer:
         self.index_of = {word: index for index, word in enumerate(choices)}
         self.trie = SpellingTrie(choices)
         self.masks = masks
+        self._free_of: dict[tuple[str, ...], Bools] = {}
+        self._is_note = np.array([word.startswith("NOTE_ON_") for word in choices])
         self._facet_of = np.array([FACETS.index(facet_of(word)) for word in choices])
 
     def targets(self, words: Sequence[str]) -> Ints:
@@ -83,19 +93,26 @@ class LikelihoodScorer:
         return np.array([self.index_of[word] for word in [*words, END]], dtype=np.int64)
 
     def score(self, tune: str, words: Sequence[str], log_probs: Floats) -> PieceLikelihood:
-        """Raises ValueError where `log_probs` has not one row for each word and END."""
-        targets = self.targets(words)
+        """Of a whole piece. Raises ValueError where `log_probs` has not one row for each word and END."""
+        if len(log_probs) != len(words) + 1:
+            raise ValueError(f"{log_probs.shape} is not the shape of {len(words) + 1} words by {len(self.index_of)}")
+        return self.score_part(tune, words, 0, log_probs)
+
+    def score_part(self, tune: str, words: Sequence[str], place: int, log_probs: Floats) -> PieceLikelihood:
+        """Of the words from `place` on, as many as `log_probs` has rows; parts of a piece add up with `+`."""
+        every = self.targets(words)
+        targets = every[place : place + len(log_probs)]
         if log_probs.shape != (len(targets), len(self.index_of)):
             raise ValueError(f"{log_probs.shape} is not the shape of {len(targets)} words by {len(self.index_of)}")
         rows = np.arange(len(targets))
         nats = -log_probs[rows, targets].astype(np.float64)
         best = log_probs.max(axis=1)
         right = (log_probs[rows, targets] >= best) / (log_probs >= best[:, None]).sum(axis=1)
-        free = self._free(words)
+        free = self._free(words)[place : place + len(targets)]
         spelled = self.trie.hits(np.exp(log_probs), targets)
         return PieceLikelihood(
             tune=tune,
-            notes=sum(word.startswith("NOTE_ON_") for word in words),
+            notes=int(self._is_note[targets].sum()),
             nats=tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist()),
             subwords=spelled.subwords,
             subword_hits=spelled.hits,
@@ -103,10 +120,28 @@ class LikelihoodScorer:
             choice_hits=float(right[free].sum()),
         )
 
+    def blind(self, tune: str, words: Sequence[str], places: Ints) -> PieceLikelihood:
+        """Of words that a model could not hold in its window: charged as an even guess, counted as missed."""
+        targets = self.targets(words)[places]
+        nats = np.full(len(places), np.log(len(self.index_of)))
+        return PieceLikelihood(
+            tune=tune,
+            notes=int(self._is_note[targets].sum()),
+            nats=tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist()),
+            subwords=int(self.trie.depth[targets].sum()),
+            subword_hits=0.0,
+            choices=int(self._free(words)[places].sum()),
+            choice_hits=0.0,
+        )
+
     def _free(self, words: Sequence[str]) -> Bools:
+        """Where the grammar leaves a choice; remembered, as several models score the same pieces."""
         if self.masks is None:
             return np.ones(len(words) + 1, dtype=bool)
-        return np.asarray(self.masks(words).sum(axis=1) > 1)
+        key = tuple(words)
+        if key not in self._free_of:
+            self._free_of[key] = np.asarray(self.masks(words).sum(axis=1) > 1)
+        return self._free_of[key]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""Does it hang together? A score from 0 to 10, given by a program: no person has heard the music.
+
+A small neural network (scikit-learn's, kept as JSON) has learned from FEATURES to tell whole pieces from copies that
+were damaged in known ways. Each kind of damage has a level, whole music has 10; a piece's raw score is the level that
+the network expects of it, averaged over windows. A map made on pieces held out from training turns that into the score:
+6 is the median of pieces with shuffled bars, 9 that of whole ones. `coherence.json` is that network, its map and what
+it measured (`calibration`), made by `make_coherence.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.evaluation.bars import windows
+from plagal.evaluation.features import FEATURES, features
+from plagal.music.score import Score
+
+Floats = npt.NDArray[np.float64]
+
+LEVELS = {
+    "real": 10.0, "bars_shuffled": 6.5, "wrong_notes": 5.0, "off_beat": 5.0, "hands_apart": 5.0,
+    "one_bar_repeated": 3.0, "notes_shuffled": 2.5, "ngram": 2.5, "random": 0.0,
+}  # fmt: skip
+"""What each kind is worth before calibration: set by hand, from the order that any listener would agree to."""
+
+WINDOW_BARS = 16
+MOST_WINDOWS = 3
+_HIDDEN = 32
+_FARTHEST = 4.0
+"""Standard deviations from the mean beyond which a feature counts no more."""
+
+
+@dataclass(frozen=True)
+class CoherenceModel:
+    """Means and deviations of the features, weights of one hidden layer (tanh), and the map to 0-10 as points."""
+
+    mean: Floats
+    deviation: Floats
+    hidden: tuple[Floats, Floats]
+    output: tuple[Floats, Floats]
+    levels: Floats
+    map_from: Floats
+    map_to: Floats
+    calibration: dict[str, Any]
+
+    def raw(self, rows: Floats) -> Floats:
+        """Expected level (0-10) of feature rows, (rows, len(FEATURES)) -> (rows,); what is NaN counts as usual."""
+        scaled = np.nan_to_num((rows - self.mean) / self.deviation).clip(-_FARTHEST, _FARTHEST)
+        logits = np.tanh(scaled @ self.hidden[0] + self.hidden[1]) @ self.output[0] + self.output[1]
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(weights @ self.levels / weights.sum(axis=1))
+
+    def score(self, score: Score) -> float | None:
+        """0-10, from up to three windows of 16 bars; None where there are not two notes."""
+        rows = [features(some) for some in windows(score, WINDOW_BARS, MOST_WINDOWS) if len(some.notes) >= 2]
+        if not rows:
+            return None
+        return float(np.interp(self.raw(np.stack(rows)), self.map_from, self.map_to).mean())
+
+    def mean_score(self, scores: Sequence[Score]) -> float | None:
+        """Over pieces; a piece without music scores 0. None where there are no pieces."""
+        return float(np.mean([self.score(one) or 0.0 for one in scores])) if scores else None
+
+    def to_json(self) -> dict[str, Any]:
+        arrays = {"mean": self.mean, "deviation": self.deviation, "levels": self.levels, "map_from": self.map_from,
+                  "map_to": self.map_to, "hidden_weights": self.hidden[0], "hidden_bias": self.hidden[1],
+                  "output_weights": self.output[0], "output_bias": self.output[1]}  # fmt: skip
+        shown = {name: np.vectorize(lambda one: float(f"{one:.5g}"))(array).tolist() for name, array in arrays.items()}
+        return {"features": list(FEATURES), "calibration": self.calibration, **shown}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> CoherenceModel:
+        """Raises ValueError where it was made for other features."""
+        if tuple(stored["features"]) != FEATURES:
+            raise ValueError("coherence.json was made for other features; run make_coherence.py")
+        arrays = {name: np.array(stored[name]) for name in stored if name not in ("features", "calibration")}
+        return cls(
+            arrays["mean"], arrays["deviation"], (arrays["hidden_weights"], arrays["hidden_bias"]),
+            (arrays["output_weights"], arrays["output_bias"]), arrays["levels"], arrays["map_from"], arrays["map_to"],
+            stored["calibration"],
+        )  # fmt: skip
+
+
+@cache
+def shipped() -> CoherenceModel:
+    """The model that comes with Plagal."""
+    stored = files("plagal.evaluation").joinpath("coherence.json").read_text(encoding="utf-8")
+    return CoherenceModel.from_json(json.loads(stored))
+
+
+def fit(rows: Floats, kinds: Sequence[str], held_out: npt.NDArray[np.bool_], seed: int) -> CoherenceModel:
+    """Train on the rows that are not held out, calibrate on those that are. `kinds` are names of LEVELS."""
+    from sklearn.neural_network import MLPClassifier
+
+    named = np.array(kinds)
+    mean, deviation = np.nanmean(rows[~held_out], axis=0), np.nanstd(rows[~held_out], axis=0) + 1e-6
+    scaled = np.nan_to_num((rows - mean) / deviation).clip(-_FARTHEST, _FARTHEST)
+    # As many whole pieces as damaged ones of the likeliest three kinds, or the network is wary of everything.
+    chosen = np.flatnonzero(~held_out)
+    chosen = np.concatenate([chosen, np.repeat(chosen[named[chosen] == "real"], 2)])
+    network = MLPClassifier((_HIDDEN,), activation="tanh", alpha=1.0, max_iter=400, random_state=seed)
+    network.fit(scaled[chosen], named[chosen])
+    levels = np.array([LEVELS[kind] for kind in network.classes_])
+    weights, biases = network.coefs_, network.intercepts_
+    model = CoherenceModel(
+        mean, deviation, (weights[0], biases[0]), (weights[1], biases[1]), levels, np.zeros(1), np.zeros(1), {}
+    )
+    return _calibrated(model, rows[held_out], named[held_out])
+
+
+def _calibrated(model: CoherenceModel, rows: Floats, kinds: npt.NDArray[np.str_]) -> CoherenceModel:
+    raw = model.raw(rows)
+    points = [0.0, *(float(np.median(raw[kinds == kind])) for kind in ("bars_shuffled", "real")), 10.0]
+    map_from, map_to = np.array(points), np.array([0.0, 6.0, 9.0, 10.0])
+    scores = np.interp(raw, map_from, map_to)
+    measured = {kind: _summary(scores[kinds == kind]) for kind in LEVELS if (kinds == kind).any()}
+    return CoherenceModel(
+        model.mean, model.deviation, model.hidden, model.output, model.levels, map_from, map_to, measured
+    )
+
+
+def _summary(scores: Floats) -> dict[str, float]:
+    """Mean, its standard error, quartiles and count."""
+    low, middle, high = np.quantile(scores, [0.25, 0.5, 0.75])
+    figures = {
+        "mean": scores.mean(),
+        "error": scores.std() / np.sqrt(len(scores)),
+        "low": low,
+        "median": middle,
+        "high": high,
+    }
+    return {name: round(float(value), 3) for name, value in figures.items()} | {"windows": len(scores)}
