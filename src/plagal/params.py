@@ -64,7 +64,13 @@ class TextSettings(Settings):
     """How one stage's pieces become training text. Validation and test text are never augmented."""
 
     copies: Positive
-    """Copies of each training piece, each augmented anew; the first is the piece as it is unless `always`."""
+    """Copies of each training piece, each augmented anew."""
+    keep_original: bool
+    """Whether the first copy is the piece as it is."""
+    excerpts: Count
+    """Excerpts of each training piece, each of a copy augmented anew: short pieces that end are learned, too."""
+    excerpt_bars: tuple[Positive, ...] = Field(min_length=1, strict=False)
+    """Lengths to draw from; a piece gives none that is as long as itself."""
     transpose_semitones: Count
     tempo_percent: Annotated[float, Field(ge=0, le=50)]
     revoice_share: Share

@@ -1,0 +1,247 @@
+"""One stage's corpus: pieces chosen by genre quotas, each discard counted with its reason, nothing twice.
+
+Order of choice: real pieces up to each genre's quota; pieces from the arranger where params allow it and real ones are
+short; real surplus (of any genre) until the target is reached. Sources are tried in the order of their file.
+
+Out comes a folder: pieces.jsonl (past 10,000 pieces pieces-00000.jsonl and so on), discards.jsonl, report.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plagal.corpus.duplicates import SimilarPieces
+from plagal.corpus.parallel import Workers
+from plagal.corpus.quality import Limits
+from plagal.corpus.reading import Discard, Piece, read_candidate
+from plagal.corpus.sources import ArrangerSource, Candidate, Source, candidates, load_sources
+from plagal.corpus.split import Melodies, tune_groups
+from plagal.corpus.store import PieceWriter, read_pieces
+from plagal.corpus.table import corpus_table
+from plagal.errors import CorpusError
+from plagal.files import atomic_path, write_json, write_jsonl
+from plagal.params import CollectSettings
+
+_AHEAD = 8
+"""Read this many candidates more than are wanted, plus an eighth: some will be discarded."""
+
+
+@dataclass
+class _Genre:
+    wanted: int
+    real: int = 0
+    synthetic: int = 0
+    surplus: int = 0
+    discards: Counter[str] = field(default_factory=Counter)
+
+
+class _Selection:
+    """What has been taken so far, and where the next candidates come from."""
+
+    def __init__(self, stage: str, settings: CollectSettings, sources: tuple[Source, ...], seed: int) -> None:
+        self.stage, self.settings = stage, settings
+        self.target = settings.target_files
+        quotas = _scaled(settings.quotas, self.target)
+        self.genres = {genre: _Genre(wanted) for genre, wanted in quotas.items()}
+        self.queues: dict[str, list[Iterator[Candidate]]] = {}
+        self.arrangers: dict[str, list[Iterator[Candidate]]] = {}
+        for source in sources:
+            queues = self.arrangers if isinstance(source, ArrangerSource) else self.queues
+            queues.setdefault(source.genre, []).append(candidates(source, seed))
+        self.spare: deque[Piece] = deque()
+        self.similar = SimilarPieces()
+        self.taken = self.offered = 0
+        self.discards: list[Discard] = []
+
+    def genre(self, name: str) -> _Genre:
+        return self.genres.setdefault(name, _Genre(0))
+
+    def discard(self, discard: Discard) -> None:
+        self.discards.append(discard)
+        self.genre(discard.candidate.genre).discards[discard.reason] += 1
+
+
+def collect(
+    stage: str, settings: CollectSettings, out: Path, seed: int, workers: Workers | None = None
+) -> dict[str, Any]:
+    """Collect one stage's pieces into the folder `out` (whole or not at all), print the table by genre, and return the
+    report. Raises CorpusError where nothing at all was found, DiskError where the disk is full."""
+    selection = _Selection(stage, settings, load_sources(settings.sources), seed)
+    with atomic_path(out) as folder, workers or Workers() as pool:
+        folder.mkdir()
+        with PieceWriter(folder, "draft") as draft:
+            _choose(selection, pool, draft)
+        if not selection.taken:
+            raise CorpusError(_nothing_found(settings, selection))
+        tunes = _write_final(folder, selection.taken)
+        report = _report(selection, tunes)
+        write_jsonl(folder / "discards.jsonl", [_discard_row(discard) for discard in selection.discards])
+        write_json(folder / "report.json", report)
+    sys.stdout.write(corpus_table(report))
+    return report
+
+
+def _nothing_found(settings: CollectSettings, selection: _Selection) -> str:
+    reasons = Counter(discard.reason for discard in selection.discards)
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3)) or "the sources offer no file"
+    return f"{settings.sources}: no usable piece ({why}); put MIDI into data/midi_sources/<genre>/ or mend the sources"
+
+
+def _scaled(quotas: dict[str, int], target: int) -> dict[str, int]:
+    """Quotas shrunk in proportion where they ask for more than the target; rounding goes to the first genres."""
+    total = sum(quotas.values())
+    if total <= target:
+        return dict(quotas)
+    scaled = {genre: quota * target // total for genre, quota in quotas.items()}
+    for genre in list(scaled)[: target - sum(scaled.values())]:
+        scaled[genre] += 1
+    return scaled
+
+
+def _choose(selection: _Selection, pool: Workers, draft: PieceWriter) -> None:
+    for name, genre in list(selection.genres.items()):
+        _fill(selection, pool, draft, name, genre.wanted, "real", selection.queues.get(name, []))
+    for name, most in selection.settings.fill_from_arranger.items():
+        genre = selection.genre(name)
+        short = min(most, genre.wanted - genre.real)
+        _fill(selection, pool, draft, name, short, "synthetic", selection.arrangers.get(name, []))
+    if selection.settings.fill_from_surplus:
+        _fill_from_surplus(selection, pool, draft)
+    _count_rest(selection)
+
+
+def _fill(
+    selection: _Selection,
+    pool: Workers,
+    draft: PieceWriter,
+    name: str,
+    wanted: int,
+    kind: str,
+    queues: list[Iterator[Candidate]],
+) -> None:
+    """Take up to `wanted` pieces of one genre; good ones beyond that are kept as spare."""
+    genre, before = selection.genre(name), selection.taken
+    queue = _chained(queues)
+    tries = 0
+    while (short := wanted - (selection.taken - before)) > 0 and tries < 3 * wanted + _AHEAD:
+        batch = _take(queue, short + short // 8 + (_AHEAD if kind == "real" else 0))
+        if not batch:
+            break
+        tries += len(batch) if kind == "synthetic" else 0
+        for piece in _read(selection, pool, batch):
+            if selection.taken - before < wanted:
+                _keep(selection, draft, piece)
+                setattr(genre, kind, getattr(genre, kind) + 1)
+            elif kind == "real":
+                selection.spare.append(piece)
+            else:
+                selection.offered -= 1
+
+
+def _fill_from_surplus(selection: _Selection, pool: Workers, draft: PieceWriter) -> None:
+    """Real pieces of any genre until the target: spare ones first, then what the sources still offer."""
+    queue = _chained([queue for queues in selection.queues.values() for queue in queues])
+    while (short := selection.target - selection.taken) > 0:
+        if not selection.spare:
+            batch = _take(queue, short + short // 8)
+            if not batch:
+                return
+            selection.spare.extend(_read(selection, pool, batch))
+        while selection.spare and selection.taken < selection.target:
+            piece = selection.spare.popleft()
+            _keep(selection, draft, piece)
+            selection.genre(piece.candidate.genre).surplus += 1
+
+
+def _chained(queues: list[Iterator[Candidate]]) -> Iterator[Candidate]:
+    # Not `yield from`: that would close a source's generator together with this one, and the surplus still wants it.
+    for queue in queues:
+        for candidate in queue:  # noqa: UP028
+            yield candidate
+
+
+def _take(queue: Iterator[Candidate], count: int) -> list[Candidate]:
+    return [candidate for _, candidate in zip(range(count), queue, strict=False)]
+
+
+def _read(selection: _Selection, pool: Workers, batch: list[Candidate]) -> Iterator[Piece]:
+    """The usable pieces of a batch in its order; discards are counted on the way."""
+    settings = selection.settings
+    limits = Limits(settings.min_notes, settings.max_notes, settings.min_bars, settings.max_bars)
+    selection.offered += len(batch)
+    jobs = ((candidate, limits, settings.commercial_use_only) for candidate in batch)
+    for result in pool.map(read_candidate, jobs, len(batch), f"collect {selection.stage}"):
+        if isinstance(result, Discard):
+            selection.discard(result)
+        elif twin := selection.similar.twin_of(result.digest, result.texture, result.candidate.path):
+            selection.discard(Discard(result.candidate, *twin))
+        else:
+            yield result
+
+
+def _keep(selection: _Selection, draft: PieceWriter, piece: Piece) -> None:
+    draft.write(piece.row)
+    selection.taken += 1
+
+
+def _count_rest(selection: _Selection) -> None:
+    """Count what was not needed: spare pieces, and candidates never read."""
+    for piece in selection.spare:
+        selection.discard(Discard(piece.candidate, "not needed"))
+    for queues in selection.queues.values():
+        for candidate in _chained(queues):
+            selection.offered += 1
+            selection.discard(Discard(candidate, candidate.problem or "not needed"))
+
+
+def _write_final(folder: Path, count: int) -> int:
+    """Write the draft anew, each row with the group of its tune; returns the number of tunes."""
+    tunes = tune_groups([melodies_of(row["metadata"]) for row in read_pieces(folder, "draft")])
+    with PieceWriter(folder, "pieces", count) as final:
+        for number, row in enumerate(read_pieces(folder, "draft")):
+            row["metadata"]["tune_group"] = tunes.key[tunes.label[number]][:12]
+            final.write(row)
+    for part in folder.glob("draft*.jsonl"):
+        part.unlink()
+    return tunes.count
+
+
+def melodies_of(metadata: dict[str, Any]) -> Melodies:
+    """What the split needs of a row's metadata."""
+    return Melodies(metadata["tune"], metadata["melody"], metadata["heard"], metadata["synthetic"])
+
+
+def _report(selection: _Selection, tunes: int) -> dict[str, Any]:
+    reasons = Counter(discard.reason for discard in selection.discards)
+    return {
+        "stage": selection.stage,
+        "target": selection.target,
+        "found": selection.taken,
+        "tunes": tunes,
+        "offered": selection.offered,
+        "discarded": dict(reasons.most_common()),
+        "genres": {name: _genre_report(genre) for name, genre in selection.genres.items()},
+    }
+
+
+def _genre_report(genre: _Genre) -> dict[str, Any]:
+    found = genre.real + genre.synthetic
+    return {
+        "wanted": genre.wanted,
+        "real": genre.real,
+        "synthetic": genre.synthetic,
+        "surplus": genre.surplus,
+        "short": max(0, genre.wanted - found),
+        "discarded": dict(genre.discards.most_common()),
+    }
+
+
+def _discard_row(discard: Discard) -> dict[str, str]:
+    candidate = discard.candidate
+    row = {"path": candidate.path, "source": candidate.source, "genre": candidate.genre, "reason": discard.reason}
+    return row | ({"detail": discard.detail} if discard.detail else {})

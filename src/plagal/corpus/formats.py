@@ -1,0 +1,186 @@
+"""Pieces as rows of training text: the plan's converter. `{"prompt", "tokens": [ids], "metadata"}` in; mlx, alpaca or
+chatml out. Streaming, in parallel, in constant memory; bad lines are reported with their number and reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from plagal.corpus.parallel import Workers
+from plagal.errors import InputError, RecordError, WordsError
+from plagal.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+MLX_TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{words}<|im_end|>"
+MAX_LINE_BYTES = 64_000_000
+"""A piece of the longest kind takes some hundred kB; what is longer is no record, and would eat memory."""
+_BATCH_BYTES = 1_000_000
+_REMEMBERED = 100
+Line = tuple[int, bytes]
+
+
+def _mlx(prompt: str, words: str, template: str) -> dict[str, Any]:
+    return {"text": template.replace("{prompt}", prompt, 1).replace("{words}", words, 1)}
+
+
+def _alpaca(prompt: str, words: str, _template: str) -> dict[str, Any]:
+    return {"instruction": prompt, "input": "", "output": words}
+
+
+def _chatml(prompt: str, words: str, _template: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": words}]}
+
+
+FORMATS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {"mlx": _mlx, "alpaca": _alpaca, "chatml": _chatml}
+
+
+@dataclass
+class ConvertReport:
+    """How a conversion went. `bad` holds the first hundred bad lines: number (from 1) and reason."""
+
+    records: int = 0
+    written: int = 0
+    bad_records: int = 0
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+def text_row(
+    prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx", template: str = MLX_TEMPLATE
+) -> dict[str, Any]:
+    """One row in the named format, its metadata beside."""
+    return FORMATS[kind](prompt, words, template) | {"metadata": metadata}
+
+
+def convert_record(
+    record: Any, kind: str = "mlx", validate: bool = False, template: str = MLX_TEMPLATE
+) -> dict[str, Any]:
+    """One record in the named format. `validate` also holds the words to the grammar. Raises RecordError with the
+    reason."""
+    from plagal.tokens.vocabulary import WORD_OF
+
+    prompt, ids, metadata = _checked(record)
+    unknown = [number for number in ids if number not in WORD_OF]
+    if unknown:
+        raise RecordError(f"tokens hold the id {unknown[0]}, which is no word's")
+    words = [WORD_OF[number] for number in ids]
+    if validate:
+        _hold_to_grammar(words)
+    return text_row(prompt, " ".join(words), metadata, kind, template)
+
+
+def _checked(record: Any) -> tuple[str, list[int], dict[str, Any]]:
+    if not isinstance(record, dict):
+        raise RecordError("no JSON object")
+    prompt, ids, metadata = record.get("prompt"), record.get("tokens"), record.get("metadata", {})
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise RecordError("`prompt` must be a text that is not empty")
+    if "<|im_" in prompt:
+        raise RecordError("`prompt` holds a mark of the chat template")
+    if not isinstance(ids, list) or not ids or not all(type(number) is int for number in ids):
+        raise RecordError("`tokens` must be a list of whole numbers that is not empty")
+    if not isinstance(metadata, dict):
+        raise RecordError("`metadata` must be an object")
+    return prompt, ids, metadata
+
+
+def _hold_to_grammar(words: list[str]) -> None:
+    from plagal.tokens.grammar import check_whole
+
+    try:
+        check_whole(words)
+    except WordsError as error:
+        raise RecordError(str(error)) from None
+
+
+def convert_file(
+    input: str | Path,  # noqa: A002 (the plan's names)
+    output: str | Path,
+    format: str = "mlx",  # noqa: A002
+    validate: bool = False,
+    workers: int = 0,
+    template: str = MLX_TEMPLATE,
+) -> ConvertReport:
+    """Convert a JSONL file line by line. Bad lines are left out, logged and counted. The output appears whole or not at
+    all. Raises InputError where the input is missing, the format unknown, or no line is good."""
+    source = Path(input)
+    if format not in FORMATS:
+        raise InputError(f"format {format!r} is not known; choose among {', '.join(FORMATS)}")
+    if not source.is_file():
+        raise InputError(f"{source} is missing or no file")
+    report = ConvertReport()
+    with atomic_path(output) as temporary, Workers(workers) as pool, source.open("rb") as lines:
+        calls = ((batch, format, validate, template) for batch in _batches(lines))
+        total = source.stat().st_size // _BATCH_BYTES + 1
+        with temporary.open("w", encoding="utf-8") as out:
+            for rows in pool.map(_convert_batch, calls, total, "convert", unit=" MB"):
+                _count(report, rows, out.write)
+        if not report.written:
+            raise RecordError(f"{source}: none of {report.records} lines is a good record; first: {_first_bad(report)}")
+    return report
+
+
+def _first_bad(report: ConvertReport) -> str:
+    return f"line {report.bad[0][0]}, {report.bad[0][1]}" if report.bad else "the file is empty"
+
+
+def _count(report: ConvertReport, rows: list[tuple[int, str, bool]], write: Callable[[str], Any]) -> None:
+    for number, text, good in rows:
+        report.records += 1
+        if good:
+            report.written += 1
+            write(text + "\n")
+            continue
+        report.bad_records += 1
+        logger.warning("line %d left out: %s", number, text)
+        if len(report.bad) < _REMEMBERED:
+            report.bad.append((number, text))
+
+
+def _batches(lines: BinaryIO) -> Iterator[list[Line]]:
+    batch: list[Line] = []
+    size = number = 0
+    while line := lines.readline(MAX_LINE_BYTES):
+        number += 1
+        if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
+            _skip_line(lines)
+            line = b""
+        batch.append((number, line))
+        size += len(line)
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _skip_line(lines: BinaryIO) -> None:
+    while (part := lines.readline(MAX_LINE_BYTES)) and not part.endswith(b"\n"):
+        pass
+
+
+def _convert_batch(batch: list[Line], kind: str, validate: bool, template: str) -> list[tuple[int, str, bool]]:
+    """(line number, the row as JSON or the reason, good) of each line."""
+    rows = []
+    for number, line in batch:
+        try:
+            record = convert_record(_parsed(line), kind, validate, template)
+            rows.append((number, json.dumps(record, ensure_ascii=False, separators=(",", ":")), True))
+        except RecordError as error:
+            rows.append((number, str(error), False))
+    return rows
+
+
+def _parsed(line: bytes) -> Any:
+    if not line.strip():
+        raise RecordError("empty, or longer than a record may be")
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise RecordError("no UTF-8 text") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"no JSON: {error}") from None

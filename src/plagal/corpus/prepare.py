@@ -1,0 +1,169 @@
+"""Pieces as training text: split by tune, augmented for training only, each with a prompt that tells the truth.
+
+Training rows: each piece `copies` times, transposed, at another tempo and voiced anew; and `excerpts` of 4, 8 or 16
+bars cut at bar lines, so that "8 bars" is learned from pieces that end after eight. Validation and test rows: each
+piece once, as it is, asked for in wordings that training never sees. Every row's metadata says where it came from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from plagal.corpus.augment import change_tempo, excerpt, revoice, shifts_that_fit, transpose
+from plagal.corpus.collect import melodies_of
+from plagal.corpus.formats import text_row
+from plagal.corpus.parallel import Workers
+from plagal.corpus.prompts import facts_of, held_out_prompt, training_prompt
+from plagal.corpus.quality import bar_count
+from plagal.corpus.split import SPLITS, split_after, split_alone, split_counts, tune_groups
+from plagal.corpus.store import read_pieces
+from plagal.errors import CorpusError
+from plagal.files import atomic_path, write_json, write_jsonl
+from plagal.music.grid import regular
+from plagal.music.score import Score
+from plagal.params import ConvertSettings, TextSettings
+
+KEPT_METADATA = ("id", "genre", "style", "domain", "synthetic", "tune", "tune_group", "licence", "path")
+
+
+def prepare(
+    stage1: Path, stage2: Path, out: Path, settings: ConvertSettings, seed: int, workers: Workers | None = None
+) -> dict[str, dict[str, int]]:
+    """Write `out`/stage1 and `out`/stage2, each with train.jsonl, valid.jsonl, test.jsonl and report.json, from the
+    collected folders. Stage 1's files depend on stage 1's pieces alone. Returns pieces by stage and split. Raises
+    CorpusError where a split that training needs is empty."""
+    splits = _splits(stage1, stage2, settings)
+    with workers or Workers() as pool:
+        for folder, text, name in ((stage1, settings.stage1, "stage1"), (stage2, settings.stage2, "stage2")):
+            _write_stage(folder, out / name, splits[name], settings, text, seed, pool)
+    return {name: split_counts(found) for name, found in splits.items()}
+
+
+def _splits(stage1: Path, stage2: Path, settings: ConvertSettings) -> dict[str, list[str]]:
+    percents = (settings.split.valid_percent, settings.split.test_percent)
+    earlier = tune_groups([melodies_of(row["metadata"]) for row in read_pieces(stage1)])
+    later = tune_groups([melodies_of(row["metadata"]) for row in read_pieces(stage2)])
+    first = split_alone(earlier, *percents)
+    return {"stage1": first, "stage2": split_after(later, earlier, first, *percents)}
+
+
+def _write_stage(
+    folder: Path,
+    out: Path,
+    splits: Sequence[str],
+    settings: ConvertSettings,
+    text: TextSettings,
+    seed: int,
+    pool: Workers,
+) -> None:
+    counts = split_counts(splits)
+    if not counts["train"] or not counts["valid"]:
+        raise CorpusError(
+            f"{folder}: {counts['train']} pieces to train on and {counts['valid']} to validate; both must be there: "
+            "collect more tunes, or raise convert.split.valid_percent in params.yaml"
+        )
+    tunes: dict[str, set[str]] = {split: set() for split in SPLITS}
+    written: Counter[str] = Counter()
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        for split in SPLITS:
+            rows = _split_rows(folder, splits, split, settings, text, seed, pool)
+            write_jsonl(temporary / f"{split}.jsonl", _counted(rows, written, split, tunes[split]))
+        report = {
+            "pieces": counts,
+            "rows": {split: written[split] for split in SPLITS},
+            "tunes": {split: len(found) for split, found in tunes.items()},
+        }
+        write_json(temporary / "report.json", report)
+
+
+def _counted(
+    rows: Iterator[dict[str, Any]], written: Counter[str], split: str, tunes: set[str]
+) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        written[split] += 1
+        tunes.add(row["metadata"]["tune_group"])
+        yield row
+
+
+def _split_rows(
+    folder: Path,
+    splits: Sequence[str],
+    split: str,
+    settings: ConvertSettings,
+    text: TextSettings,
+    seed: int,
+    pool: Workers,
+) -> Iterator[dict[str, Any]]:
+    total = splits.count(split)
+    chosen = (row for row, where in zip(read_pieces(folder), splits, strict=True) if where == split)
+    calls = ((row, split, settings.template, settings.chords, text, seed) for row in chosen)
+    for rows in pool.map(rows_of, calls, total, f"text {folder.name} {split}"):
+        yield from rows
+
+
+def rows_of(
+    row: dict[str, Any], split: str, template: str, chords: bool, text: TextSettings, seed: int
+) -> list[dict[str, Any]]:
+    """The text rows of one piece. The same for the same piece, settings and seed, whatever else is in the corpus."""
+    from plagal.tokens.codec import decode
+    from plagal.tokens.vocabulary import WORD_OF
+
+    metadata = row["metadata"]
+    score = decode([WORD_OF[number] for number in row["tokens"]]).score
+    rng = random.Random(f"{seed}:{metadata['id']}")
+    if split != "train":
+        return [_text(score, metadata, template, chords, rng, held_out=True)]
+    rows = []
+    for copy in range(text.copies):
+        augmented = score if copy == 0 and text.keep_original else _augmented(score, text, rng)
+        rows.append(_text(augmented, metadata, template, chords, rng))
+    for _ in range(text.excerpts):
+        if (cut := _excerpt(_augmented(score, text, rng), text, rng)) is not None:
+            rows.append(_text(cut, metadata | {"excerpt": True}, template, chords, rng))
+    return rows
+
+
+def _augmented(score: Score, text: TextSettings, rng: random.Random) -> Score:
+    shift = rng.choice(shifts_that_fit(score, text.transpose_semitones))
+    factor = 1 + rng.uniform(-text.tempo_percent, text.tempo_percent) / 100
+    score = change_tempo(transpose(score, shift), factor)
+    return revoice(score, rng) if rng.random() < text.revoice_share else score
+
+
+def _excerpt(score: Score, text: TextSettings, rng: random.Random) -> Score | None:
+    bars = bar_count(score)
+    lengths = [length for length in text.excerpt_bars if length < bars]
+    if not lengths:
+        return None
+    length = rng.choice(lengths)
+    cut = excerpt(score, rng.randrange(bars - length + 1), length)
+    return regular(cut) if len(cut.notes) and bar_count(cut) == length else None
+
+
+def _text(
+    score: Score,
+    metadata: dict[str, Any],
+    template: str,
+    chords: bool,
+    rng: random.Random,
+    held_out: bool = False,
+) -> dict[str, Any]:
+    from plagal.tokens.codec import encode
+
+    words = encode(score, chords=chords)
+    facts = facts_of(words, metadata["genre"], metadata["style"])
+    prompt = held_out_prompt(facts, rng) if held_out else training_prompt(facts, rng)
+    kept = {name: metadata[name] for name in KEPT_METADATA}
+    kept |= {
+        "key": facts.key,
+        "metre": facts.metre,
+        "tempo": facts.tempo,
+        "bars": facts.bars,
+        "notes": len(score.notes),
+    }
+    return text_row(prompt, " ".join(words), kept | {"excerpt": metadata.get("excerpt", False)}, template=template)

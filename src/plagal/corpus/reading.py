@@ -1,0 +1,215 @@
+"""One candidate read, judged and written as words: the work that runs in parallel.
+
+Nothing here raises for bad input; what can't be used comes back as a Discard with its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from plagal.corpus.duplicates import (
+    Grams,
+    heard_melody,
+    intervals,
+    melody_text,
+    notes_digest,
+    texture_grams,
+)
+from plagal.corpus.prompts import basic_prompt, facts_of
+from plagal.corpus.quality import Limits, reason_to_leave_out
+from plagal.corpus.sources import Candidate
+from plagal.errors import PlagalError
+from plagal.music.grid import regular
+from plagal.music.score import Score
+
+GOSPEL_GENRES = ("gospel", "traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "spiritual")
+_FORBIDS_COMMERCIAL = ("non-commercial", "noncommercial", "-nc", "all rights reserved")
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    candidate: Candidate
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A row of pieces.jsonl (without its tune group), and what is compared between pieces."""
+
+    candidate: Candidate
+    row: dict[str, Any]
+    digest: str
+    texture: Grams
+
+
+def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bool = False) -> Piece | Discard:
+    """Read, judge and write one piece as words."""
+    if candidate.problem:
+        return Discard(candidate, candidate.problem)
+    licence, commercial = _licence(candidate)
+    if "all rights reserved" in licence.lower():
+        return Discard(candidate, "licence", licence)
+    if commercial_use_only and not commercial:
+        return Discard(candidate, "licence", f"{licence}: no commercial use")
+    try:
+        score = _with_defaults(_score(candidate), candidate)
+        if reason := reason_to_leave_out(score, limits):
+            return Discard(candidate, reason)
+        return _piece(candidate, score, licence, commercial)
+    except PlagalError as error:
+        return Discard(candidate, "unreadable", _without_path(str(error), candidate))
+    except MemoryError:
+        return Discard(candidate, "too large")
+    except Exception as error:  # a parser's own fault must cost one file, not the run
+        return Discard(candidate, "unreadable", f"{type(error).__name__}: {error}"[:200])
+
+
+def _without_path(message: str, candidate: Candidate) -> str:
+    return message.replace(candidate.file, candidate.path) if candidate.file else message
+
+
+def _score(candidate: Candidate) -> Score:
+    if candidate.synthetic:
+        from plagal.music.arranger import arrange
+
+        return arrange(candidate.tune, candidate.style, candidate.key or None, seed=candidate.seed)
+    file = Path(candidate.file)
+    if file.suffix.lower() == ".abc":
+        from plagal.music.notation import read_text, score_from_abc, split_tunes
+
+        return score_from_abc(split_tunes(read_text(file))[candidate.part], candidate.path)
+    from plagal.music.midi import load
+
+    return load(file)
+
+
+def _with_defaults(score: Score, candidate: Candidate) -> Score:
+    """The tempo that its source names where the file has none, and the key heard where it states none."""
+    if score.losses.get("tempo_unknown") and candidate.tempo:
+        tempo = replace(score.tempos[0], onset=0, quarters_per_minute=candidate.tempo)
+        score = replace(score, tempos=(tempo,))
+    if not score.keys and len(score.notes):
+        from plagal.music.harmony import hear_key
+
+        score = replace(score, keys=(hear_key(score),))
+    return regular(score)
+
+
+def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -> Piece:
+    from plagal.tokens.codec import encode
+    from plagal.tokens.vocabulary import ID_OF
+
+    words = encode(score)
+    ids = [ID_OF[word] for word in words]
+    facts = facts_of(words, candidate.genre, candidate.style)
+    heard = melody_text(intervals(heard_melody(score)))
+    tune = candidate.tune or _tune_named(score.title) or _tune_named(Path(candidate.path).stem)
+    metadata = {
+        "id": hashlib.sha256(" ".join(words).encode()).hexdigest()[:16],
+        "path": candidate.path,
+        "sha256": _sha256(candidate, words),
+        "source": candidate.source,
+        "licence": licence,
+        "commercial": commercial,
+        "attribution": candidate.attribution,
+        "genre": candidate.genre,
+        "style": candidate.style,
+        "domain": domain_of(candidate.genre, candidate.synthetic),
+        "title": score.title or ("" if candidate.synthetic else _stem(candidate)),
+        "tune": tune,
+        "melody": _tune_melody(tune) if tune else heard,
+        "heard": heard,
+        "key": facts.key,
+        "metre": facts.metre,
+        "tempo": facts.tempo,
+        "bars": facts.bars,
+        "notes": len(score.notes),
+        "synthetic": candidate.synthetic,
+    }
+    row = {"prompt": basic_prompt(candidate.genre, facts.key), "tokens": ids, "metadata": metadata}
+    return Piece(candidate, row, notes_digest(score), texture_grams(score))
+
+
+def domain_of(genre: str, synthetic: bool) -> str:
+    """Under which heading evaluation counts a piece."""
+    if genre not in GOSPEL_GENRES:
+        return "general"
+    return "gospel_synthetic" if synthetic else "gospel_real"
+
+
+def _stem(candidate: Candidate) -> str:
+    return Path(candidate.path.split("#")[0]).stem.replace("_", " ")
+
+
+def _sha256(candidate: Candidate, words: list[str]) -> str:
+    """Of the file; of the words where there is no file."""
+    if not candidate.file:
+        return hashlib.sha256(" ".join(words).encode()).hexdigest()
+    with Path(candidate.file).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _book() -> tuple[dict[str, str], dict[str, str]]:
+    """Plain name or title -> name; name -> melody."""
+    from plagal.music.tunebook import tune_book
+
+    names: dict[str, str] = {}
+    melodies: dict[str, str] = {}
+    for tune in tune_book():
+        names[_plain(tune.name)] = names[_plain(tune.title)] = tune.name
+        melodies[tune.name] = melody_text(intervals([pitch for _, pitch, _ in tune.notes]))
+    return names, melodies
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\W|_", "", text.casefold())
+
+
+def _tune_named(title: str) -> str:
+    return _book()[0].get(_plain(title), "")
+
+
+def _tune_melody(tune: str) -> str:
+    return _book()[1][tune]
+
+
+def _licence(candidate: Candidate) -> tuple[str, bool]:
+    """The licence that the file itself states, else its source's; and whether it allows commercial use."""
+    stated = _rights(Path(candidate.file)) if candidate.file else ""
+    licence = stated or candidate.licence
+    forbidden = any(mark in licence.lower() for mark in _FORBIDS_COMMERCIAL)
+    return licence, not forbidden and (candidate.commercial or bool(stated))
+
+
+def _rights(file: Path) -> str:
+    """What a MusicXML file says under `rights`, in one line; a bare "Copyright" says nothing."""
+    try:
+        text = "".join(_xml_head(file))
+    except (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError):
+        return ""
+    found = [" ".join(part.split()) for part in re.findall(r"<rights[^>]*>([^<]*)</rights>", text)]
+    return "; ".join(part for part in found if len(part) > len("Copyright © "))[:200]
+
+
+def _xml_head(file: Path) -> Iterator[str]:
+    """The first 16 kB of a MusicXML file; nothing of any other."""
+    suffix = file.suffix.lower()
+    if suffix == ".mxl":
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if "META-INF" not in name and not name.endswith("/")]
+            for name in islice(names, 1):
+                with archive.open(name) as handle:
+                    yield handle.read(16_384).decode("utf-8", "replace")
+    elif suffix in (".xml", ".musicxml"):
+        with file.open("rb") as handle:
+            yield handle.read(16_384).decode("utf-8", "replace")
