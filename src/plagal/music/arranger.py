@@ -11,18 +11,30 @@ import random
 import numpy as np
 
 from plagal.music.chords import Chord, parse_chord
-from plagal.music.figuration import Player
-from plagal.music.hands import HandNote, reachable, together
-from plagal.music.leadsheet import Chorus, Layout, LeadSheet, Section, Span, lay_out, layout
+from plagal.music.dynamics import pedals, tempos
+from plagal.music.figuration import play
+from plagal.music.form import Form
+from plagal.music.hands import HandNote
+from plagal.music.leadsheet import Layout, LeadSheet, Span, layout
+from plagal.music.lines import complete_line
+from plagal.music.naming import name_played
 from plagal.music.reharmonize import apply_devices, colour
-from plagal.music.score import Key, Marker, Metre, Notes, Pedal, Score, Tempo
+from plagal.music.score import Key, Marker, Metre, Notes, Score
 from plagal.music.styles import STYLES, Style, load_style
 from plagal.music.tunebook import Tune, find_tune, key_of, key_tonic, parse_key, tune_book
 
-__all__ = ["STYLES", "arrange", "generate_melody"]
+__all__ = ["STYLES", "arrange", "generate_melody", "played_chords"]
 
-_MELODY_CENTRE = 70
-_DEGREES = {"1": 0, "b2": 1, "2": 2, "b3": 3, "3": 4, "4": 5, "#4": 6, "b5": 6, "5": 7, "b6": 8, "6": 9, "b7": 10, "7": 11}
+_STYLE_WORDS = (
+    ("contemporary", "contemporary_gospel"),
+    ("gospel_jazz", "gospel_jazz"),
+    ("jazz_gospel", "gospel_jazz"),
+    ("worship", "worship"),
+    ("soul", "neo_soul"),
+    ("blues", "blues"),
+    ("jazz", "jazz"),
+)
+"""What a prompt may say, and the style that it means; the first that fits."""
 
 
 def arrange(
@@ -50,11 +62,25 @@ def arrange(
     plan = layout(tune.metre, feel)
     home = _home(tune, how, key, rng)
     speed = _speed(tune, how, plan, tempo, rng)
-    lead, keys = _form(tune, how, plan, home, rng, bars)
+    form = Form(tune, how, plan, home, rng)
+    if bars is None:
+        form.of_style()
+    else:
+        form.exactly(bars)
+    lead = form.lead
     spans = colour(lead, apply_devices(lead, how, rng), how, rng)
-    hands = Player(lead, how, rng).play(spans)
-    notes = together(reachable(hands.left), reachable(hands.right))
-    return _score(notes, lead, spans, keys, how, speed, tune, bars)
+    notes = play(lead, spans, complete_line(lead, spans, how, rng), how, rng)
+    spans = name_played(spans, notes)
+    array = _array(notes, lead.end)
+    return Score(
+        notes=array,
+        metres=(Metre(0, lead.metre.numerator, lead.metre.denominator),),
+        tempos=tempos(lead, speed),
+        keys=tuple(form.keys),
+        pedals=pedals(array, lead, spans, how.pedal),
+        markers=_markers(lead, spans),
+        title=tune.title,
+    )
 
 
 def generate_melody(
@@ -65,10 +91,6 @@ def generate_melody(
     style = next((name for name in STYLES if name in asked), None)
     style = style or next((name for word, name in _STYLE_WORDS if word in asked), "traditional_gospel")
     return arrange(None, style, key, tempo, seed, bars)
-
-
-_STYLE_WORDS = (("contemporary", "contemporary_gospel"), ("gospel_jazz", "gospel_jazz"), ("worship", "worship"), ("soul", "neo_soul"),
-                ("blues", "blues"), ("jazz", "jazz"))  # fmt: skip
 
 
 def _home(tune: Tune, style: Style, key: str | None, rng: random.Random) -> Key:
@@ -85,156 +107,23 @@ def _speed(tune: Tune, style: Style, plan: Layout, tempo: float | None, rng: ran
     return float(round(beats * plan.beat / 24))
 
 
-def _shift(tune: Tune, tonic: int) -> int:
-    """Semitones that bring the tune to the key and its middle near the right hand's."""
-    centre = sum(pitch * ticks for _, pitch, ticks in tune.notes) / sum(ticks for _, _, ticks in tune.notes)
-    shift = (tonic - tune.tonic) % 12
-    return min((shift + 12 * octave for octave in (-2, -1, 0, 1)), key=lambda by: abs(centre + by - _MELODY_CENTRE))
+def _array(notes: list[HandNote], end: int) -> Notes:
+    rows = [(onset, pitch, min(ticks, end - onset), loud) for onset, pitch, ticks, loud in notes if onset < end]
+    array: Notes = np.array(rows, dtype=np.int32).reshape(-1, 4)
+    return array[np.lexsort((array[:, 1], array[:, 0]))]
 
 
-class _Former:
-    """Lays sections one after another into a lead sheet."""
-
-    def __init__(self, tune: Tune, style: Style, plan: Layout, home: Key, rng: random.Random) -> None:
-        self.tune, self.style, self.plan, self.rng = tune, style, plan, rng
-        self.lead = LeadSheet(plan.metre, plan.beat, plan.swing)
-        self.tonic, self.minor = key_tonic(home), home.minor
-        self.semitones = _shift(tune, self.tonic)
-        self.keys = [home]
-        self.bar = 0
-
-    def chorus(self) -> Chorus:
-        return lay_out(self.tune, self.plan, self.semitones)
-
-    def tune_section(self, level: int) -> None:
-        once = self.chorus()
-        start = self.bar
-        offset = start * self.lead.bar
-        self.lead.melody.extend((onset + offset, pitch, ticks) for onset, pitch, ticks in once.melody)
-        self.lead.spans.extend(Span(span.onset + offset, span.end + offset, span.chord) for span in once.spans)
-        starts = [first for first, _ in once.sections]
-        for (first, name), end in zip(once.sections, [*starts[1:], once.bars], strict=True):
-            higher = min(4, level + (1 if name == "CHORUS" else 0))
-            self.lead.sections.append(Section(name, start + first, start + end, self.tonic, self.minor, higher))
-        self.bar += once.bars
-
-    def chords(self, name: str, symbols: list[tuple[int, str]], level: int) -> None:
-        """A section without melody from (beats, numeral) pairs."""
-        onset = self.bar * self.lead.bar
-        start = self.bar
-        for beats, numeral in symbols:
-            end = onset + beats * self.lead.beat
-            self.lead.spans.append(Span(onset, end, self.numeral(numeral)))
-            onset = end
-        self.bar = -(-onset // self.lead.bar)
-        self.lead.sections.append(Section(name, start, self.bar, self.tonic, self.minor, level, sung=False))
-
-    def numeral(self, text: str) -> Chord:
-        """ "1:dom7/3" in the key at hand: degree, quality, degree in the bass."""
-        degree, _, rest = text.partition(":")
-        quality, _, bass = rest.partition("/")
-        root = (self.tonic + _DEGREES[degree]) % 12
-        return Chord(root, quality, (self.tonic + _DEGREES[bass]) % 12 if bass else root)
-
-    def spread(self, numerals: tuple[str, ...], bars: int) -> list[tuple[int, str]]:
-        """Numerals shared evenly over bars, the last taking what is left."""
-        beats = bars * self.lead.beats_per_bar
-        each = max(1, beats // len(numerals))
-        counts = [each] * (len(numerals) - 1)
-        return [*zip(counts, numerals, strict=False), (beats - each * (len(numerals) - 1), numerals[-1])]
-
-    def modulate(self) -> None:
-        """One bar of the new key's dominant, and up a semitone."""
-        self.tonic = (self.tonic + 1) % 12
-        self.semitones += 1
-        self.chords("BRIDGE", self.spread(("5:9sus", "5:dom7"), 1), 3)
-        self.keys.append(key_of(self.tonic, self.minor, (self.bar - 1) * self.lead.bar))
-
-
-def _form(
-    tune: Tune, style: Style, plan: Layout, home: Key, rng: random.Random, bars: int | None
-) -> tuple[LeadSheet, list[Key]]:
-    former = _Former(tune, style, plan, home, rng)
-    if bars is not None:
-        while former.bar < bars:
-            former.tune_section(2)
-        _cut(former.lead, bars)
-        return former.lead, former.keys
-    weights = [weight for weight, _ in style.forms]
-    for part in style.forms[rng.choices(range(len(weights)), weights)[0]][1]:
-        name, _, number = part.partition(":")
-        _add_part(former, name, int(number or 2))
-    return former.lead, former.keys
-
-
-def _add_part(former: _Former, name: str, number: int) -> None:
-    minor = former.minor
-    if name == "intro":
-        numerals = ("1:min", "4:min", "5:dom7") if minor else ("1:maj", "6:min", "2:min", "5:dom7")
-        former.chords("INTRO", former.spread(numerals, 2), 2)
-    elif name == "verse":
-        former.tune_section(number)
-    elif name == "modulate":
-        former.modulate()
-    elif name == "vamp":
-        vamp = ("1:min7", "4:dom7") if minor else former.style.vamps[former.rng.randrange(len(former.style.vamps))]
-        once = former.spread(vamp, 2)
-        former.chords("BRIDGE", once * (number // 2), 4)
-    elif name == "outro":
-        numerals = ("4:min", "1:min") if minor else ("4:maj", "1:maj")
-        former.chords("OUTRO", former.spread(numerals, 2), 1)
-
-
-def _cut(lead: LeadSheet, bars: int) -> None:
-    """The lead sheet's first bars, its last note and chord ending with them."""
-    end = bars * lead.bar
-    lead.melody[:] = [(onset, pitch, min(ticks, end - onset)) for onset, pitch, ticks in lead.melody if onset < end]
-    lead.spans[:] = [Span(span.onset, min(span.end, end), span.chord) for span in lead.spans if span.onset < end]
-    lead.sections[:] = [
-        Section(part.name, part.first, min(part.end, bars), part.tonic, part.minor, part.level, part.sung)
-        for part in lead.sections
-        if part.first < bars
-    ]
-
-
-def _score(
-    notes: list[HandNote], lead: LeadSheet, spans: list[Span], keys: list[Key], style: Style, speed: float, tune: Tune, bars: int | None
-) -> Score:
-    end = lead.end
-    array: Notes = np.array([(o, p, min(d, end - o), v) for o, p, d, v in notes if o < end], dtype=np.int32).reshape(-1, 4)
-    array = array[np.lexsort((array[:, 1], array[:, 0]))]
+def _markers(lead: LeadSheet, spans: list[Span]) -> tuple[Marker, ...]:
+    """Sections, and each chord where it changes."""
     markers = [Marker(section.first * lead.bar, "section", section.name) for section in lead.sections]
     before = None
     for span in spans:
         if span.chord != before:
             markers.append(Marker(span.onset, "chord", span.chord.symbol))
         before = span.chord
-    markers.sort(key=lambda marker: (marker.onset, marker.kind != "section"))
-    return Score(
-        notes=array,
-        metres=(Metre(0, lead.metre.numerator, lead.metre.denominator),),
-        tempos=(Tempo(0, speed),),
-        keys=tuple(keys),
-        pedals=_pedals(array, lead, spans, style),
-        markers=tuple(markers),
-        title=tune.title,
-    )
+    return tuple(sorted(markers, key=lambda marker: (marker.onset, marker.kind != "section")))
 
 
-def _pedals(notes: Notes, lead: LeadSheet, spans: list[Span], style: Style) -> tuple[Pedal, ...]:
-    """Down with each chord (or bar), up at the last note struck before the next: no moment that no note has."""
-    if style.pedal == "none":
-        return ()
-    starts = sorted({span.onset for span in spans if style.pedal == "chord" or span.onset % lead.bar == 0})
-    onsets = np.unique(notes[:, 0])
-    pedals = []
-    for start, end in zip(starts, [*starts[1:], lead.end], strict=True):
-        inside = onsets[(onsets > start + (end - start) // 2) & (onsets < end)]
-        if end - start >= lead.beat * 2 and len(inside) and start in onsets:
-            pedals += [Pedal(start, "on"), Pedal(int(inside[-1]), "off")]
-    return tuple(pedals)
-
-
-def parse_symbols(score: Score) -> list[tuple[int, Chord]]:
-    """Onset and chord of each chord marker: what the arranger says it plays."""
+def played_chords(score: Score) -> list[tuple[int, Chord]]:
+    """Onset [ticks] and chord of each chord marker: what an arrangement says that it plays."""
     return [(marker.onset, parse_chord(marker.text)) for marker in score.markers if marker.kind == "chord"]

@@ -12,7 +12,9 @@ from plagal.music.tunebook import MelodyNote
 
 _MAJOR_PENTATONIC = (0, 2, 4, 7, 9)
 _MINOR_PENTATONIC = (0, 3, 5, 7, 10)
-LOWEST_FILL, HIGHEST_FILL = 62, 91
+LOWEST_FILL, HIGHEST_FILL = 62, 88
+WIDEST_FILL = 12
+"""Semitones above the melody where an arpeggio turns back."""
 
 
 def fill(
@@ -32,13 +34,19 @@ def _chord_at(spans: Sequence[Span], tick: int) -> Chord:
     return spans[-1].chord
 
 
-def _scale(chord: Chord, section: Section) -> frozenset[int]:
+def scale_of(chord: Chord, section: Section) -> frozenset[int]:
     """Pitch classes for a run: the key's pentatonic where the chord agrees with it, else the chord's own tones."""
     shape = _MINOR_PENTATONIC if section.minor else _MAJOR_PENTATONIC
     pentatonic = {(section.tonic + step) % 12 for step in shape}
     clash = {(tone + 1) % 12 for tone in chord.pitch_classes} | {(tone - 1) % 12 for tone in chord.pitch_classes}
     usable = (pentatonic - clash) | chord.pitch_classes
     return frozenset(usable)
+
+
+def nearest_tone(chord: Chord, pitch: int) -> int:
+    """The key of the chord nearest to `pitch`, the lower in a tie."""
+    tones = chord.pitch_classes
+    return min((key for key in range(pitch - 6, pitch + 7) if key % 12 in tones), key=lambda key: (abs(key - pitch), key))
 
 
 def _grid(start: int, end: int, lead: LeadSheet, fine: bool) -> list[tuple[int, int]]:
@@ -62,7 +70,7 @@ def _run(
     at, notes = pitch, []
     for number, (onset, ticks) in enumerate(slots):
         step = direction if number < turn else -direction
-        scale = _scale(_chord_at(spans, onset), section)
+        scale = scale_of(_chord_at(spans, onset), section)
         at += step
         while at % 12 not in scale:
             at += step
@@ -75,15 +83,18 @@ def _run(
 def _arpeggio(
     spans: Sequence[Span], start: int, end: int, pitch: int, lead: LeadSheet, section: Section, rng: random.Random
 ) -> list[MelodyNote]:
-    """Chord tones upward from the melody."""
-    at, notes = pitch, []
+    """Chord tones upward from the melody, and down again."""
+    at, step, notes = pitch, 1, []
     for onset, ticks in _grid(start, end, lead, fine=False):
         tones = _chord_at(spans, onset).pitch_classes
-        at += 2
+        at += 2 * step
         while at % 12 not in tones:
-            at += 1
-        if at > HIGHEST_FILL:
-            break
+            at += step
+        if at > min(HIGHEST_FILL, pitch + WIDEST_FILL):
+            step = -1
+            at -= 3
+            while at % 12 not in tones:
+                at -= 1
         notes.append((onset, at, ticks))
     return notes
 

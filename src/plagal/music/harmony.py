@@ -22,24 +22,30 @@ Floats = npt.NDArray[np.float32]
 LONGEST_SEGMENT = 4
 """Beats. Longer chords are several segments, joined where equal."""
 
-_CEILING = 0.26
+_CEILING = 0.59
 """A pitch class that sounds for this share of a segment is fully there."""
-_FOREIGN = 0.94
+_FOREIGN = 2.58
 """What a tone that does not belong costs against one that does."""
-_MISSING = 1.8
+_MISSING = 1.38
 """What a tone costs that the chord needs and the segment lacks."""
-_EXTRA_TONE = 1.46
-"""What each tone beyond a triad costs: plain chords first."""
-_CHANGE, _CHANGE_OFF_BAR = 0.38, 0.39
-"""What a new segment costs, and what it costs more away from a bar line."""
-_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 0.72, -0.30, -0.37
+_CHANGE, _CHANGE_OFF_BAR, _CHANGE_NO_BASS = 0.05, 0.34, 3.10
+"""What a new segment costs, what it costs more away from a bar line, and more where no bass note is struck."""
+_BASS_REACH = 9
+"""Semitones above the lowest note of the bars around within which a struck note counts as a bass note."""
+_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 1.25, -0.37, -1.63
 """What the bass says for a chord: its root, another of its tones, none of them."""
 _LONGEST_NOTE = 16 * TICKS_PER_QUARTER
 """Ticks of a note that count: bounds the work for absurd notes."""
 
-_RARE = {"maj11": 0.6, "dom11": 0.6, "min13": 0.6, "5": 0.6, "sus2": 0.25, "maj7#5": 0.4, "7b5": 0.5, "aug": 0.3, "minadd9": 0.2, "7susb9": 0.3,
-         "7alt": 0.6, "13#11": 0.4, "dim": 0.2, "min69": 0.2}  # fmt: skip
-"""What a rare quality costs, so that it is named only when it is plain to hear."""
+_COST = {
+    "maj": -0.2, "min": -0.2, "dim": 0.0, "aug": 0.0, "maj7": 1.5, "min7": 1.6, "dom7": 1.6, "dim7": 1.5,
+    "halfdim7": 1.5, "maj9": 2.9, "min9": 2.6, "dom9": 2.7, "maj11": 4.7, "min11": 4.3, "dom11": 4.3, "maj13": 4.7,
+    "min13": 4.4, "dom13": 3.5, "sus2": 0.2, "sus4": 0.2, "6": 1.7, "min6": 1.5, "add9": 1.5, "minadd9": 1.5,
+    "69": 3.1, "min69": 2.9, "minmaj7": 1.5, "minmaj9": 2.9, "maj7#11": 2.9, "maj7#5": 1.5, "7b9": 2.9, "7#9": 2.9,
+    "7#11": 2.9, "7b13": 2.8, "7b5": 1.6, "7#5": 1.7, "7alt": 4.4, "7b9b13": 4.2, "7#9b13": 4.3, "13b9": 4.4,
+    "13#11": 4.4, "7sus": 2.0, "9sus": 2.7, "13sus": 4.1, "7susb9": 2.9, "5": 0.0,
+}  # fmt: skip
+"""What naming a quality costs."""
 
 
 @lru_cache(maxsize=1)
@@ -57,9 +63,10 @@ def _templates() -> tuple[list[Chord], Floats, Floats, Floats]:
             need = _need(chord.quality, step)
             weights[number, pitch_class] = 1.0 + need
             constants[number] -= need
-            bass[pitch_class, number] = _TONE_BASS
+            if len(steps) <= 4:
+                bass[pitch_class, number] = _TONE_BASS
         bass[chord.root, number] = _ROOT_BASS
-        constants[number] -= _EXTRA_TONE * max(0, len(steps) - 3) + _RARE.get(chord.quality, 0.0)
+        constants[number] -= _COST[chord.quality]
     return chords, weights, constants, bass
 
 
@@ -130,20 +137,32 @@ def hear_chords(score: Score) -> list[tuple[int, Chord]]:
         return []
     starts, bars = _beats(score)
     chroma, lowest = _frames(score.notes, starts)
+    change = _change_costs(score.notes, starts, bars, lowest)
     sounding = np.flatnonzero(lowest < 128)
-    chroma, lowest, bars, starts = chroma[sounding], lowest[sounding], bars[sounding], starts[sounding]
-    return _segment(chroma, lowest, bars, starts)
+    return _segment(chroma[sounding], lowest[sounding], change[sounding], starts[sounding])
+
+
+def _change_costs(
+    notes: Notes, starts: npt.NDArray[np.int64], bars: npt.NDArray[np.bool_], lowest: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """What it costs to begin a chord at each beat: least on a bar line with a bass note struck there."""
+    at_start = np.full(len(starts), 128, dtype=np.int32)
+    frame = np.searchsorted(starts, notes[:, ONSET])
+    on_beat = (frame < len(starts)) & (starts[np.minimum(frame, len(starts) - 1)] == notes[:, ONSET])
+    np.minimum.at(at_start, frame[on_beat], notes[on_beat, PITCH])
+    floor = np.lib.stride_tricks.sliding_window_view(np.pad(lowest, 4, constant_values=128), 9).min(axis=1)
+    no_bass = at_start > np.minimum(floor, 127) + _BASS_REACH
+    return _CHANGE + np.where(bars, 0.0, _CHANGE_OFF_BAR) + np.where(no_bass, _CHANGE_NO_BASS, 0.0)
 
 
 def _segment(
-    chroma: Floats, lowest: npt.NDArray[np.int32], bars: npt.NDArray[np.bool_], starts: npt.NDArray[np.int64]
+    chroma: Floats, lowest: npt.NDArray[np.int32], change: npt.NDArray[np.float64], starts: npt.NDArray[np.int64]
 ) -> list[tuple[int, Chord]]:
     chords, weights, constants, bass_bonus = _templates()
     count = len(chroma)
     total = np.concatenate([np.zeros((1, 12), dtype=np.float32), np.cumsum(chroma, axis=0, dtype=np.float64).astype(np.float32)])
     best = np.full((LONGEST_SEGMENT + 1, count), -np.inf, dtype=np.float64)
     label = np.zeros((LONGEST_SEGMENT + 1, count), dtype=np.int32)
-    change = _CHANGE + np.where(bars, 0.0, _CHANGE_OFF_BAR)
     for length in range(1, min(LONGEST_SEGMENT, count) + 1):
         sums = total[length:] - total[:-length]
         there = np.minimum(1.0, sums / (length * _CEILING), dtype=np.float32)

@@ -7,7 +7,7 @@ arrangement, where `beat` is 24 ticks (a quarter) or 36 (a dotted quarter).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from plagal.music.chords import Chord
 from plagal.music.score import Metre
@@ -28,6 +28,9 @@ class Span:
     def ticks(self) -> int:
         return self.end - self.onset
 
+    def moved(self, ticks: int) -> Span:
+        return Span(self.onset + ticks, self.end + ticks, self.chord)
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -42,7 +45,12 @@ class Section:
     level: int
     """1 (soft, sparse) to 4 (shout)."""
     sung: bool = True
-    """Whether the tune's melody sounds here."""
+    """Whether the tune's melody sounds here. Where not, the chords stand as written."""
+    riff: bool = False
+    """Whether the right hand plays riffs here: the shout vamp."""
+
+    def until(self, bar: int) -> Section:
+        return replace(self, end=min(self.end, bar))
 
 
 @dataclass
@@ -149,7 +157,7 @@ def lay_out(tune: Tune, plan: Layout, semitones: int) -> Chorus:
     bars = -(-max(onset + ticks for onset, _, ticks in melody) // bar)
     starts = [plan.place(onset) // plan.beat * plan.beat for onset, _ in tune.chords]
     chords = [chord.transposed(semitones) for _, chord in tune.chords]
-    if starts[0] > 0:
+    if starts[0] < bar and not tune.pickup_ticks:
         starts[0] = 0
     ends = [*starts[1:], bars * bar]
     spans = [Span(start, end, chord) for start, end, chord in zip(starts, ends, chords, strict=True) if end > start]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.leadsheet import LeadSheet, Section, Span
@@ -19,7 +19,7 @@ Part = tuple[int, int, str, int]
 """Beats, root, quality, bass."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def family(quality: str) -> str:
     """ "major", "minor", "dominant", "suspended", "diminished", "half" or "augmented"."""
     tones = set(QUALITIES[quality])
@@ -42,7 +42,7 @@ _TENSIONS = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def _bearable(chord: Chord) -> frozenset[int]:
     tensions = set(_TENSIONS[family(chord.quality)])
     tones = set(QUALITIES[chord.quality])
@@ -291,7 +291,7 @@ def apply_devices(lead: LeadSheet, style: Style, rng: random.Random) -> list[Spa
     spans = _split_at_bars(lead)
     done: list[Span] = []
     for site in _sites(lead, spans):
-        done.extend(_try_devices(site, lead, style, melody, rng))
+        done.extend(_try_devices(site, lead, style, melody, rng) if site.section.sung else [site.span])
     return done
 
 
@@ -327,7 +327,10 @@ def colour(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Ran
     coloured: list[Span] = []
     for number, span in enumerate(spans):
         after = spans[number + 1].chord if number + 1 < len(spans) else None
-        chord = _coloured(span, after, lead.section_at(span.onset), melody.weights(span.onset, span.end), style, rng)
+        if lead.section_at(span.onset).sung or span.chord.quality in ("maj", "min"):
+            chord = _coloured(span, after, lead.section_at(span.onset), melody.weights(span.onset, span.end), style, rng)
+        else:
+            chord = span.chord
         if coloured and coloured[-1].chord.root == chord.root and coloured[-1].chord.bass == chord.bass:
             previous = coloured[-1].chord
             same_family = family(previous.quality) == family(chord.quality)
@@ -337,13 +340,17 @@ def colour(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Ran
     return coloured
 
 
+_OVER_BASS = ("maj", "min", "dom7", "min7")
+"""Qualities that stay clear over another bass than their root."""
+
+
 def _coloured(
     span: Span, after: Chord | None, section: Section, melody: Mapping[int, float], style: Style, rng: random.Random
 ) -> Chord:
     chord = span.chord
     options = style.colours.get(_function(chord, after, section), {})
     if chord.bass != chord.root:
-        options = {quality: weight for quality, weight in options.items() if quality in ("maj", "min", "dom7", "add9", "min7")}
+        options = {quality: weight for quality, weight in options.items() if quality in _OVER_BASS}
     total = sum(melody.values()) or 1.0
     choices: list[tuple[Chord, float]] = []
     for quality, weight in options.items():

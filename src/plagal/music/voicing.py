@@ -124,3 +124,15 @@ def wanted(chord: Chord, have: Iterable[int], count: int) -> list[int]:
     if len(chosen) < count:
         chosen += doubled[: count - len(chosen)]
     return chosen
+
+
+def drop_two(pitch_classes: Sequence[int], top: int, floor: int) -> tuple[int, ...] | None:
+    """The chord tones in close position under `top`, the highest of them taken down an octave: the arranger's drop-2.
+    None where that voice would lie below `floor` or out of the hand's reach."""
+    close = sorted((top - 1 - (top - 1 - pc) % 12 for pc in pitch_classes), reverse=True)
+    if not close:
+        return None
+    keys = sorted((*close[1:], close[0] - 12))
+    if keys[0] < floor or top - keys[0] > LARGEST_SPAN:
+        return None
+    return tuple(keys)
