@@ -159,11 +159,21 @@ DURATION_TICKS: dict[str, int] = {
     **NAMED_DURATIONS,
 }
 """Words that end a note's length, with their length [ticks]."""
+_DURATION_WORD = {ticks: word for word, ticks in DURATION_TICKS.items()}
 TEMPO_OF: dict[str, float] = {f"TEMPO_{tempo:g}": tempo for tempo in TEMPOS}
 METRE_OF: dict[str, tuple[int, int]] = {metre_word(*metre): metre for metre in METRES}
 KEY_OF: dict[str, tuple[int, bool]] = {
     key_word(fifths, minor): (fifths, minor) for minor in (False, True) for fifths in range(-7, 8)
 }
+
+
+def duration_words(ticks: int) -> list[str]:
+    """The words of a length of at least one tick: tied wholes, then the longest word that is left."""
+    ties = 0 if ticks in _DURATION_WORD else (ticks - 1) // WHOLE
+    if ties and ticks - WHOLE * (ties - 1) in _DURATION_WORD:
+        ties -= 1  # a dotted whole has a word of its own
+    return ["DUR_WHOLE_TIED"] * ties + [_DURATION_WORD[ticks - WHOLE * ties]]
+
 
 _MEANINGS = {
     "SONG_START": "the piece begins",

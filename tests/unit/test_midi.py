@@ -1,0 +1,199 @@
+"""Reading and writing MIDI: real, odd and broken."""
+
+from __future__ import annotations
+
+import runpy
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from music_strategies import scores
+
+from plagal.errors import InputError, MidiError
+from plagal.music import midi
+from plagal.music.grid import regular
+from plagal.music.midi import load, read_midi, to_midi_bytes, write_midi
+from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.tokens import grammar
+from plagal.tokens.codec import decode, encode
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "midi"
+MAKE = runpy.run_path(str(FIXTURES / "make.py"))
+GOOD = sorted(FIXTURES.glob("*.mid"))
+BROKEN = sorted((FIXTURES / "broken").glob("*.mid"))
+
+
+def fixture(name: str) -> Score:
+    return read_midi(FIXTURES / name)
+
+
+def test_the_fixtures_are_those_that_their_maker_makes():
+    made = {**MAKE["GOOD"], **{f"broken/{name}": data for name, data in MAKE["BROKEN"].items()}}
+    found = {path.relative_to(FIXTURES).as_posix(): path.read_bytes() for path in [*GOOD, *BROKEN]}
+    assert found == made
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_words_of_a_fixture_come_back_from_its_words_in_midi(path):
+    words = encode(read_midi(path))
+    assert grammar.accepts(words)
+    assert encode(read_midi(to_midi_bytes(decode(words, strict=True).score))) == words
+
+
+@pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
+def test_a_broken_file_raises_one_line_that_names_it(path):
+    with pytest.raises(MidiError) as raised:
+        read_midi(path)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@given(
+    st.sampled_from(sorted(MAKE["GOOD"])),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=400, deadline=None)
+def test_damaged_bytes_are_read_or_refused_and_nothing_else(name, changes, length):
+    data = bytearray(MAKE["GOOD"][name] if name != "bar_of_10000_notes.mid" else MAKE["GOOD"]["scale.mid"])
+    for place, value in changes:
+        data[place % len(data)] = value
+    data = bytes(data[: 14 + length % len(data)])
+    try:
+        score = read_midi(data)
+    except MidiError as error:
+        assert "\n" not in str(error)
+        return
+    words = encode(score, chords=False)
+    assert grammar.accepts(words)
+    assert encode(read_midi(to_midi_bytes(decode(words).score)), chords=False) == words
+
+
+def test_hostile_files_take_little_memory():
+    tracemalloc.start()
+    for data in [*MAKE["BROKEN"].values(), MAKE["GOOD"]["bar_of_10000_notes.mid"], MAKE["GOOD"]["long_note.mid"]]:
+        try:
+            encode(read_midi(data), chords=False)
+        except MidiError:
+            pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64 << 20
+
+
+@given(scores)
+@settings(max_examples=150, deadline=None)
+def test_a_regular_score_comes_back_from_midi_exactly(score):
+    expected = regular(score)
+    if len(expected.notes):
+        again = read_midi(to_midi_bytes(expected))
+        assert again == expected
+        assert again.losses == {}
+
+
+def test_a_constant_offset_of_the_whole_file_is_taken_off_and_reported():
+    score = fixture("late_by_a_tick.mid")
+    assert score.losses == {"offset_quarters": 1 / 480}
+    assert set(score.notes[:, 0] % 24) == {0}
+    assert score.metres == (Metre(0, 4, 4),)
+    assert score.tempos == (Tempo(0, 110.0),)
+
+
+@pytest.mark.parametrize("offset", [-9, -1, 1, 9])
+def test_an_offset_is_found_whichever_side_it_lies(offset):
+    onsets = np.arange(1, 40) * 120 + offset
+    assert midi.whole_offset(onsets, 480) == offset
+
+
+def test_sixty_fourths_do_not_hide_an_offset():
+    onsets = np.arange(1, 40) * 30 + 1
+    assert midi.whole_offset(onsets, 480) == 1
+
+
+def test_a_performance_has_no_offset_and_moves_by_a_48th_at_most():
+    source = midi.parse(MAKE["GOOD"]["performance.mid"]).tracks[0].notes.numpy()
+    score = fixture("performance.mid")
+    assert "offset_quarters" not in score.losses
+    # In units of 1/480 quarter, where 1/48 quarter is 10.
+    assert np.abs(20 * np.sort(score.notes[:, 0]) - np.sort(source["time"])).max() <= 10
+
+
+def test_drums_and_effects_are_left_out_and_other_tracks_merged_and_all_is_counted():
+    score = fixture("instruments.mid")
+    assert score.losses == {
+        "notes_drums": 2, "notes_effects": 1, "tracks_merged": 2, "notes_out_of_range": 2,
+    }  # fmt: skip
+    assert len(score.notes) == 9
+
+
+def test_unisons_merge_to_the_longest_and_loudest():
+    assert fixture("unisons.mid").notes.tolist() == [[0, 60, 48, 100], [0, 64, 48, 80]]
+
+
+def test_a_note_that_is_struck_again_ends_there():
+    assert fixture("overlapping.mid").notes[:2].tolist() == [[0, 60, 24, 80], [24, 60, 72, 80]]
+
+
+def test_a_metre_change_in_mid_bar_shortens_the_bar_or_waits_for_the_next_and_is_counted():
+    score = fixture("mid_bar_changes.mid")
+    assert score.metres == (Metre(0, 2, 4), Metre(48, 3, 4), Metre(192, 7, 8))
+    assert (score.losses["metres_in_mid_bar"], score.losses["metres_moved"]) == (1, 1)
+    assert score.tempos == (Tempo(0, 120.0), Tempo(35, 66.0))
+
+
+def test_a_pedal_pressed_again_at_once_keeps_its_lift():
+    assert fixture("pedals.mid").pedals == (
+        Pedal(0, "on"), Pedal(48, "off"), Pedal(48, "on"), Pedal(96, "half"), Pedal(144, "off")
+    )  # fmt: skip
+
+
+def test_asserted_chords_sections_and_repeats_are_read_from_markers_and_other_texts_counted():
+    score = fixture("markers.mid")
+    assert score.title == "A Hymn"
+    assert score.markers == (
+        Marker(0, "repeat", "START"), Marker(0, "section", "VERSE"), Marker(0, "chord", "Dbmaj9/F"),
+        Marker(96, "section", "CHORUS"), Marker(192, "repeat", "END"),
+    )  # fmt: skip
+    assert score.losses == {"markers_left_out": 2}
+
+
+def test_tempos_outside_the_words_are_clamped_and_counted():
+    assert fixture("extreme_tempos.mid").losses == {"tempos_clamped": 2}
+    assert fixture("zero_tempo.mid").losses == {"tempos_zero": 1}
+
+
+@pytest.mark.parametrize("tempo", [20, 20.25, 66, 73.5, 120, 299.99, 300])
+def test_tempos_come_back_as_they_were_written(tempo):
+    score = Score(np.array([[0, 60, 24, 80]], np.int32), tempos=(Tempo(0, tempo),))
+    assert read_midi(to_midi_bytes(score)).tempos == (Tempo(0, tempo),)
+
+
+def test_every_key_signature_comes_back():
+    for minor in (False, True):
+        keys = tuple(Key(24 * (fifths + 7), fifths, minor) for fifths in range(-7, 8))
+        score = Score(np.array([[0, 60, 24, 80]], np.int32), keys=keys)
+        assert read_midi(to_midi_bytes(score)).keys == keys
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.mid"):
+        load(tmp_path / "nothing.mid")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    path = tmp_path / "huge.mid"
+    with path.open("wb") as file:
+        file.truncate(midi.MAX_FILE_BYTES + 1)
+    with pytest.raises(MidiError, match="bytes"):
+        read_midi(path)
+
+
+def test_writing_replaces_a_file_whole(tmp_path):
+    score = fixture("scale.mid")
+    write_midi(score, tmp_path / "a.mid")
+    write_midi(score, tmp_path / "a.mid")
+    assert load(tmp_path / "a.mid") == score
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mid"]
