@@ -10,7 +10,7 @@ from model_helpers import SHAPE, text_of, texts, tiny_base
 
 from plagal.errors import TrainingError
 from plagal.model import base, kernels
-from plagal.model.loss import make_loss, takes_all_rows
+from plagal.model.loss import batch_arrays, make_loss, takes_all_rows
 from plagal.model.windows import batches_from, collate, make_windows, plan_epoch
 from plagal.model.words import split_text
 
@@ -31,28 +31,28 @@ def test_the_loss_is_that_of_mlx_over_the_words_alone(lm: base.LanguageModel) ->
         logits = lm.model(mx.array([ids[:-1]]))[0, first - 1 :]
         expected += nn.losses.cross_entropy(logits, mx.array(ids[first:])).sum().item()
     with kernels.cpu_kernels(lm.model):
-        assert make_loss(lm)(lm.model, batch).item() == pytest.approx(expected, rel=1e-5)
+        assert make_loss(lm)(lm.model, batch_arrays(batch)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_fewer_rows_give_the_loss_over_those_rows(lm: base.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     assert takes_all_rows(lm)
     batch = collate(make_windows(lm, texts(2), 512), lm.word_tokens.pad_id)
     assert batch is not None
-    logits = lm.model(mx.array(batch.ids[:, :-1])).reshape(-1, lm.config["vocab_size"])[mx.array(batch.positions)]
+    logits = lm.model(mx.array(batch.ids[:, :-1])).reshape(-1, lm.config["vocab_size"])[mx.array(batch.positions[: batch.count])]
     logits = logits[:, mx.array(lm.word_tokens.ids)]
     column = {int(i): n for n, i in enumerate(lm.word_tokens.ids)}
-    targets = mx.array([column[int(i)] for i in batch.targets])
+    targets = mx.array([column[int(i)] for i in batch.targets[: batch.count]])
     monkeypatch.setattr("plagal.model.loss._SMALL_VOCABULARY", 0.0)
-    loss = make_loss(lm)(lm.model, batch).item()
+    loss = make_loss(lm)(lm.model, batch_arrays(batch)).item()
     assert loss == pytest.approx(nn.losses.cross_entropy(logits, targets).sum().item(), rel=1e-5)
 
 
 def test_kernels_give_the_gradients_of_mlx(lm: base.LanguageModel) -> None:
     batch = collate(make_windows(lm, texts(2), 512), lm.word_tokens.pad_id)
     differentiate = nn.value_and_grad(lm.model, make_loss(lm))
-    _, stock = differentiate(lm.model, batch)
+    _, stock = differentiate(lm.model, batch_arrays(batch))
     with kernels.cpu_kernels(lm.model):
-        _, ours = differentiate(lm.model, batch)
+        _, ours = differentiate(lm.model, batch_arrays(batch))
     for (name, a), (_, b) in zip(nn.utils.tree_flatten(stock), nn.utils.tree_flatten(ours), strict=True):
         scale = float(mx.abs(a).max().item()) + 1e-6
         assert float(mx.abs(a - b).max().item()) <= 2e-4 * scale, name

@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 Array = Any
 _MASKED = -1e9  # added to scores that may not be seen; finite, so that no row becomes NaN
@@ -89,10 +90,8 @@ _gate_vjp = _fused(_silu_gate_vjp)
 @cache
 def _causal_bias(queries: int, keys: int) -> Array:
     """[queries, keys]: 0 where a query may look, else a large negative number; the last query sees every key."""
-    seen = mx.arange(keys - queries, keys)[:, None] >= mx.arange(keys)[None]
-    bias = mx.where(seen, 0.0, _MASKED)
-    mx.eval(bias)
-    return bias
+    seen = np.arange(keys - queries, keys)[:, None] >= np.arange(keys)[None]
+    return mx.array(np.where(seen, 0.0, _MASKED).astype(np.float32))
 
 
 @mx.custom_function

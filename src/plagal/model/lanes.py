@@ -13,14 +13,13 @@ from functools import cache
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_map
 
 from plagal.model import blas
-from plagal.model.kernels import on_cpu
-from plagal.model.loss import LossSum
-from plagal.model.windows import Window, collate
+from plagal.model.kernels import fused, on_cpu
+from plagal.model.loss import LossSum, batch_arrays
+from plagal.model.windows import Batch, Window, collate
 
 CPU_LANES = 2
 
@@ -57,22 +56,35 @@ def deal(windows: Sequence[Window], lanes: int) -> list[list[Window]]:
 
 
 class Gradients:
-    """Summed loss and gradient over windows. `loss` as in plagal.model.loss; `group`: mlx's group of processes, if any."""
+    """Summed loss and gradient over windows, compiled: one graph for each lane and shape.
+
+    `loss` as in plagal.model.loss; `group`: mlx's group of processes, if any.
+    """
 
     def __init__(self, model: Any, loss: LossSum, pad_id: int, group: Any = None):
         self._model, self._pad_id = model, pad_id
-        self._differentiate = nn.value_and_grad(model, loss)
-        self._loss = loss
         self._group = group if group is not None and group.size() > 1 else None
+        processes = self._group.size() if self._group else 1
+        self._lanes = max(lane_count() // processes, 1)
         if on_cpu():
             blas.set_threads(1)
+
+        def of_weights(weights: Any, arrays: Any) -> Any:
+            model.update(weights)
+            return loss(model, arrays)
+
+        self._differentiate = [_compiled(mx.value_and_grad(of_weights)) for _ in range(self._lanes)]
+        self._loss = [_compiled(of_weights) for _ in range(self._lanes)]
 
     def __call__(self, windows: Sequence[Window], seed: tuple[int, ...] = (0,)) -> tuple[Any, Any, int, int]:
         """-> summed loss, summed gradients, targets, notes. `seed` decides what dropout drops, lane by lane."""
         parts = []
         for lane, batch in self._batches(windows):
-            mx.random.seed(int(np.random.SeedSequence([*seed, lane]).generate_state(1, np.uint64)[0]))
-            parts.append(self._on_lane(lane, self._differentiate, batch))
+            number = self._lanes * (self._group.rank() if self._group else 0) + lane
+            mx.random.seed(int(np.random.SeedSequence([*seed, number]).generate_state(1, np.uint64)[0]))
+            parts.append(self._on_lane(self._differentiate, lane, batch))
+        if not parts:
+            parts.append((mx.array(0.0), tree_map(mx.zeros_like, self._model.trainable_parameters())))
         loss, grads = parts[0]
         for other_loss, other in parts[1:]:
             loss, grads = loss + other_loss, tree_map(lambda a, b: a + b, grads, other)
@@ -80,33 +92,31 @@ class Gradients:
 
     def loss_only(self, windows: Sequence[Window]) -> tuple[Any, int, int]:
         """-> summed loss, targets, notes."""
-        parts = [self._on_lane(lane, self._loss, batch) for lane, batch in self._batches(windows)]
-        return self._over_processes(sum(parts[1:], parts[0])), *_counts(windows)
+        parts = [self._on_lane(self._loss, lane, batch) for lane, batch in self._batches(windows)]
+        return self._over_processes(sum(parts, mx.array(0.0))), *_counts(windows)
 
-    def _batches(self, windows: Sequence[Window]) -> list[tuple[int, Any]]:
-        processes = self._group.size() if self._group else 1
-        lanes = max(lane_count() // processes, 1)
-        hands = deal(windows, lanes * processes)
-        rank = self._group.rank() if self._group else 0
-        mine = hands[rank * lanes : (rank + 1) * lanes]
-        # An empty hand still takes part in the sums over processes, with a window whose loss counts for nothing.
-        found = [(rank * lanes + i, batch) for i, hand in enumerate(mine) if (batch := collate(hand, self._pad_id))]
-        return found or [(rank * lanes, None)]
+    def _batches(self, windows: Sequence[Window]) -> list[tuple[int, Batch]]:
+        """This process's lanes that have something to do."""
+        processes, rank = (self._group.size(), self._group.rank()) if self._group else (1, 0)
+        hands = deal(windows, self._lanes * processes)[rank * self._lanes : (rank + 1) * self._lanes]
+        return [(lane, batch) for lane, hand in enumerate(hands) if (batch := collate(hand, self._pad_id))]
 
-    def _on_lane(self, lane: int, function: Any, batch: Any) -> Any:
-        if batch is None:
-            return self._nothing(function)
-        with mx.stream(_streams()[lane % lane_count()]):
-            return function(self._model, batch)
-
-    def _nothing(self, function: Any) -> Any:
-        zero = mx.array(0.0)
-        if function is self._loss:
-            return zero
-        return zero, tree_map(mx.zeros_like, self._model.trainable_parameters())
+    def _on_lane(self, functions: Sequence[Any], lane: int, batch: Batch) -> Any:
+        weights = self._model.trainable_parameters()
+        try:
+            with mx.stream(_streams()[lane]):
+                return functions[lane](weights, batch_arrays(batch))
+        finally:
+            self._model.update(weights)  # tracing leaves its own placeholders in the model
 
     def _over_processes(self, value: Any) -> Any:
         return value if self._group is None else mx.distributed.all_sum(value, group=self._group)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not fused():
+        return function
+    return mx.compile(function, inputs=mx.random.state, outputs=mx.random.state)
 
 
 def _counts(windows: Sequence[Window]) -> tuple[int, int]:

@@ -22,8 +22,19 @@ from plagal.model.windows import Batch
 Array = Any
 _SMALL_VOCABULARY = 2.0  # times the music words
 
-LossSum = Callable[[Any, Batch], Array]
-"""(model, batch) -> summed loss over the batch's targets [nats]."""
+Arrays = dict[str, Array]
+LossSum = Callable[[Any, Arrays], Array]
+"""(model, arrays of a batch) -> summed loss over the batch's targets [nats]."""
+
+
+def batch_arrays(batch: Batch) -> Arrays:
+    """What a loss is given: `ids` [rows, length], `positions`, `targets` and `weights` [n] (see windows.Batch)."""
+    return {
+        "ids": mx.array(batch.ids[:, :-1]),
+        "positions": mx.array(batch.positions),
+        "targets": mx.array(batch.targets),
+        "weights": mx.array(batch.weights),
+    }
 
 
 def takes_all_rows(lm: LanguageModel) -> bool:
@@ -61,15 +72,15 @@ def make_loss(lm: LanguageModel) -> LossSum:
     tokens = lm.word_tokens
     everything = takes_all_rows(lm)
     rows = None if everything else mx.array(tokens.ids)
-    place = None if everything else _places(tokens.ids, int(lm.config["vocab_size"]))
+    place = None if everything else mx.array(_places(tokens.ids, int(lm.config["vocab_size"])))
 
-    def loss_sum(model: Any, batch: Batch) -> Array:
-        hidden = hidden_states(model, mx.array(batch.ids[:, :-1]))
-        hidden = hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.positions)]
+    def loss_sum(model: Any, arrays: Arrays) -> Array:
+        hidden = hidden_states(model, arrays["ids"])
+        hidden = hidden.reshape(-1, hidden.shape[-1])[arrays["positions"]]
         logits = head_logits(model, hidden, rows)
-        targets = batch.targets if place is None else place[batch.targets]
-        picked = mx.take_along_axis(logits, mx.array(targets)[:, None], axis=-1).squeeze(-1)
-        return (log_sum_exp(logits) - picked.astype(mx.float32)).sum()
+        targets = arrays["targets"] if place is None else place[arrays["targets"]]
+        picked = mx.take_along_axis(logits, targets[:, None], axis=-1).squeeze(-1)
+        return ((log_sum_exp(logits) - picked.astype(mx.float32)) * arrays["weights"]).sum()
 
     return loss_sum
 

@@ -100,6 +100,6 @@ def _log_probs(lm: LanguageModel, windows: list[Window], rows: Any) -> Any:
     batch = collate(windows, lm.word_tokens.pad_id)
     assert batch is not None
     hidden = hidden_states(lm.model, mx.array(batch.ids[:, :-1]))
-    hidden = hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.positions)]
+    hidden = hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.positions[: batch.count])]
     logits = head_logits(lm.model, hidden, rows).astype(mx.float32)
     return logits - log_sum_exp(logits)[:, None]

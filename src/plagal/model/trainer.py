@@ -176,7 +176,9 @@ class _Loop:
             mx.eval(loss, grads)
             loss_sum, targets, notes = loss_sum + loss.item(), targets + new_targets, notes + new_notes
         grads = tree_map(lambda g: g * (1.0 / targets), grads)
-        grads, _ = optim.clip_grad_norm(grads, self.settings.clip_norm)
+        grads, norm = optim.clip_grad_norm(grads, self.settings.clip_norm)
+        if not math.isfinite(norm.item()):
+            return targets, notes, math.nan  # the weights stay as they were; _watch stops the run
         self.optimizer.update(self.lm.model, grads)
         mx.eval(self.lm.model.trainable_parameters(), self.optimizer.state)
         state = self.state
@@ -218,6 +220,8 @@ class _Loop:
         """The whole validation set, always."""
         valid, per_note = validation_loss(self.gradients, self.lm, self.valid_windows, self.settings.batch)
         state = self.state
+        if not math.isfinite(valid):
+            self._watch(valid)
         state.first_valid = valid if math.isnan(state.first_valid) else state.first_valid
         better = valid < state.best_valid
         state.waited = 0 if better else state.waited + 1

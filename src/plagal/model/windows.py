@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from plagal.errors import TrainingError
 from plagal.model.base import LanguageModel
-from plagal.model.words import FIRST_WORD, split_text
+from plagal.model.words import split_text
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ Ids = npt.NDArray[np.int32]
 BAR_WORD = "BAR_START"
 HELD_PREFIXES = ("KEY_", "TIMESIG_", "TEMPO_")
 """Words that hold until another of their kind."""
-_LENGTH_STEP = 16  # windows are padded to multiples of this, so that few shapes occur
+_LENGTH_STEP, _TARGETS_STEP = 32, 128  # batches are padded to multiples of these, so that few shapes are compiled
 _POOL_BATCHES = 16  # batches whose windows are sorted by length together
 
 
@@ -45,12 +45,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` [rows, longest], padded at the end; `positions` [n]: flat indices into ids[:, :-1] that predict `targets` [n]."""
+    """`ids` [rows, longest], padded at the end; `positions` [n]: flat indices into ids[:, :-1] that predict `targets` [n];
+    `weights` [n]: 1, or 0 where n was padded; `count` of ones."""
 
     ids: Ids
     positions: Ids
     targets: Ids
-    notes: int
+    weights: npt.NDArray[np.float32]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -171,8 +173,10 @@ def collate(windows: Sequence[Window], pad_id: int) -> Batch | None:
         ids[row, : len(window.ids)] = window.ids
         positions.append(np.arange(window.first - 1, len(window.ids) - 1) + row * (longest - 1))
         targets.append(window.ids[window.first :])
-    notes = sum(window.notes for window in windows)
-    return Batch(ids, np.concatenate(positions).astype(np.int32), np.concatenate(targets), notes)
+    found = np.concatenate(positions).astype(np.int32)
+    spare = -len(found) % _TARGETS_STEP
+    weights = np.pad(np.ones(len(found), dtype=np.float32), (0, spare))
+    return Batch(ids, np.pad(found, (0, spare)), np.pad(np.concatenate(targets), (0, spare)), weights, len(found))
 
 
 def count(windows: Sequence[Window]) -> dict[str, Any]:
