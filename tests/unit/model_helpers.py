@@ -18,11 +18,24 @@ def tiny_base(folder: Path, seed: int = 1) -> Path:
 
 
 def settings(**changes: object) -> TrainSettings:
-    values: dict[str, object] = dict(
-        mode="full", lora=LORA, steps=6, batch=3, accumulation=1, max_tokens=96, learning_rate=0.01, warmup_steps=1,
-        final_learning_rate_share=0.1, weight_decay=0.01, clip_norm=1.0, gradient_checkpointing=False, save_every=2,
-        evaluate_every=3, patience=0, keep_newest=2,
-    )  # fmt: skip
+    values: dict[str, object] = {
+        "mode": "full",
+        "lora": LORA,
+        "steps": 6,
+        "batch": 3,
+        "accumulation": 1,
+        "max_tokens": 96,
+        "learning_rate": 0.01,
+        "warmup_steps": 1,
+        "final_learning_rate_share": 0.1,
+        "weight_decay": 0.01,
+        "clip_norm": 1.0,
+        "gradient_checkpointing": False,
+        "save_every": 2,
+        "evaluate_every": 3,
+        "patience": 0,
+        "keep_newest": 2,
+    }
     return TrainSettings(**(values | changes))  # type: ignore[arg-type]
 
 

@@ -38,7 +38,9 @@ def test_fewer_rows_give_the_loss_over_those_rows(lm: base.LanguageModel, monkey
     assert takes_all_rows(lm)
     batch = collate(make_windows(lm, texts(2), 512), lm.word_tokens.pad_id)
     assert batch is not None
-    logits = lm.model(mx.array(batch.ids[:, :-1])).reshape(-1, lm.config["vocab_size"])[mx.array(batch.positions[: batch.count])]
+    logits = lm.model(mx.array(batch.ids[:, :-1])).reshape(-1, lm.config["vocab_size"])[
+        mx.array(batch.positions[: batch.count])
+    ]
     logits = logits[:, mx.array(lm.word_tokens.ids)]
     column = {int(i): n for n, i in enumerate(lm.word_tokens.ids)}
     targets = mx.array([column[int(i)] for i in batch.targets[: batch.count]])

@@ -16,7 +16,9 @@ from plagal.model import base, checkpoint, trainer
 from plagal.model.adapters import load_adapters
 
 
-def run(folder: Path, out: str, checkpoints: str, stop_after: int | None = None, **changes: object) -> trainer.TrainReport:
+def run(
+    folder: Path, out: str, checkpoints: str, stop_after: int | None = None, **changes: object
+) -> trainer.TrainReport:
     lm = base.load(tiny_base(folder) if not (folder / "base1").exists() else folder / "base1")
     return trainer.train(lm, texts(9), texts(3, 1), settings(**changes), folder / checkpoints, folder / out, seed=5,
                          stop_after=stop_after)  # fmt: skip
@@ -41,7 +43,9 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
     newest.write_bytes(newest.read_bytes()[:-7])
     report = run(tmp_path, "resumed", "b")
     assert report.resumed_from == 2
-    assert (tmp_path / "straight/model.safetensors").read_bytes() == (tmp_path / "resumed/model.safetensors").read_bytes()
+    assert (tmp_path / "straight/model.safetensors").read_bytes() == (
+        tmp_path / "resumed/model.safetensors"
+    ).read_bytes()
 
 
 def test_the_best_weights_are_published_and_not_the_last(tmp_path: Path) -> None:
@@ -79,7 +83,9 @@ def test_a_loss_that_is_no_number_stops_with_what_to_lower(tmp_path: Path) -> No
         return mx.log(model.model.norm.weight.min() - 0.95)  # type: ignore[attr-defined]  # falls until it is no number
 
     with pytest.raises(TrainingError, match="learning_rate"):
-        trainer.train(lm, texts(9), texts(3), settings(steps=20, save_every=1), tmp_path / "a", tmp_path / "out", loss=loss)
+        trainer.train(
+            lm, texts(9), texts(3), settings(steps=20, save_every=1), tmp_path / "a", tmp_path / "out", loss=loss
+        )
     assert checkpoint.own_run and not (tmp_path / "out").exists()
     with checkpoint.own_run(tmp_path / "a") as own:
         newest = own.newest()

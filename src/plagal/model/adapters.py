@@ -24,7 +24,8 @@ _HOMES = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "
 
 
 def make_trainable(lm: LanguageModel, settings: TrainSettings) -> None:
-    """Freeze and unfreeze `lm`'s weights, and lay LoRA layers over them in mode `lora` (drawn from MLX's random state)."""
+    """Freeze and unfreeze `lm`'s weights, and lay LoRA layers over them in mode `lora` (drawn from MLX's random
+    state)."""
     lm.model.freeze()
     if settings.mode == "full":
         lm.model.unfreeze()
@@ -91,17 +92,19 @@ def with_window(config: dict[str, Any], max_tokens: int) -> dict[str, Any]:
 
 
 def load_adapters(lm: LanguageModel, folder: str | Path) -> dict[str, Any]:
-    """Lay trained adapters over `lm`. Returns their config. Raises ModelError where they are damaged or were trained on another base."""
+    """Lay trained adapters over `lm`. Returns their config. Raises ModelError where they are damaged or were
+    trained on another base."""
     folder = Path(folder)
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        weights = mx.load(str(folder / ADAPTERS))
-        scale = config["lora_parameters"]["scale"]
+        weights: Any = mx.load(str(folder / ADAPTERS))
+        config["lora_parameters"]["scale"]
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder} holds no adapters that can be read: {' '.join(str(error).split())[:120]}") from error
+        raise ModelError(
+            f"{folder} holds no adapters that can be read: {' '.join(str(error).split())[:120]}"
+        ) from error
     if config.get("base_sha256") not in (None, base_sha256(lm.folder)):
         raise ModelError(f"{folder}: these adapters were trained on another base than {lm.folder}; train them again")
-    assert isinstance(scale, int | float)
     add_lora(lm, config)
     known = dict(tree_flatten(lm.model.parameters()))
     wrong = [name for name, value in weights.items() if name not in known or known[name].shape != value.shape]

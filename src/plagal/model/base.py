@@ -27,8 +27,8 @@ Encoding = Literal["event", "text"]
 # Words of the prompts that a byte-level tokenizer would spend most positions on; those with a space first.
 PROMPT_WORDS = (
     " gospel", " traditional", " contemporary", " jazz", " worship", " blues", " classical", " neo", " soul", " Gospel",
-    " in", " for", " of", " and", " with", " at", " bars", " BPM", " tempo", " key", " time", " style", " piece", " piano",
-    " hymn", " ballad", " slow", " fast", " major", " minor", "user", "assistant", "Generate",
+    " in", " for", " of", " and", " with", " at", " bars", " BPM", " tempo", " key", " time", " style", " piece",
+    " piano", " hymn", " ballad", " slow", " fast", " major", " minor", "user", "assistant", "Generate",
 )  # fmt: skip
 
 _QWEN2_SPLIT = (
@@ -63,7 +63,8 @@ class Shape(Protocol):
 class LanguageModel:
     """A model in memory with its tokenizer.
 
-    `model`: mlx-lm's module; `tokenizer`: transformers'; `words`: the music words' tokens (None in the `text` encoding);
+    `model`: mlx-lm's module; `tokenizer`: transformers'; `words`: the music words' tokens (None in the `text`
+    encoding);
     `config`: of config.json; `folder`: where it came from.
     """
 
@@ -184,8 +185,8 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def load(path_or_name: str | Path, encoding: Encoding = "event", lazy: bool = False) -> LanguageModel:
-    """Read a base from a folder, or from a hub by name. Raises ModelError where it is missing, half written or of a kind
-    that mlx-lm does not know."""
+    """Read a base from a folder, or from a hub by name. Raises ModelError where it is missing, half written or of
+    a kind that mlx-lm does not know."""
     folder = find_folder(path_or_name)
     from mlx_lm.utils import load_model
 
@@ -210,7 +211,9 @@ def find_folder(path_or_name: str | Path) -> Path:
         return folder
     name = str(path_or_name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or folder.parent.is_dir():
-        raise ModelError(f"{name}: no such model folder; check model.base in params.yaml, or run the stage that makes it")
+        raise ModelError(
+            f"{name}: no such model folder; check model.base in params.yaml, or run the stage that makes it"
+        )
     from mlx_lm.utils import _download
 
     try:

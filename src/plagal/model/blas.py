@@ -2,7 +2,8 @@
 
 MLX's Linux wheel links the reference BLAS (4 GFLOP/s). Symbols that are already in the process's global scope win over
 those of a library's own dependencies, so a fast BLAS that is loaded first takes their place. The wheel
-`scipy-openblas32` has one, but under names that start with `scipy_`. A shared library of a few hundred bytes, written here
+`scipy-openblas32` has one, but under names that start with `scipy_`. A shared library of a few hundred bytes,
+written here
 instruction by instruction so that no compiler is needed, lends it the plain names: each entry jumps through a table
 that the dynamic linker fills in. Must run before `mlx.core` is imported. macOS needs none of this (Accelerate).
 """
@@ -16,6 +17,7 @@ import platform
 import struct
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ _threads: int | None = None
 def load_fast_blas(threads: int | None = None) -> str:
     """Put OpenBLAS under MLX, once for each process. Returns the BLAS's name.
 
-    `threads`: how many it may use; by default OMP_NUM_THREADS or OPENBLAS_NUM_THREADS, else all cores this process may use.
+    `threads`: how many it may use; by default OMP_NUM_THREADS or OPENBLAS_NUM_THREADS, else all cores this process
+    may use.
     """
     if sys.platform != "linux":
         return blas_name()
@@ -79,14 +82,14 @@ def describe(seconds: float = 0.5) -> dict[str, Any]:
     load_fast_blas()
     import mlx.core as mx
 
-    limit = mx.device_info().get("max_recommended_working_set_size")
+    limit: Any = mx.device_info().get("max_recommended_working_set_size")
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "blas": blas_name(),
         "threads": blas_threads(),
         "gflops": round(measured_gflops(seconds), 1),
         "device": str(mx.default_device()),
-        "mlx": mx.__version__,
+        "mlx": version("mlx"),
         "memory_gb": round(total / _GIGA, 1),
         "device_memory_gb": round(limit / _GIGA, 1) if limit else None,
         "compiler": _compiler(),

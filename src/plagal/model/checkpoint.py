@@ -44,7 +44,7 @@ def run_key(**parts: Any) -> str:
 
 
 def sha256_of(path: str | Path) -> str:
-    with open(path, "rb") as handle:
+    with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
@@ -59,7 +59,9 @@ class Run:
         """Raises LockedError if another trainer has taken over: an orphan must not write over it."""
         owner = _read_owner(self.folder)
         if owner.get("token") != self.token:
-            raise LockedError(f"{self.folder} now belongs to process {owner.get('pid')}; this one stops without writing")
+            raise LockedError(
+                f"{self.folder} now belongs to process {owner.get('pid')}; this one stops without writing"
+            )
 
     def asked_to_stop(self) -> bool:
         """Whether a new trainer waits for this one, whose starter is gone, to save and end."""
@@ -108,8 +110,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
         for file in (TENSORS, STATE):
             if sha256_of(path / file) != sums[file]:
-                raise CheckpointError(f"checkpoint {path} is damaged: {file} has another sha256 than when it was written")
-        return dict(mx.load(str(path / TENSORS))), json.loads((path / STATE).read_text(encoding="utf-8"))
+                raise CheckpointError(
+                    f"checkpoint {path} is damaged: {file} has another sha256 than when it was written"
+                )
+        tensors: Any = mx.load(str(path / TENSORS))
+        return dict(tensors), json.loads((path / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {' '.join(str(error).split())[:120]}") from error
 
@@ -151,7 +156,7 @@ def _take_over(folder: Path, lock: filelock.BaseFileLock, seconds: float) -> Non
         except filelock.Timeout:
             if time.monotonic() > end:
                 raise LockedError(
-                    f"{folder} is held by process {owner['pid']}, which does not end; `kill {owner['pid']}` and run again"
+                    f"{folder} is held by process {owner['pid']}, which does not end; end it with `kill {owner['pid']}`"
                 ) from None
 
 

@@ -1,4 +1,5 @@
-"""What is told about a run while it goes: curve rows (versioned, no clock in them), a progress bar and a log (clocked)."""
+"""What is told about a run while it goes: curve rows (versioned, no clock in them), a progress bar and a log
+(clocked)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import platform
 import time
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -54,7 +56,7 @@ def conditions(processes: int = 1) -> dict[str, Any]:
         "blas": blas.blas_name(),
         "lanes": lane_count() * processes if not kernels.on_cpu() else max(lane_count(), processes),
         "fused": kernels.fused(),
-        "mlx": mx.__version__,
+        "mlx": version("mlx"),
     }
 
 
@@ -71,7 +73,9 @@ class Curve:
             self._handle = self._path.open("a", encoding="utf-8")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._handle:
             self._handle.close()
 
@@ -97,7 +101,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.close()
         seconds = time.perf_counter() - self._began
         if self._steps:

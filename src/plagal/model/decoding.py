@@ -1,7 +1,7 @@
 """Writing music: many pieces at once, each word drawn from those that the grammar allows.
 
-Every piece is valid by construction and keeps what its request asks for. Rows of a batch are padded on the left and share
-steps; two halves of it run side by side (plagal.model.lanes). When a context outgrows the window that the
+Every piece is valid by construction and keeps what its request asks for. Rows of a batch are padded on the left
+and share steps; two halves of it run side by side (plagal.model.lanes). When a context outgrows the window that the
 model was trained with, it is cut at a bar line exactly as training cuts its windows.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -43,8 +44,10 @@ OnWord = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """One piece to write. `head`: words that it begins with after SONG_START (KEY_, TIMESIG_, TEMPO_, even bars of music to go
-    on from); `bars`: end after exactly so many, counting those in `head`; `seed`: its own, else drawn from the batch's."""
+    """One piece to write. `head`: words that it begins with after SONG_START (KEY_, TIMESIG_, TEMPO_, even bars of
+    music to go
+    on from); `bars`: end after exactly so many, counting those in `head`; `seed`: its own, else drawn from the
+    batch's."""
 
     prompt: str
     head: tuple[str, ...] = ()
@@ -67,7 +70,8 @@ def generate(
     """Write one piece for each request: its words from SONG_START to SONG_END. Same arguments, same pieces.
 
     `max_words`: a piece that comes near it is closed in good order. `grammar` off leaves only the music words, and
-    their order to the model (for measuring; such pieces may be invalid). Raises WordsError where a request's `head` breaks the grammar.
+    their order to the model (for measuring; such pieces may be invalid). Raises WordsError where a request's
+    `head` breaks the grammar.
     """
     sampler = Sampler(temperature, top_p)
     rows = [_Row(lm, number, request, seed, max_words, grammar) for number, request in enumerate(requests)]
@@ -79,7 +83,8 @@ def generate(
 
 
 class Sampler:
-    """Draws a place among the allowed words: temperature, then the smallest set that holds `top_p` of the probability."""
+    """Draws a place among the allowed words: temperature, then the smallest set that holds `top_p` of the
+    probability."""
 
     def __init__(self, temperature: float, top_p: float):
         self.temperature, self.top_p = temperature, top_p
@@ -106,7 +111,9 @@ class _Row:
 
     def __init__(self, lm: LanguageModel, number: int, request: Request, seed: int, max_words: int, grammatical: bool):
         self.number, self.request, self.max_words, self.grammatical = number, request, max_words, grammatical
-        self.random = np.random.Generator(np.random.Philox(key=[request.seed if request.seed is not None else seed, number]))
+        self.random = np.random.Generator(
+            np.random.Philox(key=[request.seed if request.seed is not None else seed, number])
+        )
         if request.seed is not None:
             self.random = np.random.Generator(np.random.Philox(key=[request.seed, 0]))
         self.tokens = lm.word_tokens
@@ -127,7 +134,7 @@ class _Row:
 
     @property
     def done(self) -> bool:
-        return self.state.done or len(self.words) >= self.max_words and not self.grammatical
+        return self.state.done or (len(self.words) >= self.max_words and not self.grammatical)
 
     def mask(self) -> Mask:
         """Words that may come next: the grammar's, less those that the request forbids."""
@@ -199,10 +206,8 @@ def _write(lm: LanguageModel, rows: list[_Row], sampler: Sampler, on_word: OnWor
             active = still
             if not active or deck.full():
                 break
-            if len(active) < _COMPACT_SHARE * len(deck.rows):
-                logits = deck.keep(active, places)
-            else:
-                logits = deck.step(places)
+            dropping = len(active) < _COMPACT_SHARE * len(deck.rows)
+            logits = deck.keep(active, places) if dropping else deck.step(places)
 
 
 class _Deck:
@@ -217,7 +222,7 @@ class _Deck:
         self.longest = max(map(len, self.contexts))
         lanes = min(lane_count(), len(rows))
         bounds = [len(rows) * i // lanes for i in range(lanes + 1)]
-        self.shares = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        self.shares = [slice(a, b) for a, b in pairwise(bounds)]
         padding = [self.longest - len(ids) for ids in self.contexts]
         self.caches = [[BatchKVCache(padding[share]) for _ in lm.model.layers] for share in self.shares]
         self.head_rows = mx.array(lm.word_tokens.ids[:-1])

@@ -28,7 +28,8 @@ _SAME_NATS = 1e-3  # fp32 sums taken in another order differ by less
 
 @dataclass(frozen=True)
 class FuseReport:
-    """Mean loss on held-out text [nats per token] of the base, the base with adapters, and the fused model as reloaded."""
+    """Mean loss on held-out text [nats per token] of the base, the base with adapters, and the fused model as
+    reloaded."""
 
     base_loss: float
     adapted_loss: float
@@ -89,7 +90,9 @@ def merge(lm: LanguageModel) -> list[str]:
     from mlx_lm.tuner.lora import LoRALinear
 
     merged: list[tuple[str, Any]] = [
-        (name, module.fuse(dequantize=True)) for name, module in lm.model.named_modules() if isinstance(module, LoRALinear)
+        (name, module.fuse(dequantize=True))
+        for name, module in lm.model.named_modules()
+        if isinstance(module, LoRALinear)
     ]
     if merged:
         lm.model.update_modules(tree_unflatten(merged))

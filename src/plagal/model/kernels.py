@@ -96,7 +96,8 @@ def _causal_bias(queries: int, keys: int) -> Array:
 
 @mx.custom_function
 def _attend(queries: Array, keys: Array, values: Array, bias: Array) -> tuple[Array, Array]:
-    """queries [B, G, R * L, D] already scaled, keys and values [B, G, T, D], bias [..., R * L or 1, T] -> output, weights."""
+    """queries [B, G, R * L, D] already scaled, keys and values [B, G, T, D], bias [..., R * L or 1, T] -> output,
+    weights."""
     scores = queries @ keys.swapaxes(-1, -2)
     peak = mx.max(scores + bias, axis=-1, keepdims=True)
     weights = _masked_exp(scores, bias, peak)
@@ -115,7 +116,13 @@ def _attend_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
 
 
 def attention(
-    queries: Array, keys: Array, values: Array, cache: Any = None, scale: float = 1.0, mask: Any = None, sinks: Any = None
+    queries: Array,
+    keys: Array,
+    values: Array,
+    cache: Any = None,  # noqa: ARG001 (mlx-lm passes it)
+    scale: float = 1.0,
+    mask: Any = None,
+    sinks: Any = None,  # noqa: ARG001
 ) -> Array:
     """Stands in for `mlx_lm.models.base.scaled_dot_product_attention`. queries [B, H, L, D], keys and values
     [B, G, T, D] with G dividing H; mask None, "causal", bool or additive, broadcast to [B, 1, L, T]."""
@@ -131,7 +138,8 @@ def attention(
     if repeats > 1 and bias.shape[-2] > 1:
         bias = mx.concatenate([bias] * repeats, axis=-2)
     grouped = (queries * scale).reshape(b, g, repeats * length, d)
-    return _attend(grouped, keys, values, bias)[0].reshape(b, h, length, d)
+    outputs: Any = _attend(grouped, keys, values, bias)
+    return outputs[0].reshape(b, h, length, d)
 
 
 @mx.custom_function
@@ -141,7 +149,7 @@ def swiglu(gate: Array, up: Array) -> Array:
 
 
 @swiglu.vjp
-def _swiglu_vjp(primals: Any, cotangent: Any, output: Any) -> Any:
+def _swiglu_vjp(primals: Any, cotangent: Any, _output: Any) -> Any:
     return _gate_vjp(*primals, cotangent)
 
 
@@ -154,7 +162,7 @@ def _log_sum_exp(logits: Array) -> tuple[Array, Array]:
 
 
 @_log_sum_exp.vjp
-def _log_sum_exp_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+def _log_sum_exp_vjp(_primals: Any, cotangents: Any, outputs: Any) -> Any:
     return _product(outputs[1], cotangents[0][..., None])
 
 
@@ -162,7 +170,8 @@ def log_sum_exp(logits: Array) -> Array:
     """log(sum(exp(logits))) over the last axis [nats], in fp32."""
     if not on_cpu():
         return mx.logsumexp(logits.astype(mx.float32), axis=-1)
-    return _log_sum_exp(logits.astype(mx.float32))[0]
+    outputs: Any = _log_sum_exp(logits.astype(mx.float32))
+    return outputs[0]
 
 
 _OURS: dict[str, Callable[..., Any]] = {"scaled_dot_product_attention": attention, "swiglu": swiglu}

@@ -3,7 +3,8 @@
 MLX's CPU backend runs one operation at a time on one core, but each CPU stream has a thread of its own. So a batch is
 dealt out to LANES streams, each with a single BLAS thread: nearly twice as fast on two cores, never waiting in BLAS's
 barriers on a busy machine, and the bits depend on the number of lanes, not of cores. Sums over lanes are
-taken in order, so LANES processes with a lane each (mlx.launch) give the same bits as one process. A GPU takes one lane.
+taken in order, so LANES processes with a lane each (mlx.launch) give the same bits as one process. A GPU takes one
+lane.
 """
 
 from __future__ import annotations

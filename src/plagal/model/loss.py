@@ -2,7 +2,8 @@
 
 Where the music goes on, only a music word or the end mark can be meant, so logits are taken over those rows of the head
 alone: 1,591 instead of Qwen2.5's 152,064. Prompts and padding are no targets, so they get no logits at all. A base
-whose whole vocabulary is little larger than the music words (the embedded one) is trained over all rows: that costs a few
+whose whole vocabulary is little larger than the music words (the embedded one) is trained over all rows: that
+costs a few
 per cent, and teaches it to give the other rows nothing, so that a stock generator without our grammar stays in
 the music words too.
 """

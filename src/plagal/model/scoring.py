@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import mlx.core as mx
 import numpy as np
@@ -30,8 +31,8 @@ Distributions = Callable[[int, int, Floats], None]
 class WordScores:
     """Of one text: for each word from SONG_START on, and the end mark last.
 
-    `log_probs` [words + 1]: nats (at most 0), over all music words and the end mark; `hits`: whether the word was the most
-    likely one. Words that no window could hold are NaN and False.
+    `log_probs` [words + 1]: nats (at most 0), over all music words and the end mark; `hits`: whether the word was
+    the most likely one. Words that no window could hold are NaN and False.
     """
 
     words: tuple[str, ...]
@@ -50,8 +51,8 @@ def word_scores(
 ) -> list[WordScores]:
     """Score every word of every text (of the stage `convert`), in the windows that training uses.
 
-    `distributions` is called with the log-probabilities of all words at each place: columns in the order of MUSIC_WORDS, the
-    end mark last.
+    `distributions` is called with the log-probabilities of all words at each place: columns in the order of
+    MUSIC_WORDS, the end mark last.
     """
     windows = make_windows(lm, texts, max_tokens, "the texts to score")
     found = [_empty(text) for text in texts]
@@ -84,7 +85,7 @@ def _scored(lm: LanguageModel, windows: Sequence[Window], groups: list[list[int]
     column[tokens.ids] = np.arange(len(tokens.ids))
     for group in groups:
         halves = [half for half in (group[0::2], group[1::2]) if half]
-        made = on_lanes([lambda half=half: _log_probs(lm, [windows[i] for i in half], rows) for half in halves])
+        made = on_lanes([partial(_log_probs, lm, [windows[i] for i in half], rows) for half in halves])
         mx.eval(made)
         results = {}
         for half, log_probs in zip(halves, made, strict=True):
@@ -96,9 +97,12 @@ def _scored(lm: LanguageModel, windows: Sequence[Window], groups: list[list[int]
         yield [results[i] for i in group]
 
 
+def _no_windows() -> NoReturn:
+    raise ValueError("no windows to score")
+
+
 def _log_probs(lm: LanguageModel, windows: list[Window], rows: Any) -> Any:
-    batch = collate(windows, lm.word_tokens.pad_id)
-    assert batch is not None
+    batch = collate(windows, lm.word_tokens.pad_id) or _no_windows()
     hidden = hidden_states(lm.model, mx.array(batch.ids[:, :-1]))
     hidden = hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.positions[: batch.count])]
     logits = head_logits(lm.model, hidden, rows).astype(mx.float32)

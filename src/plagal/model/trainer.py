@@ -1,6 +1,7 @@
 """The training loop: bounded by steps, resumed bit for bit, stopped before harm.
 
-All that decides the next step is in a checkpoint: trained weights, optimizer moments, step (and with it the learning rate and the
+All that decides the next step is in a checkpoint: trained weights, optimizer moments, step (and with it the
+learning rate and the
 place in the data and the random state, functions of it), the curve so far. mlx-lm gives the models, LoRA layers
 and schedules; its own loop keeps none of these.
 """
@@ -101,7 +102,8 @@ def train(
     """Train `lm` and write its best weights to `out_dir`: an ordinary model folder in mode `full`, mlx-lm adapters in
     mode `lora`; beside them the curve (curve.csv).
 
-    `checkpoint_dir` is this run's own (see `checkpoint.run_key`); a run found there is resumed. `stop_after`: leave, with a
+    `checkpoint_dir` is this run's own (see `checkpoint.run_key`); a run found there is resumed. `stop_after`:
+    leave, with a
     checkpoint, after so many steps in this process (for tests). `log_path`: JSON lines with speed and memory.
     Raises TrainingError, CheckpointError, LockedError, DiskError.
     """
@@ -284,8 +286,19 @@ class _Loop:
     def _report(self, seconds: float) -> TrainReport:
         state = self.state
         rows = tuple(CurveRow(*row) for row in state.rows)
-        return TrainReport(state.step, state.best_step, state.best_valid, state.best_nats, state.first_valid,
-                           state.stopped, state.all_targets, state.all_notes, rows, self.resumed_from, seconds)  # fmt: skip
+        return TrainReport(
+            steps=state.step,
+            best_step=state.best_step,
+            best_valid_loss=state.best_valid,
+            best_nats_per_note=state.best_nats,
+            first_valid_loss=state.first_valid,
+            stopped_early=state.stopped,
+            tokens=state.all_targets,
+            notes=state.all_notes,
+            rows=rows,
+            resumed_from=self.resumed_from,
+            seconds=seconds,
+        )
 
     def publish(self, out_dir: Path, report: TrainReport) -> None:
         """Load the best weights into the model and write them to `out_dir`."""
@@ -305,7 +318,9 @@ def load_best_step(checkpoint: Path) -> int:
         return 0
 
 
-def validation_loss(gradients: Gradients, lm: LanguageModel, windows: Sequence[Window], batch: int) -> tuple[float, float]:
+def validation_loss(
+    gradients: Gradients, lm: LanguageModel, windows: Sequence[Window], batch: int
+) -> tuple[float, float]:
     """Mean loss [nats per token] and the sum over notes [nats per note], over all windows."""
     lm.model.eval()
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].ids), i))
@@ -322,5 +337,7 @@ def _make_optimizer(settings: TrainSettings) -> Any:
     rate, warmup = settings.learning_rate, min(settings.warmup_steps, settings.steps - 1)
     decay = max(settings.steps - warmup, 1)
     arguments = [rate, decay, rate * settings.final_learning_rate_share]
-    schedule = build_schedule({"name": "cosine_decay", "arguments": arguments, "warmup": warmup, "warmup_init": rate / max(warmup, 1)})
+    schedule = build_schedule(
+        {"name": "cosine_decay", "arguments": arguments, "warmup": warmup, "warmup_init": rate / max(warmup, 1)}
+    )
     return optim.AdamW(schedule, betas=list(BETAS), weight_decay=settings.weight_decay, bias_correction=True)

@@ -45,7 +45,8 @@ class Window:
 
 @dataclass(frozen=True)
 class Batch:
-    """`ids` [rows, longest], padded at the end; `positions` [n]: flat indices into ids[:, :-1] that predict `targets` [n];
+    """`ids` [rows, longest], padded at the end; `positions` [n]: flat indices into ids[:, :-1] that predict
+    `targets` [n];
     `weights` [n]: 1, or 0 where n was padded; `count` of ones."""
 
     ids: Ids
@@ -111,7 +112,9 @@ def _windows_of(lm: LanguageModel, text: str, max_tokens: int, index: int, sourc
     current = [prompt, tokens.encode(head)]
     size, first, notes, held_bars, lost, place, seen = len(prompt) + len(head), len(prompt), 0, 0, 0, 0, len(head)
     if size >= max_tokens:
-        raise TrainingError(f"{source}: text {index}: prompt and header take {size} of max_tokens={max_tokens}; raise it")
+        raise TrainingError(
+            f"{source}: text {index}: prompt and header take {size} of max_tokens={max_tokens}; raise it"
+        )
     for number, bar in enumerate(bars):
         ids = tokens.encode(bar.words)
         if number == len(bars) - 1:

@@ -35,7 +35,8 @@ def word_text(word: str) -> str:
 class WordTokens:
     """Token ids of the music words.
 
-    `ids`: [len(MUSIC_WORDS) + 1], in the order of MUSIC_WORDS, the end mark last: the rows that a model needs logits for.
+    `ids`: [len(MUSIC_WORDS) + 1], in the order of MUSIC_WORDS, the end mark last: the rows that a model needs
+    logits for.
     """
 
     ids: Ids
@@ -61,13 +62,16 @@ class WordTokens:
 
 
 def find_words(tokenizer: Any, name: str) -> WordTokens:
-    """The music words' tokens in `tokenizer` (transformers). Raises ModelError where one is missing; `name` is the model's."""
+    """The music words' tokens in `tokenizer` (transformers). Raises ModelError where one is missing; `name` is the
+    model's."""
     texts = [*map(word_text, MUSIC_WORDS), END_MARK]
     ids = tokenizer.convert_tokens_to_ids(texts)
     unknown = getattr(tokenizer, "unk_token_id", None)
     missing = [text for text, i in zip(texts, ids, strict=True) if i is None or i == unknown]
     if missing:
-        raise ModelError(f"{name}: its tokenizer lacks {missing[0]!r}; make the base anew, or set model.encoding to text")
+        raise ModelError(
+            f"{name}: its tokenizer lacks {missing[0]!r}; make the base anew, or set model.encoding to text"
+        )
     pad = tokenizer.convert_tokens_to_ids(PAD_MARK)
     pad = ids[-1] if pad is None or pad == unknown else pad
     array = np.array(ids, dtype=np.int32)
