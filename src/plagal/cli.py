@@ -56,7 +56,7 @@ def _collect(stage: str, output: Path, target_files: int | None) -> None:
     params = load_params()
     settings = getattr(params, f"collect_{stage}")
     if target_files is not None:
-        settings = settings.scaled_to(target_files)
+        settings = settings.model_copy(update={"target_files": target_files})
     collect(stage, settings, output, params.seed)
 
 

@@ -13,6 +13,13 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
+DATA_OF = {
+    "plagal.music.tunebook": "src/plagal/music/tunes",
+    "plagal.music.arranger": "src/plagal/music/styles",
+    "plagal.evaluation.subwords": "src/plagal/evaluation/subwords.json",
+    "plagal.evaluation.coherence": "src/plagal/evaluation/coherence.json",
+}
+"""Files that a module reads from the package."""
 
 
 def _file(module: str) -> Path:
@@ -20,18 +27,26 @@ def _file(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+def stages() -> list[str]:
+    return list(YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"])
+
+
 def code_dependencies() -> dict[str, list[str]]:
-    """Stage -> the project's files that its module imports, directly or not, with their packages' `__init__`."""
+    """Stage -> the project's files that its module imports, directly or not, with their packages' `__init__` and the
+    data that they read from the package."""
     graph = grimp.build_graph("plagal")
     found = {}
-    for module in sorted(graph.find_children("plagal.stages")):
-        stage = module.rpartition(".")[2]
-        if stage == "common":
-            continue
+    for stage in stages():
+        module = f"plagal.stages.{stage}"
         modules = {module, *graph.find_upstream_modules(module)}
         packages = {name.rsplit(".", up)[0] for name in modules for up in range(1, name.count(".") + 1)}
-        found[stage] = sorted(str(_file(name).relative_to(ROOT)) for name in modules | packages)
+        files = {str(_file(name).relative_to(ROOT)) for name in modules | packages}
+        found[stage] = sorted(files | {data for name, data in DATA_OF.items() if name in modules})
     return found
+
+
+def is_code(path: str) -> bool:
+    return path.startswith("src/")
 
 
 def main() -> None:
@@ -44,7 +59,7 @@ def main() -> None:
     pipeline = yaml.load(ROOT / "dvc.yaml")
     for stage, files in code_dependencies().items():
         dependencies = pipeline["stages"][stage]["deps"]
-        others = [path for path in dependencies if not path.endswith(".py")]
+        others = [path for path in dependencies if not is_code(path)]
         pipeline["stages"][stage]["deps"] = [*others, *files]
     yaml.dump(pipeline, ROOT / "dvc.yaml")
 

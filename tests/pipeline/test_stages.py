@@ -10,7 +10,7 @@ import mido
 import pytest
 import yaml
 from pipeline.project import Project
-from pipeline.stage_modules import code_dependencies
+from pipeline.stage_modules import code_dependencies, is_code
 
 from plagal.music.arranger import arrange
 from plagal.music.midi import write_midi
@@ -30,7 +30,7 @@ def test_the_pipeline_names_exactly_the_seven_stages_each_described_with_its_own
 def test_stages_depend_on_exactly_the_modules_that_they_import(root: Path):
     stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
     wanted = code_dependencies()
-    listed = {name: sorted(path for path in stage["deps"] if path.endswith(".py")) for name, stage in stages.items()}
+    listed = {name: sorted(filter(is_code, stage["deps"])) for name, stage in stages.items()}
     assert listed == wanted, "run `make deps`"
 
 

@@ -1,0 +1,23 @@
+"""Merge stage 2's adapter into one ordinary MLX model folder, and check that nothing was lost."""
+
+from __future__ import annotations
+
+from plagal.model.fuse import fuse
+from plagal.params import Params
+from plagal.stages.common import MODELS, TEXT, run_stage
+from plagal.stages.training import texts_of, whole_model_under_stage2
+
+
+def main(params: Params) -> None:
+    fuse(
+        whole_model_under_stage2(),
+        MODELS / "stage2",
+        MODELS / "fused",
+        texts_of(TEXT / "stage2" / "valid.jsonl"),
+        quantize_bits=params.fuse.quantize_bits,
+        max_lost_share=params.fuse.max_lost_share,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("fuse", main)

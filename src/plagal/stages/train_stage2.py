@@ -1,0 +1,16 @@
+"""Go on from stage 1's best checkpoint, on gospel only."""
+
+from __future__ import annotations
+
+from plagal.model.base import load
+from plagal.params import Params
+from plagal.stages.common import run_stage
+from plagal.stages.training import train_stage, whole_model_under_stage2
+
+
+def main(params: Params) -> None:
+    train_stage("stage2", load(whole_model_under_stage2()), params.train_stage2, params.seed)
+
+
+if __name__ == "__main__":
+    run_stage("train_stage2", main)

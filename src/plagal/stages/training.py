@@ -1,0 +1,64 @@
+"""What the two training stages share: the run's own checkpoint folder, the data, the curve, what was seen."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from plagal.errors import TrainingError
+from plagal.files import atomic_path, read_jsonl, write_json
+from plagal.model.adapters import ADAPTER_CONFIG, CURVE, base_sha256
+from plagal.model.base import LanguageModel
+from plagal.model.checkpoint import run_key, sha256_of
+from plagal.model.trainer import train
+from plagal.params import TrainSettings
+from plagal.stages.common import LOGS, METRICS, MODELS, TEXT
+
+CHECKPOINTS = Path(".checkpoints")
+"""Outside DVC's outputs, so that a killed run goes on where it was."""
+TRAIN_REPORT = "train.json"
+_CODE = ("model", "tokens")
+"""Packages whose code decides how a run goes on."""
+
+
+def whole_model_under_stage2() -> Path:
+    """What stage 2's adapters lie over: stage 1's model, or the base where stage 1 made adapters too."""
+    stage1 = MODELS / "stage1"
+    return MODELS / "base" if (stage1 / ADAPTER_CONFIG).exists() else stage1
+
+
+def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -> None:
+    """Train `lm` on data/text/`name` and write models/`name` and the curve. Resumes the run that has the same settings,
+    data, base and code; its checkpoints go when it is done."""
+    data = TEXT / name
+    checkpoints = CHECKPOINTS / run_key(
+        stage=name,
+        settings=settings.model_dump(),
+        seed=seed,
+        data=[sha256_of(data / f"{split}.jsonl") for split in ("train", "valid")],
+        base=base_sha256(lm.folder),
+        code=[sha256_of(file) for file in _code_files()],
+    )
+    out, log = MODELS / name, LOGS / f"{name}.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    train_texts, valid_texts = (texts_of(data / f"{split}.jsonl") for split in ("train", "valid"))
+    report = train(lm, train_texts, valid_texts, settings, checkpoints, out, seed=seed, log_path=log)
+    seen = {key: value for key, value in asdict(report).items() if key not in ("rows", "resumed_from", "seconds")}
+    write_json(out / TRAIN_REPORT, seen)
+    with atomic_path(METRICS / "curves" / f"{name}.csv") as temporary:
+        shutil.copyfile(out / CURVE, temporary)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def texts_of(path: Path) -> list[str]:
+    """The `text` of every row. Raises TrainingError where there is none."""
+    texts = [row["text"] for row in read_jsonl(path)]
+    if not texts:
+        raise TrainingError(f"{path} holds no text; look at the report of the collecting stages")
+    return texts
+
+
+def _code_files() -> list[Path]:
+    package = Path(__file__).parents[1]
+    return sorted(file for name in _CODE for file in (package / name).glob("*.py"))
