@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from plagal.music.chords import Chord
-from plagal.music.leadsheet import LeadSheet, Section, Span
+from plagal.music.leadsheet import QUARTER, LeadSheet, Section, Span
 from plagal.music.styles import Style
 from plagal.music.tunebook import MelodyNote
 
+_BLUES_SCALE = (0, 3, 5, 6, 7, 10)
+_FINE_CHANCE = 0.4
+"""How often a run goes twice as fast where the section is loud."""
+_MIDDLE = 74
+"""Runs go up from below here, down from above."""
 _MAJOR_PENTATONIC = (0, 2, 4, 7, 9)
 _MINOR_PENTATONIC = (0, 3, 5, 7, 10)
 LOWEST_FILL, HIGHEST_FILL = 62, 88
@@ -17,21 +23,35 @@ WIDEST_FILL = 12
 """Semitones above the melody where an arpeggio turns back."""
 
 
-def fill(
-    spans: Sequence[Span], start: int, end: int, pitch: int, lead: LeadSheet, section: Section, style: Style, rng: random.Random
-) -> list[MelodyNote]:
-    """Notes for [start, end) of one of the style's kinds, beginning near `pitch`; may be none."""
-    if not spans or not style.fills:
+@dataclass(frozen=True)
+class Gap:
+    """Room for a fill: [start, end) in ticks, under it some chords, before it a melody note."""
+
+    start: int
+    end: int
+    pitch: int
+    """Of the melody note that leads into it."""
+    spans: Sequence[Span]
+    lead: LeadSheet
+    section: Section
+    rng: random.Random
+
+    def chord_at(self, tick: int) -> Chord:
+        return next((span.chord for span in self.spans if tick < span.end), self.spans[-1].chord)
+
+    def slots(self, fine: bool = False) -> list[tuple[int, int]]:
+        """Onsets and lengths: thirds of the beat where the feel is swung or compound (sixths if fine), else halves
+        (quarters)."""
+        step = 12 if self.lead.beat > QUARTER or not self.lead.swing else 8
+        step = step // 2 if fine else step
+        return [(tick, step) for tick in range(self.start, self.end, step)]
+
+
+def fill(gap: Gap, style: Style) -> list[MelodyNote]:
+    """Notes for the gap, of one of the style's kinds; may be none."""
+    if not gap.spans or not style.fills:
         return []
-    kind = rng.choices(list(style.fills), list(style.fills.values()))[0]
-    return _KINDS[kind](spans, start, end, pitch, lead, section, rng)
-
-
-def _chord_at(spans: Sequence[Span], tick: int) -> Chord:
-    for span in spans:
-        if tick < span.end:
-            return span.chord
-    return spans[-1].chord
+    return _KINDS[gap.rng.choices(list(style.fills), list(style.fills.values()))[0]](gap)
 
 
 def scale_of(chord: Chord, section: Section) -> frozenset[int]:
@@ -46,31 +66,19 @@ def scale_of(chord: Chord, section: Section) -> frozenset[int]:
 def nearest_tone(chord: Chord, pitch: int) -> int:
     """The key of the chord nearest to `pitch`, the lower in a tie."""
     tones = chord.pitch_classes
-    return min((key for key in range(pitch - 6, pitch + 7) if key % 12 in tones), key=lambda key: (abs(key - pitch), key))
+    near = (key for key in range(pitch - 6, pitch + 7) if key % 12 in tones)
+    return min(near, key=lambda key: (abs(key - pitch), key))
 
 
-def _grid(start: int, end: int, lead: LeadSheet, fine: bool) -> list[tuple[int, int]]:
-    """Onsets and lengths: thirds of the beat where the feel is swung or compound, halves or quarters where straight."""
-    if lead.beat == 36:
-        step = 6 if fine else 12
-    elif lead.swing:
-        step = 4 if fine else 8
-    else:
-        step = 6 if fine else 12
-    return [(tick, step) for tick in range(start, end, step)]
-
-
-def _run(
-    spans: Sequence[Span], start: int, end: int, pitch: int, lead: LeadSheet, section: Section, rng: random.Random
-) -> list[MelodyNote]:
+def _run(gap: Gap) -> list[MelodyNote]:
     """A run of scale tones, up then down or the other way about."""
-    slots = _grid(start, end, lead, fine=section.level >= 3 and rng.random() < 0.4)
-    direction = 1 if pitch < 74 else -1
-    turn = rng.randrange(len(slots) // 2, len(slots) + 1)
-    at, notes = pitch, []
+    slots = gap.slots(fine=gap.section.level >= 3 and gap.rng.random() < _FINE_CHANCE)
+    direction = 1 if gap.pitch < _MIDDLE else -1
+    turn = gap.rng.randrange(len(slots) // 2, len(slots) + 1)
+    at, notes = gap.pitch, []
     for number, (onset, ticks) in enumerate(slots):
         step = direction if number < turn else -direction
-        scale = scale_of(_chord_at(spans, onset), section)
+        scale = scale_of(gap.chord_at(onset), gap.section)
         at += step
         while at % 12 not in scale:
             at += step
@@ -80,34 +88,26 @@ def _run(
     return notes
 
 
-def _arpeggio(
-    spans: Sequence[Span], start: int, end: int, pitch: int, lead: LeadSheet, section: Section, rng: random.Random
-) -> list[MelodyNote]:
+def _arpeggio(gap: Gap) -> list[MelodyNote]:
     """Chord tones upward from the melody, and down again."""
-    at, step, notes = pitch, 1, []
-    for onset, ticks in _grid(start, end, lead, fine=False):
-        tones = _chord_at(spans, onset).pitch_classes
-        at += 2 * step
-        while at % 12 not in tones:
-            at += step
-        if at > min(HIGHEST_FILL, pitch + WIDEST_FILL):
+    at, step, notes = gap.pitch, 1, []
+    for onset, ticks in gap.slots():
+        chord = gap.chord_at(onset)
+        at = _next_tone(chord, at + 2 * step, step)
+        if at > min(HIGHEST_FILL, gap.pitch + WIDEST_FILL):
             step = -1
-            at -= 3
-            while at % 12 not in tones:
-                at -= 1
+            at = _next_tone(chord, at - 3, -1)
         notes.append((onset, at, ticks))
     return notes
 
 
-def _blue(
-    spans: Sequence[Span], start: int, end: int, pitch: int, lead: LeadSheet, section: Section, rng: random.Random
-) -> list[MelodyNote]:
+def _blue(gap: Gap) -> list[MelodyNote]:
     """A falling line of the blues scale that comes to rest on a chord tone."""
-    scale = {(section.tonic + step) % 12 for step in (0, 3, 5, 6, 7, 10)}
-    at, notes = pitch + 4, []
-    slots = _grid(start, end, lead, fine=False)
+    scale = {(gap.section.tonic + step) % 12 for step in _BLUES_SCALE}
+    at, notes = gap.pitch + 4, []
+    slots = gap.slots()
     for number, (onset, ticks) in enumerate(slots):
-        wanted = _chord_at(spans, onset).pitch_classes if number in (0, len(slots) - 1) else scale
+        wanted = gap.chord_at(onset).pitch_classes if number in (0, len(slots) - 1) else scale
         at -= 1
         while at % 12 not in wanted:
             at -= 1
@@ -117,26 +117,29 @@ def _blue(
     return notes
 
 
-def _answer(
-    spans: Sequence[Span], start: int, end: int, pitch: int, lead: LeadSheet, section: Section, rng: random.Random
-) -> list[MelodyNote]:
+def _answer(gap: Gap) -> list[MelodyNote]:
     """The congregation's answer: the same chord tone struck off and on the beat, then the next one down."""
-    tones = _chord_at(spans, start).pitch_classes
-    at = pitch + 3
-    while at % 12 not in tones:
-        at += 1
+    beat = gap.lead.beat
+    at = _next_tone(gap.chord_at(gap.start), gap.pitch + 3, 1)
     if at > HIGHEST_FILL:
         return []
-    off = start + lead.offset(0.5)
-    notes = [(start, at, off - start), (off, at, start + lead.beat - off)]
-    if end - start >= 2 * lead.beat:
-        lower = at - 1
-        tones = _chord_at(spans, start + lead.beat).pitch_classes
-        while lower % 12 not in tones:
-            lower -= 1
-        notes.append((start + lead.beat, lower, lead.beat))
+    off = gap.start + gap.lead.offset(0.5)
+    notes = [(gap.start, at, off - gap.start), (off, at, gap.start + beat - off)]
+    if gap.end - gap.start >= 2 * beat:
+        notes.append((gap.start + beat, _next_tone(gap.chord_at(gap.start + beat), at - 1, -1), beat))
     return notes
 
 
-_Kind = Callable[[Sequence[Span], int, int, int, LeadSheet, Section, random.Random], list[MelodyNote]]
-_KINDS: dict[str, _Kind] = {"run": _run, "arpeggio": _arpeggio, "answer": _answer, "blue": _blue}
+def _next_tone(chord: Chord, pitch: int, step: int) -> int:
+    """The first key of the chord from `pitch` on, upward or downward."""
+    while pitch % 12 not in chord.pitch_classes:
+        pitch += step
+    return pitch
+
+
+_KINDS: dict[str, Callable[[Gap], list[MelodyNote]]] = {
+    "run": _run,
+    "arpeggio": _arpeggio,
+    "answer": _answer,
+    "blue": _blue,
+}

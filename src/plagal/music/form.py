@@ -15,7 +15,7 @@ MELODY_CENTRE = 70
 
 HIGHEST_MELODY = 81
 
-_DEGREES = {"1": 0, "b2": 1, "2": 2, "b3": 3, "3": 4, "4": 5, "#4": 6, "b5": 6, "5": 7, "b6": 8, "6": 9, "b7": 10, "7": 11}
+_DEGREES = {name: step for step, name in enumerate(("1", "b2", "2", "b3", "3", "4", "#4", "5", "b6", "6", "b7", "7"))}
 _MINOR_INTRO = ("1:min", "4:min7", "2:halfdim7", "5:7b9")
 _MINOR_ENDING = ("4:min7", "5:7b9", "1:min")
 _MINOR_VAMP = ("1:min7", "4:dom7")
@@ -92,7 +92,8 @@ class Form:
             (onset, pitch, min(ticks, first - onset)) for onset, pitch, ticks in self.lead.melody if onset < first
         ]
         self.lead.melody.extend((onset + offset, pitch, ticks) for onset, pitch, ticks in once.melody)
-        self.lead.spans.extend(span.moved(offset) for span in once.spans if span.onset + offset >= self._bar * self.lead.bar)
+        fresh = self._bar * self.lead.bar
+        self.lead.spans.extend(span.moved(offset) for span in once.spans if span.onset + offset >= fresh)
         ends = [*(first for first, _ in once.sections[1:]), once.bars]
         for (bar, name), end in zip(once.sections, ends, strict=True):
             higher = min(4, level + (1 if name == "CHORUS" else 0))

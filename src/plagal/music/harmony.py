@@ -1,8 +1,8 @@
 """Chords and keys heard in a score: only from its notes (onset, pitch, duration) and metres, never from its markers.
 
-Chords: the piece is cut at beats into segments, one chord each, so that the whole fits best (a semi-Markov Viterbi). How
-well a chord fits a segment depends on how long each pitch class sounds in it, up to a ceiling, on tones that the chord
-needs and the segment lacks, on the bass, and on how plain the chord is.
+Chords: the piece is cut at beats into segments, one chord each, so that the whole fits best (a semi-Markov Viterbi).
+How well a chord fits depends on how long each pitch class sounds in the segment, up to a ceiling, on tones that it
+needs and the segment lacks, on the bass, and on how plain it is.
 Keys: correlation of pitch-class durations in windows with the profiles of Albrecht and Shanahan (2013), joined by a
 Viterbi that makes changes dear.
 """
@@ -22,52 +22,63 @@ Floats = npt.NDArray[np.float32]
 LONGEST_SEGMENT = 4
 """Beats. Longer chords are several segments, joined where equal."""
 
-_CEILING = 0.59
+_CEILING = 0.58
 """A pitch class that sounds for this share of a segment is fully there."""
-_FOREIGN = 2.58
+_FOREIGN = 2.59
 """What a tone that does not belong costs against one that does."""
-_MISSING = 1.38
+_MISSING = 1.47
 """What a tone costs that the chord needs and the segment lacks."""
-_CHANGE, _CHANGE_OFF_BAR, _CHANGE_NO_BASS = 0.05, 0.34, 3.10
+_CHANGE, _CHANGE_OFF_BAR, _CHANGE_NO_BASS = 0.10, 0.87, 2.23
 """What a new segment costs, what it costs more away from a bar line, and more where no bass note is struck."""
+_CHANGE_HELD, _MOST_HELD = 1.00, 3
+"""What each key held over from the beat before costs a change, the first free (a melody may hold); so many count."""
+_LATER_TONE, _LATER_FOREIGN = 1.02, 3.65
+"""What a bass note struck within a segment costs: on the chord's third or fifth, and on anything else but its root."""
 _BASS_REACH = 9
 """Semitones above the lowest note of the bars around within which a struck note counts as a bass note."""
-_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 1.25, -0.37, -1.63
+_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 1.16, -0.28, -2.00
 """What the bass says for a chord: its root, another of its tones, none of them."""
 _LONGEST_NOTE = 16 * TICKS_PER_QUARTER
 """Ticks of a note that count: bounds the work for absurd notes."""
 
 _COST = {
-    "maj": -0.2, "min": -0.2, "dim": 0.0, "aug": 0.0, "maj7": 1.5, "min7": 1.6, "dom7": 1.6, "dim7": 1.5,
-    "halfdim7": 1.5, "maj9": 2.9, "min9": 2.6, "dom9": 2.7, "maj11": 4.7, "min11": 4.3, "dom11": 4.3, "maj13": 4.7,
-    "min13": 4.4, "dom13": 3.5, "sus2": 0.2, "sus4": 0.2, "6": 1.7, "min6": 1.5, "add9": 1.5, "minadd9": 1.5,
-    "69": 3.1, "min69": 2.9, "minmaj7": 1.5, "minmaj9": 2.9, "maj7#11": 2.9, "maj7#5": 1.5, "7b9": 2.9, "7#9": 2.9,
+    "maj": -0.6, "min": -0.1, "dim": 0.0, "aug": 0.0, "maj7": 1.7, "min7": 1.5, "dom7": 1.6, "dim7": 1.5,
+    "halfdim7": 1.5, "maj9": 2.8, "min9": 2.5, "dom9": 2.5, "maj11": 4.7, "min11": 4.0, "dom11": 4.2, "maj13": 4.6,
+    "min13": 4.4, "dom13": 3.5, "sus2": 0.6, "sus4": 0.3, "6": 2.0, "min6": 1.6, "add9": 1.6, "minadd9": 1.5,
+    "69": 2.8, "min69": 3.0, "minmaj7": 1.5, "minmaj9": 2.9, "maj7#11": 2.9, "maj7#5": 1.5, "7b9": 2.9, "7#9": 2.8,
     "7#11": 2.9, "7b13": 2.8, "7b5": 1.6, "7#5": 1.7, "7alt": 4.4, "7b9b13": 4.2, "7#9b13": 4.3, "13b9": 4.4,
-    "13#11": 4.4, "7sus": 2.0, "9sus": 2.7, "13sus": 4.1, "7susb9": 2.9, "5": 0.0,
+    "13#11": 4.4, "7sus": 2.0, "9sus": 2.7, "13sus": 4.4, "7susb9": 2.9, "5": 0.1,
 }  # fmt: skip
 """What naming a quality costs."""
 
 
 @lru_cache(maxsize=1)
 def _templates() -> tuple[list[Chord], Floats, Floats, Floats]:
-    """Chords in root position; weights (chords, 12) for what sounds; constants (chords); bass bonus (12, chords)."""
+    """Chords in root position; weights (chords, 24) for what sounds and what is struck
+    in the bass; constants (chords); bass bonus (12, chords)."""
     chords = [Chord(root, quality, root) for quality in QUALITIES for root in range(12)]
-    weights = np.zeros((len(chords), 12), dtype=np.float32)
+    weights = np.zeros((len(chords), 24), dtype=np.float32)
     constants = np.zeros(len(chords), dtype=np.float32)
     bass = np.full((12, len(chords)), _FOREIGN_BASS, dtype=np.float32)
     for number, chord in enumerate(chords):
-        weights[number] = -_FOREIGN
+        weights[number, :12], weights[number, 12:] = -_FOREIGN, -_LATER_FOREIGN
         steps = QUALITIES[chord.quality]
         for step in steps:
             pitch_class = (chord.root + step) % 12
             need = _need(chord.quality, step)
             weights[number, pitch_class] = 1.0 + need
+            if step in _STEADY:
+                weights[number, 12 + pitch_class] = -_LATER_TONE if step else 0.0
             constants[number] -= need
             if len(steps) <= 4:
                 bass[pitch_class, number] = _TONE_BASS
         bass[chord.root, number] = _ROOT_BASS
         constants[number] -= _COST[chord.quality]
     return chords, weights, constants, bass
+
+
+_STEADY = (0, 3, 4, 6, 7, 8)
+"""Steps that a bass may take within a chord: root, thirds, fifths."""
 
 
 def _need(quality: str, step: int) -> float:
@@ -137,39 +148,74 @@ def hear_chords(score: Score) -> list[tuple[int, Chord]]:
         return []
     starts, bars = _beats(score)
     chroma, lowest = _frames(score.notes, starts)
-    change = _change_costs(score.notes, starts, bars, lowest)
+    bass = _struck_bass(score.notes, starts, lowest)
+    change = _CHANGE + np.where(bars, 0.0, _CHANGE_OFF_BAR) + np.where(bass < 0, _CHANGE_NO_BASS, 0.0)
+    change += _CHANGE_HELD * _held_over(score.notes, starts)
     sounding = np.flatnonzero(lowest < 128)
-    return _segment(chroma[sounding], lowest[sounding], change[sounding], starts[sounding])
+    return _segment(chroma[sounding], lowest[sounding], bass[sounding], change[sounding], starts[sounding])
 
 
-def _change_costs(
-    notes: Notes, starts: npt.NDArray[np.int64], bars: npt.NDArray[np.bool_], lowest: npt.NDArray[np.int32]
-) -> npt.NDArray[np.float64]:
-    """What it costs to begin a chord at each beat: least on a bar line with a bass note struck there."""
+def _struck_bass(notes: Notes, starts: npt.NDArray[np.int64], lowest: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """The pitch class of the bass note struck on each beat, -1 where none is."""
     at_start = np.full(len(starts), 128, dtype=np.int32)
     frame = np.searchsorted(starts, notes[:, ONSET])
     on_beat = (frame < len(starts)) & (starts[np.minimum(frame, len(starts) - 1)] == notes[:, ONSET])
     np.minimum.at(at_start, frame[on_beat], notes[on_beat, PITCH])
     floor = np.lib.stride_tricks.sliding_window_view(np.pad(lowest, 4, constant_values=128), 9).min(axis=1)
-    no_bass = at_start > np.minimum(floor, 127) + _BASS_REACH
-    return _CHANGE + np.where(bars, 0.0, _CHANGE_OFF_BAR) + np.where(no_bass, _CHANGE_NO_BASS, 0.0)
+    low = at_start <= np.minimum(floor, 127) + _BASS_REACH
+    return np.asarray(np.where(low, at_start % 12, -1), dtype=np.int64)
+
+
+def _held_over(notes: Notes, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many keys but one are held over into each beat from before, at most `_MOST_HELD`."""
+    first = np.searchsorted(starts, notes[:, ONSET], side="right")
+    last = np.searchsorted(starts, notes[:, ONSET].astype(np.int64) + np.minimum(notes[:, DURATION], _LONGEST_NOTE))
+    steps = np.bincount(first, minlength=len(starts) + 1) - np.bincount(last, minlength=len(starts) + 1)
+    return np.asarray(np.clip(np.cumsum(steps)[: len(starts)] - 1, 0, _MOST_HELD), dtype=np.int64)
 
 
 def _segment(
-    chroma: Floats, lowest: npt.NDArray[np.int32], change: npt.NDArray[np.float64], starts: npt.NDArray[np.int64]
+    chroma: Floats,
+    lowest: npt.NDArray[np.int32],
+    bass: npt.NDArray[np.int64],
+    change: npt.NDArray[np.float64],
+    starts: npt.NDArray[np.int64],
 ) -> list[tuple[int, Chord]]:
     chords, weights, constants, bass_bonus = _templates()
     count = len(chroma)
-    total = np.concatenate([np.zeros((1, 12), dtype=np.float32), np.cumsum(chroma, axis=0, dtype=np.float64).astype(np.float32)])
+    struck = np.zeros((count, 12), dtype=np.float32)
+    struck[bass >= 0, bass[bass >= 0]] = 1.0
+    total, total_struck = _running(chroma), _running(struck)
     best = np.full((LONGEST_SEGMENT + 1, count), -np.inf, dtype=np.float64)
     label = np.zeros((LONGEST_SEGMENT + 1, count), dtype=np.int32)
     for length in range(1, min(LONGEST_SEGMENT, count) + 1):
-        sums = total[length:] - total[:-length]
-        there = np.minimum(1.0, sums / (length * _CEILING), dtype=np.float32)
-        fit = there @ weights.T + constants + bass_bonus[lowest[: count - length + 1] % 12]
+        there = np.minimum(1.0, (total[length:] - total[:-length]) / (length * _CEILING), dtype=np.float32)
+        later = (total_struck[length:] - total_struck[:-length]) / length
+        fit = _fit(np.hstack([there, later]), weights) + constants + bass_bonus[lowest[: count - length + 1] % 12]
         label[length, : len(fit)] = fit.argmax(axis=1)
         best[length, : len(fit)] = fit.max(axis=1) * length - change[: len(fit)]
     return _decode(best, label, lowest, starts, chords)
+
+
+def _fit(rows: Floats, weights: Floats) -> Floats:
+    """rows @ weights.T in small blocks: BLAS then stays on one thread. On so little work more threads cost a hundred
+    times what they save where cores are busy."""
+    count = len(rows)
+    blocks = np.zeros((-(-count // _BLOCK) * _BLOCK, rows.shape[1]), dtype=np.float32)
+    blocks[:count] = rows
+    product = blocks.reshape(-1, _BLOCK, rows.shape[1]) @ weights.T
+    return np.asarray(product.reshape(len(blocks), -1)[:count])
+
+
+_BLOCK = 16
+"""Rows."""
+
+
+def _running(rows: Floats) -> Floats:
+    """Sums of all rows before each, shape (rows + 1, 12)."""
+    sums = np.zeros((len(rows) + 1, rows.shape[1]), dtype=np.float32)
+    np.cumsum(rows, axis=0, dtype=np.float32, out=sums[1:])
+    return sums
 
 
 def _decode(

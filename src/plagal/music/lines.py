@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from plagal.music.fills import fill, nearest_tone, scale_of
+from plagal.music.fills import Gap, fill, nearest_tone, scale_of
 from plagal.music.leadsheet import LeadSheet, Section, Span
 from plagal.music.styles import Style
 from plagal.music.tunebook import MelodyNote
@@ -130,7 +130,7 @@ def _with_fills(
             continue
         end = start + beats * lead.beat
         under = [span for span in spans if span.onset < end and span.end > start]
-        extra = fill(under, start, end, pitch, lead, section, style, rng)
+        extra = fill(Gap(start, end, pitch, under, lead, section, rng), style)
         filled.append((onset, pitch, min(ticks, start - onset) if extra else ticks))
         filled.extend(extra)
     return sorted(filled)

@@ -1,8 +1,8 @@
 """The name of a chord as it was played: what the plan called for, unless the keys say otherwise.
 
 A voicing may have to leave out a tone that its plan named, and a melody may hold one that it did not. The arranger's
-markers are the ground truth for hearing chords, so they say what sounds: root and bass stay, the quality is the one that
-the keys struck in the chord's time spell best.
+markers are the ground truth for hearing chords, so they say what sounds: root and bass stay, the quality is the one
+that the keys struck in the chord's time spell best.
 """
 
 from __future__ import annotations
@@ -69,15 +69,25 @@ def _rivals(quality: str) -> tuple[str, ...]:
 
 
 def _best_name(planned: Chord, shares: Sequence[float]) -> Chord:
+    bass = (planned.bass - planned.root) % 12
+    held = [step for step, share in enumerate(shares) if share >= _HELD and step != bass]
+    plan_fits = all(shares[step] >= _HEARD for step in _needed(planned.quality))
+    if plan_fits and set(held) <= set(QUALITIES[planned.quality]):
+        return planned
+
     def worth(quality: str) -> float:
         tones = QUALITIES[quality]
-        missing = sum(1.0 for step in essential(quality) if shares[step] < _HEARD and step != 0)
-        foreign = sum(share for step, share in enumerate(shares) if step not in tones and share >= _HELD)
-        foreign -= shares[(planned.bass - planned.root) % 12] if planned.bass != planned.root else 0.0
-        return (_KEEP_PLAN if quality == planned.quality else 0.0) - missing - max(0.0, foreign) - 0.05 * len(tones)
+        missing = sum(shares[step] < _HEARD for step in _needed(quality))
+        foreign = sum(shares[step] for step in held if step not in tones)
+        return (_KEEP_PLAN if quality == planned.quality else 0.0) - missing - foreign - 0.05 * len(tones)
 
     options = _rivals(planned.quality)
-    if planned.bass != planned.root:
+    if bass:
         options = tuple(quality for quality in options if len(QUALITIES[quality]) <= 4 and quality not in ("6", "min6"))
-    best = max(options, key=worth) if options else planned.quality
-    return Chord(planned.root, best, planned.bass)
+    return Chord(planned.root, max(options, key=worth), planned.bass)
+
+
+@cache
+def _needed(quality: str) -> tuple[int, ...]:
+    """Tones without which the name would be wrong; the bass has the root."""
+    return tuple(sorted(essential(quality) - {0}))

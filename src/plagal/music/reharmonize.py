@@ -37,9 +37,15 @@ def family(quality: str) -> str:
 
 
 _TENSIONS = {
-    "major": {2, 9, 11, 7}, "minor": {2, 5, 7, 10}, "dominant": {2, 7, 9}, "suspended": {2, 9, 7}, "diminished": {2, 5, 8, 11},
-    "half": {5, 8, 2}, "augmented": {2},
-}  # fmt: skip
+    "major": {2, 7, 9, 11},
+    "minor": {2, 5, 7, 10},
+    "dominant": {2, 7, 9},
+    "suspended": {2, 7, 9},
+    "diminished": {2, 5, 8, 11},
+    "half": {2, 5, 8},
+    "augmented": {2},
+}
+"""Steps that a chord of the family bears in the melody without naming them."""
 
 
 @cache
@@ -124,9 +130,8 @@ def seven_three_six(site: _Site) -> list[Part] | None:
     if step == 9 and site.beats >= 3:
         return [_keep(site, site.beats - 2), _part(1, tonic + 11, "halfdim7"), _part(1, tonic + 4, "7b9b13")]
     if step == 2 and site.beats >= 4:
-        return [
-            _keep(site, site.beats - 3), _part(1, tonic + 11, "halfdim7"), _part(1, tonic + 4, "7b9b13"), _part(1, tonic + 9, "7b9"),
-        ]  # fmt: skip
+        three_six = [_part(1, tonic + 4, "7b9b13"), _part(1, tonic + 9, "7b9")]
+        return [_keep(site, site.beats - 3), _part(1, tonic + 11, "halfdim7"), *three_six]
     return None
 
 
@@ -182,10 +187,14 @@ def suspension(site: _Site) -> list[Part] | None:
     return [_part(first, chord.root, "9sus"), _part(site.beats - first, chord.root, "dom7")]
 
 
+def _four_to_one(site: _Site) -> bool:
+    goes_home = site.after is not None and site.after.root == site.section.tonic
+    return goes_home and site.degree == 5 and not site.section.minor and site.beats >= 2
+
+
 def minor_plagal(site: _Site) -> list[Part] | None:
     """IV turns minor before I."""
-    after = site.after
-    if after is None or site.degree != 5 or site.section.minor or (after.root - site.section.tonic) % 12 != 0 or site.beats < 2:
+    if not _four_to_one(site):
         return None
     last = max(1, site.beats // 2)
     return [_keep(site, site.beats - last), _part(last, site.span.chord.root, "min6")]
@@ -193,8 +202,7 @@ def minor_plagal(site: _Site) -> list[Part] | None:
 
 def backdoor(site: _Site) -> list[Part] | None:
     """IV-I by way of bVII9."""
-    after = site.after
-    if after is None or site.degree != 5 or site.section.minor or (after.root - site.section.tonic) % 12 != 0 or site.beats < 2:
+    if not _four_to_one(site):
         return None
     last = max(1, site.beats // 2)
     return [_keep(site, site.beats - last), _part(last, site.section.tonic + 10, "dom9")]
@@ -327,10 +335,10 @@ def colour(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Ran
     coloured: list[Span] = []
     for number, span in enumerate(spans):
         after = spans[number + 1].chord if number + 1 < len(spans) else None
-        if lead.section_at(span.onset).sung or span.chord.quality in ("maj", "min"):
-            chord = _coloured(span, after, lead.section_at(span.onset), melody.weights(span.onset, span.end), style, rng)
-        else:
-            chord = span.chord
+        section = lead.section_at(span.onset)
+        chord = span.chord
+        if section.sung or chord.quality in ("maj", "min"):
+            chord = _coloured(span, after, section, melody.weights(span.onset, span.end), style, rng)
         if coloured and coloured[-1].chord.root == chord.root and coloured[-1].chord.bass == chord.bass:
             previous = coloured[-1].chord
             same_family = family(previous.quality) == family(chord.quality)

@@ -101,7 +101,7 @@ class _Body:
         self.source, self.metre, self.unit = source, metre, unit
         count = abs(key.fifths)
         letters = _SHARP_ORDER[:count] if key.fifths > 0 else _SHARP_ORDER[::-1][:count]
-        self.signature = {letter: (1 if key.fifths > 0 else -1) for letter in letters}
+        self.signature = dict.fromkeys(letters, 1 if key.fifths > 0 else -1)
         self.in_bar: dict[str, int] = {}
         self.now = self.bar_start = 0
         self.bar_lengths: list[int] = []
@@ -182,9 +182,8 @@ def _read_body(body: _Body, text: str) -> None:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise AbcError(
-                f"{body.source}: {text[position : position + 12]!r} in bar {len(body.bar_lengths) + 1} is not understood"
-            )
+            shown, bar = text[position : position + 12], len(body.bar_lengths) + 1
+            raise AbcError(f"{body.source}: {shown!r} in bar {bar} is not understood")
         position = match.end()
         if match["letter"]:
             body.note(match)

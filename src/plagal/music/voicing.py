@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from itertools import product
+from functools import cache
+from itertools import pairwise, product
 
 from plagal.music.chords import QUALITIES, Chord
 
@@ -16,7 +16,7 @@ LOWEST_BASS, HIGHEST_BASS = 28, 50
 LOWEST_SHAPE, HIGHEST_SHAPE = 48, 65
 
 
-@lru_cache(maxsize=None)
+@cache
 def essential(quality: str) -> frozenset[int]:
     """Steps above the root without which the ear hears another quality. The perfect fifth goes first, the ninth of a
     thirteenth or eleventh next."""
@@ -28,7 +28,7 @@ def essential(quality: str) -> frozenset[int]:
     return frozenset(tones)
 
 
-@lru_cache(maxsize=None)
+@cache
 def by_importance(quality: str) -> tuple[int, ...]:
     """Steps of a quality, those that say most first: guide tones, colours, root, fifth."""
     order = {4: 0, 3: 0, 10: 1, 11: 1, 5: 0, 6: 2, 1: 2, 8: 2, 9: 3, 2: 4, 0: 6, 7: 5}
@@ -95,13 +95,15 @@ def place(
 
 
 def _cost(keys: tuple[int, ...], before: Sequence[int], top: int | None) -> float:
-    moved = sum(min(abs(key - old) for old in before) for key in keys) if before else sum(abs(key - 60) for key in keys) * 0.5
-    cost = moved * 1.0
+    if before:
+        cost = float(sum(min(abs(key - old) for old in before) for key in keys))
+    else:
+        cost = sum(abs(key - 60) for key in keys) * 0.5
     line = (*keys, top) if top is not None else keys
-    for lower, upper in zip(line, line[1:], strict=False):
+    for lower, upper in pairwise(line):
         gap = upper - lower
         if gap == 1:
-            cost += 6 if upper == top else 3
+            cost += 6 if upper == top or lower < 60 else 4
         elif gap < 5 and lower < 50:
             cost += 4
         elif gap > 9:
