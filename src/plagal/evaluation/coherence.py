@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.evaluation.bars import windows
-from plagal.evaluation.features import FEATURES, features
+from plagal.evaluation.features import FEATURES, features, spread
 from plagal.music.score import Score
 
 Floats = npt.NDArray[np.float64]
@@ -101,7 +101,8 @@ def fit(rows: Floats, kinds: Sequence[str], held_out: npt.NDArray[np.bool_], see
     from sklearn.neural_network import MLPClassifier
 
     named = np.array(kinds)
-    mean, deviation = np.nanmean(rows[~held_out], axis=0), np.nanstd(rows[~held_out], axis=0) + 1e-6
+    mean, deviation = spread(rows[~held_out])
+    deviation = np.maximum(deviation, 1e-6)
     scaled = np.nan_to_num((rows - mean) / deviation).clip(-_FARTHEST, _FARTHEST)
     # As many whole pieces as damaged ones of the likeliest three kinds, or the network is wary of everything.
     chosen = np.flatnonzero(~held_out)

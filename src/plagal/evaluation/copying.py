@@ -99,7 +99,7 @@ def steps(piece: Score) -> Codes:
     between = np.diff(notes[:, ONSET])
     interval = np.diff(notes[:, PITCH]) + 128
     codes = (between * 256 + interval) * 4096 + np.minimum(notes[:-1, DURATION], 4095)
-    return codes.astype(np.uint64)
+    return np.asarray(codes, dtype=np.uint64)
 
 
 def window_hashes(codes: Codes, length: int) -> Codes:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plagal.evaluation.features import FEATURES
+from plagal.evaluation.features import FEATURES, spread
 
 Floats = npt.NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def frechet(ours: Floats, theirs: Floats) -> float:
     from sklearn.covariance import LedoitWolf
 
     known = (np.isfinite(ours).mean(axis=0) > 0.5) & (np.isfinite(theirs).mean(axis=0) > 0.5)
-    mean, deviation = np.nanmean(theirs[:, known], axis=0), np.nanstd(theirs[:, known], axis=0)
+    mean, deviation = spread(theirs[:, known])
     sides = [
         np.nan_to_num((side[:, known] - mean) / np.maximum(deviation, 1e-3)).clip(-8, 8) for side in (ours, theirs)
     ]

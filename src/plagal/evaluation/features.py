@@ -58,6 +58,15 @@ def features(score: Score) -> Floats:
     return np.array([found[name] for name in FEATURES])
 
 
+def spread(rows: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each column over the rows that know it; 0 and 0 where none does."""
+    known = np.isfinite(rows)
+    counts = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, rows, 0.0).sum(axis=0) / counts
+    squares = np.where(known, (rows - mean) ** 2, 0.0).sum(axis=0) / counts
+    return mean, np.sqrt(squares)
+
+
 def entropy(counts: Floats) -> float:
     """Shannon's, in bits."""
     share = counts[counts > 0] / counts.sum() if counts.sum() else np.ones(1)
@@ -98,9 +107,9 @@ def _key_fit(chroma: Floats) -> Floats:
     profiles = np.stack([np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
     profiles = profiles - profiles.mean(axis=1, keepdims=True)
     profiles /= np.linalg.norm(profiles, axis=1, keepdims=True)
-    spread = chroma - chroma.mean(axis=1, keepdims=True)
-    size = np.linalg.norm(spread, axis=1, keepdims=True)
-    fit: Floats = np.divide(spread, size, out=np.zeros_like(spread), where=size > 0) @ profiles.T
+    centred = chroma - chroma.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(centred, axis=1, keepdims=True)
+    fit: Floats = np.divide(centred, size, out=np.zeros_like(centred), where=size > 0) @ profiles.T
     return fit
 
 

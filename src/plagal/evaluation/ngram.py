@@ -8,7 +8,7 @@ context, from its counts of counts; shorter contexts count after how many words 
 from __future__ import annotations
 
 import lzma
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,38 +161,42 @@ class NGram:
         return np.array(known + [len(self.choices)] * (self.order - 1 - len(known)), dtype=np.int64)
 
 
-def best_ngram(
+def best_ngrams(
     training_sets: Sequence[Sequence[Sequence[str]]],
-    held_out: Sequence[Sequence[str]],
+    held_out: Mapping[str, Sequence[Sequence[str]]],
     choices: Sequence[str],
     orders: Sequence[int],
-) -> NGram:
-    """The model that foretells `held_out` best, over training sets and orders. Choosing by the held-out pieces
-    themselves favours the floor, never the model that is held against it."""
-    best: tuple[float, NGram] | None = None
+) -> dict[str, NGram]:
+    """For each set of held-out pieces the model that foretells it best, over training sets and orders. Choosing by the
+    held-out pieces themselves favours the floor, never the model that is held against it."""
+    best: dict[str, tuple[float, NGram]] = {}
     for pieces in training_sets:
         for order in orders:
             model = NGram(pieces, choices, order)
-            nats = sum(model.nats(words) for words in held_out)
-            if best is None or nats < best[0]:
-                best = (nats, model)
-    if best is None:
-        raise ValueError("no training set, or no order")
-    return best[1]
+            for name, words_of in held_out.items():
+                nats = sum(model.nats(words) for words in words_of)
+                if name not in best or nats < best[name][0]:
+                    best[name] = (nats, model)
+    return {name: model for name, (_, model) in best.items()}
 
 
-def xz_nats(training: Sequence[Sequence[str]], held_out: Sequence[Sequence[str]]) -> float:
-    """What xz needs for `held_out` once it has seen `training`, in nats. Each word is written as two bytes, which
-    serves xz better than its spelling."""
+def xz_nats(training: Sequence[Sequence[str]], held_out: Mapping[str, Sequence[Sequence[str]]]) -> dict[str, float]:
+    """What xz needs for each set of `held_out` pieces once it has seen `training`, in nats. Each word is written as two
+    bytes, which serves xz better than its spelling."""
     codes: dict[str, int] = {}
 
     def packed(pieces: Sequence[Sequence[str]]) -> bytes:
         ids = [codes.setdefault(word, len(codes)) for words in pieces for word in [*words, END]]
         return np.array(ids, dtype="<u2").tobytes()
 
+    def size(data: bytes) -> int:
+        return len(lzma.compress(data, lzma.FORMAT_RAW, filters=_XZ))
+
     before = packed(training)
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 1, "lp": 1, "pb": 1, "dict_size": 1 << 26}]
-    alone, together = (
-        len(lzma.compress(data, lzma.FORMAT_RAW, filters=filters)) for data in (before, before + packed(held_out))
-    )
-    return (together - alone) * 8 * float(np.log(2))
+    alone = size(before)
+    bits = {name: (size(before + packed(pieces)) - alone) * 8 for name, pieces in held_out.items()}
+    return {name: float(count * np.log(2)) for name, count in bits.items()}
+
+
+_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 1, "lp": 1, "pb": 1, "dict_size": 1 << 26}]
+"""Literals and matches at even bytes."""

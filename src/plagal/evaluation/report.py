@@ -77,6 +77,7 @@ def empty_tree() -> Tree:
         "ratio": {split: dict.fromkeys(("stage2_vs_ngram", "stage2_vs_stage1")) for split in SPLITS[:2]},
         "control": dict.fromkeys(CONTROLS),
         "control_free": dict.fromkeys((*CONTROLS, "valid_midi")),
+        "control_ceiling": dict.fromkeys(("key", "metre", "style")),
         "coherence": dict.fromkeys(("real", "bars_shuffled", "notes_shuffled", "ngram", "random", "model")),
         "distribution": dict.fromkeys(("overlap", "overlap_real", "kl", "kl_real", "frechet", "frechet_real")),
         "gospel": {sign: {"model": None, "real": None} for sign in GOSPEL_SIGNS},

@@ -1,0 +1,64 @@
+"""What the generated pieces are asked for: prompts in wordings that training never saw, about held-out tunes."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from plagal.corpus.controls import parse_prompt
+from plagal.corpus.prompts import facts_of, held_out_prompt
+from plagal.evaluation.control import Asked
+from plagal.evaluation.heldout import Piece
+from plagal.model.decoding import Request
+from plagal.music.chords import parse_chord
+from plagal.music.tunebook import parse_key
+from plagal.tokens.vocabulary import key_word, metre_word, tempo_word
+
+
+def asked_for(piece: Piece, bars: int, seed: int, number: int) -> Asked:
+    """A true prompt about a held-out piece, but for its length; what it names is what counts."""
+    facts = replace(facts_of(piece.words, piece.genre, piece.style), bars=bars)
+    prompt = held_out_prompt(facts, random.Random(f"{seed} {number}"))
+    named = parse_prompt(prompt)
+    numerator, _, denominator = facts.metre.partition("/")
+    return Asked(
+        prompt=prompt,
+        key=parse_key(facts.key) if named.key is not None and facts.key else None,
+        tempo=facts.tempo if re.search(rf"\b{facts.tempo:g}\b", prompt) else None,
+        metre=(int(numerator), int(denominator)) if named.metre is not None else None,
+        bars=bars,
+        style=piece.style if named.style is not None else None,
+        chords=tuple(parse_chord(symbol) for symbol in facts.chords) if named.chords else (),
+    )
+
+
+def all_asked(pieces: Sequence[Piece], bars: int, count: int, seed: int) -> list[Asked]:
+    """`count` of them, going round the pieces."""
+    return [asked_for(pieces[number % len(pieces)], bars, seed, number) for number in range(count)]
+
+
+def true_of(piece: Piece) -> Asked:
+    """What is true of a piece as it stands: how well ears hear real music is the ceiling of what they hear in ours."""
+    facts = facts_of(piece.words, piece.genre, piece.style)
+    numerator, _, denominator = facts.metre.partition("/")
+    return Asked(
+        prompt="",
+        key=parse_key(facts.key) if facts.key else None,
+        tempo=facts.tempo,
+        metre=(int(numerator), int(denominator)),
+        style=piece.style or None,
+    )
+
+
+def request_for(asked: Asked) -> Request:
+    """Key, tempo, metre and bars as constraints; the rest as words of the prompt."""
+    head = []
+    if asked.key is not None:
+        head.append(key_word(asked.key.fifths, asked.key.minor))
+    if asked.metre is not None:
+        head.append(metre_word(*asked.metre))
+    if asked.tempo is not None:
+        head.append(tempo_word(asked.tempo))
+    return Request(asked.prompt, tuple(head), asked.bars)

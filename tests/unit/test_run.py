@@ -1,0 +1,83 @@
+"""The whole evaluation, on models so small that it takes seconds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_helpers import piece, text_of, tiny_base
+
+from plagal.evaluation.report import get, leaves
+from plagal.evaluation.run import evaluate
+from plagal.files import write_jsonl
+from plagal.params import EvaluateSettings
+
+SETTINGS = EvaluateSettings(
+    max_pieces=4, generated=4, samples=2, bars=4, temperature=0.9, top_p=0.95, max_words=120, ngram_orders=(2, 3)
+)
+
+
+def rows(count: int, seed: int, synthetic: bool = True) -> list[dict[str, object]]:
+    random = np.random.default_rng(seed)
+    styles = ("traditional_gospel", "worship")
+    return [
+        {
+            "text": text_of(piece(random), "Play gospel in C major"),
+            "metadata": {
+                "id": f"{seed}-{number}", "tune": f"tune {seed}-{number}", "genre": "gospel",
+                "style": styles[number % 2], "synthetic": synthetic,
+            },
+        }
+        for number in range(count)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("evaluate")
+    for stage in ("stage1", "stage2"):
+        (root / "text" / stage).mkdir(parents=True)
+        for split, count in (("train", 8), ("test", 4)):
+            write_jsonl(root / "text" / stage / f"{split}.jsonl", rows(count, len(stage + split), split == "train"))
+    base = tiny_base(root)
+    for name in ("base", "stage1", "stage2", "fused"):
+        shutil.copytree(base, root / "models" / name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tree(project: Path) -> dict[str, object]:
+    return evaluate(SETTINGS, 3, project / "text", project / "models", project / "metrics")
+
+
+def test_every_generated_piece_is_valid_midi(tree: dict[str, object]) -> None:
+    assert get(tree, "plan.valid_midi") == 1.0
+
+
+def test_models_that_are_the_same_get_the_same_figures(tree: dict[str, object]) -> None:
+    figures = {
+        name: get(tree, f"nats_per_note.gospel_real.{name}") for name in ("untrained", "stage1", "stage2", "fused")
+    }
+    assert len(set(figures.values())) == 1
+    assert get(tree, "ratio.gospel_real.stage2_vs_stage1") == 1.0
+
+
+def test_what_the_split_does_not_hold_is_null(tree: dict[str, object]) -> None:
+    assert get(tree, "nats_per_note.gospel_synthetic.fused") is None
+    assert get(tree, "ratings.mean") is None
+
+
+def test_samples_and_pictures_are_there(project: Path, tree: dict[str, object]) -> None:
+    names = {file.name for file in (project / "metrics" / "samples").iterdir()}
+    assert names == {"sample1.mid", "sample1.png", "sample2.mid", "sample2.png"}
+
+
+def test_the_same_seed_gives_the_same_bytes(project: Path, tree: dict[str, object], tmp_path: Path) -> None:
+    evaluate(SETTINGS, 3, project / "text", project / "models", tmp_path)
+    for file in ("metrics.json", "samples/sample1.mid", "samples/sample2.png"):
+        assert (tmp_path / file).read_bytes() == (project / "metrics" / file).read_bytes()
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert all(value is None or isinstance(value, int | float) for _, value in leaves(stored))
