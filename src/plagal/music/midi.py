@@ -38,7 +38,7 @@ MAX_FILE_BYTES = 64 << 20
 FILE_TICKS_PER_QUARTER = 480
 """Of written files: what sequencers expect, and 20 to a grid tick."""
 
-_PEDAL_CONTROLLER = 64
+PEDAL_CONTROLLER = 64
 _PEDAL_VALUES = {"off": 0, "half": 64, "on": 127}
 _PEDAL_STATES = ("off", "half", "on")
 _PEDAL_BOUNDS = (42, 86)
@@ -201,7 +201,7 @@ def _pedals(tracks: list[symusic.Track], offset: int, per_quarter: int) -> tuple
     curves = []
     for track in tracks:
         controls = track.controls.numpy()
-        chosen = controls["number"] == _PEDAL_CONTROLLER
+        chosen = controls["number"] == PEDAL_CONTROLLER
         if chosen.any():
             time = to_grid(controls["time"][chosen].astype(np.int64) - offset, per_quarter)
             curves.append((time, np.digitize(controls["value"][chosen], _PEDAL_BOUNDS)))
@@ -250,7 +250,7 @@ def to_midi_bytes(score: Score) -> bytes:
     )
     for pedal in score.pedals:
         value = _PEDAL_VALUES[pedal.state]
-        track.controls.append(symusic.ControlChange(pedal.onset * scale, _PEDAL_CONTROLLER, value))
+        track.controls.append(symusic.ControlChange(pedal.onset * scale, PEDAL_CONTROLLER, value))
     file.tracks.append(track)
     for metre in score.metres:
         file.time_signatures.append(symusic.TimeSignature(metre.onset * scale, metre.numerator, metre.denominator))

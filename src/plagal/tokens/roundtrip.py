@@ -41,9 +41,11 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
-_SHOWN_LOSSES = ("notes_drums", "notes_effects", "notes_out_of_range", "notes_silent", "notes_unison_merged",
-                 "notes_cut_at_restrike", "pedals_merged", "tempos_clamped", "tempos_zero", "metres_unwritable",
-                 "metres_in_mid_bar", "metres_moved", "bars_split", "markers_moved", "markers_left_out")  # fmt: skip
+_NO_LOSSES = frozenset({"offset_quarters", "tracks_merged", "tempo_unknown"})
+"""What reading reports and takes nothing away."""
+
+Piece = tuple[str, Score]
+"""A name, and a score from elsewhere than a file: from there on, the score is the source."""
 
 
 @dataclass(frozen=True)
@@ -58,59 +60,63 @@ class _Source:
     hanging: int | None
 
 
-def roundtrip(paths: Iterable[str | Path]) -> dict[str, Any]:
-    """What each file lost, and totals: {"files": [row], "totals": {...}}. Folders stand for all MIDI files in them.
-    A file that cannot be read has a row with its `error`."""
+def roundtrip(pieces: Iterable[str | Path | Piece]) -> dict[str, Any]:
+    """What each file or piece lost, and totals: {"files": [row], "totals": {...}}. Folders stand for all MIDI files in
+    them. A file that cannot be read has a row with its `error`."""
     from tqdm import tqdm
 
-    files = _files(paths)
-    rows = [roundtrip_file(path) for path in tqdm(files, unit="file", disable=None, leave=False)]
+    files = [each for piece in pieces for each in _expanded(piece)]
+    rows = [roundtrip_file(each) for each in tqdm(files, unit="file", disable=None, leave=False)]
     return {"files": rows, "totals": totals(rows)}
 
 
 roundtrip_report = roundtrip
 
 
-def _files(paths: Iterable[str | Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in map(Path, paths):
-        found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files += [file for file in found if not path.is_dir() or file.suffix.lower() in MIDI_SUFFIXES]
-    return files
+def _expanded(piece: str | Path | Piece) -> list[Path | Piece]:
+    if isinstance(piece, tuple):
+        return [piece]
+    path = Path(piece)
+    if not path.is_dir():
+        return [path]
+    return [file for file in sorted(path.rglob("*")) if file.suffix.lower() in MIDI_SUFFIXES]
 
 
-def roundtrip_file(path: str | Path) -> dict[str, Any]:
+def roundtrip_file(piece: str | Path | Piece) -> dict[str, Any]:
     """One file's row."""
-    path = Path(path)
+    name = piece[0] if isinstance(piece, tuple) else str(piece)
     try:
-        score = midi.load(path)
+        score = piece[1] if isinstance(piece, tuple) else midi.load(piece)
         words = encode(score)
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "again.mid"
             midi.write_midi(decode(words, strict=True).score, written)
             again = midi.read_midi(written)
-        source = _source(path, score)
+        is_midi = not isinstance(piece, tuple) and Path(piece).suffix.lower() in MIDI_SUFFIXES
+        source = _midi_source(Path(name).read_bytes()) if is_midi else _score_source(score)
     except PlagalError as error:
-        return {"path": str(path), "error": str(error)}
-    row: dict[str, Any] = {"path": str(path), "words": len(words), "idempotent": encode(again) == words}
+        return {"path": name, "error": str(error)}
+    row: dict[str, Any] = {"path": name, "words": len(words), "idempotent": encode(again) == words}
     row |= {"grammatical": grammar.accepts(words), "offset_beats": score.losses.get("offset_quarters", 0)}
     row |= _note_report(source, again, score.losses)
     row |= {"tempo": _tempo_report(source, again), "metre": _metre_report(source, again)}
     row["pedal"] = {"changes": len(source.pedals), "kept": len(again.pedals)}
-    row["losses"] = {name: score.losses[name] for name in _SHOWN_LOSSES if score.losses.get(name)}
+    row["losses"] = {name: count for name, count in sorted(score.losses.items()) if name not in _NO_LOSSES}
     return row
 
 
-def _source(path: Path, score: Score) -> _Source:
-    if path.suffix.lower() not in MIDI_SUFFIXES:
-        # Notation is read by music21 alone: from there on, its score is the source.
-        return _Source(
-            score.notes.astype(np.int64), TICKS_PER_QUARTER,
-            [(tempo.onset, tempo.quarters_per_minute) for tempo in score.tempos],
-            [(metre.onset, metre.numerator, metre.denominator) for metre in score.metres],
-            [(pedal.onset, pedal.state) for pedal in score.pedals], 0,
-        )  # fmt: skip
-    data = path.read_bytes()
+def _score_source(score: Score) -> _Source:
+    return _Source(
+        score.notes.astype(np.int64),
+        TICKS_PER_QUARTER,
+        [(tempo.onset, tempo.quarters_per_minute) for tempo in score.tempos],
+        [(metre.onset, metre.numerator, metre.denominator) for metre in score.metres],
+        [(pedal.onset, pedal.state) for pedal in score.pedals],
+        0,
+    )
+
+
+def _midi_source(data: bytes) -> _Source:
     file = midi.parse(data)
     tracks = [track for track in file.tracks if not track.is_drum and track.program < midi.FIRST_EFFECT_PROGRAM]
     columns = [track.notes.numpy() for track in tracks if len(track.notes)]
@@ -121,7 +127,7 @@ def _source(path: Path, score: Score) -> _Source:
     for track in tracks:
         for control in track.controls:
             state = midi.pedal_state(control.value)
-            if control.number == 64 and state != (pedals[-1][1] if pedals else "off"):
+            if control.number == midi.PEDAL_CONTROLLER and state != (pedals[-1][1] if pedals else "off"):
                 pedals.append((control.time, state))
     return _Source(
         notes.astype(np.int64),
@@ -273,9 +279,8 @@ def totals(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for name in ("tempo", "metre", "pedal"):
         total[name] = {key: sum(row[name][key] for row in read) for key in ("changes", "kept")}
     total["tempo"]["error_max_percent"] = max((row["tempo"]["error_max_percent"] for row in read), default=0.0)
-    total["losses"] = {
-        name: count for name in _SHOWN_LOSSES if (count := sum(row["losses"].get(name, 0) for row in read))
-    }
+    names = sorted({name for row in read for name in row["losses"]})
+    total["losses"] = {name: sum(row["losses"].get(name, 0) for row in read) for name in names}
     return total
 
 

@@ -1,0 +1,133 @@
+"""What music loses on its way through words and a MIDI file and back, as the table in docs/words.md.
+
+    python benchmarks/losses.py [--json]
+
+Three sets: the Open Hymnal (where its folder is named by PLAGAL_OPENHYMNAL or stands at ../shared/corpus/openhymnal),
+all that the default sources take from music21's corpus, and the test fixtures that can be read. Every file goes through
+`plagal.tokens.roundtrip`, which holds the result against the file itself. There is no peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from plagal.corpus.sources import candidates, load_sources
+from plagal.errors import PlagalError
+from plagal.music.midi import load
+from plagal.music.notation import read_text, score_from_abc, split_tunes
+from plagal.music.score import Score
+from plagal.tokens.roundtrip import roundtrip_file, totals
+
+ROOT = Path(__file__).parents[1]
+HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
+FIXTURES = ROOT / "tests" / "fixtures" / "midi"
+
+
+def music21_pieces() -> Iterator[tuple[str, str, int]]:
+    """(name, file, tune of the file) of all that the default sources take from music21."""
+    for stage in ("stage1", "stage2"):
+        for source in load_sources(ROOT / "sources" / f"{stage}.yaml"):
+            if source.kind == "music21":
+                for candidate in candidates(source, seed=0):
+                    if not candidate.problem:
+                        yield candidate.path, candidate.file, candidate.part
+
+
+def notated(name: str, file: str, part: int) -> dict[str, Any]:
+    try:
+        return roundtrip_file((name, _score(Path(file), part)))
+    except PlagalError as error:
+        return {"path": name, "error": str(error)}
+
+
+def _score(file: Path, part: int) -> Score:
+    if file.suffix == ".abc":
+        return score_from_abc(split_tunes(read_text(file))[part])
+    return load(file)
+
+
+def measure() -> dict[str, dict[str, Any]]:
+    """Totals of each set. The broken fixtures are not among them: they raise an error by right."""
+    hymns = sorted(HYMNAL.rglob("*.mid")) if HYMNAL.is_dir() else []
+    sets = {
+        "Open Hymnal": [delayed(roundtrip_file)(path) for path in hymns],
+        "music21": [delayed(notated)(*piece) for piece in sorted(set(music21_pieces()))],
+        "fixtures": [delayed(roundtrip_file)(path) for path in sorted(FIXTURES.glob("*.mid"))],
+    }
+    told = {}
+    for name, tasks in sets.items():
+        if tasks:
+            results = Parallel(n_jobs=2, return_as="generator")(tasks)
+            rows = list(tqdm(results, total=len(tasks), unit="file", desc=name, disable=None, leave=False))
+            for row in rows:
+                if "error" in row or not row["idempotent"]:
+                    print(f"{row['path']}: {row.get('error', 'other words again')}", file=sys.stderr)
+            told[name] = totals(rows)
+    return told
+
+
+LINES = (
+    ("files", lambda t: f"{t['files'] - t['unreadable']:,}"),
+    ("words the same again, through a file on disk", lambda t: f"{t['idempotent']:,}"),
+    ("accepted by the grammar", lambda t: f"{t['grammatical']:,}"),
+    ("notes in range", lambda t: f"{t['notes_in_range']:,}"),
+    ("kept", lambda t: f"{t['notes_kept']:,}"),
+    ("of these merged with an equal one", lambda t: f"{t['notes_unison_merged']:,}"),
+    ("cut where their pitch is struck again", lambda t: f"{t['losses'].get('notes_cut_at_restrike', 0):,}"),
+    ("out of range", lambda t: f"{t['notes_out_of_range']:,}"),
+    ("never ended, left out", lambda t: f"{t['notes_hanging']:,}"),
+    ("files with a constant offset, taken off", lambda t: f"{t['with_offset']:,}"),
+    ("files whose onsets are all exact", lambda t: f"{t['onsets_exact']:,}"),
+    ("onset error, beats: mean / max", lambda t: _pair(t["onset_error_beats"])),
+    ("onset error, ms: mean / max", lambda t: _pair(t["onset_error_ms"])),
+    ("duration error, beats: mean / max", lambda t: _pair(t["duration_error_beats"])),
+    ("duration error, ms: mean / max", lambda t: _pair(t["duration_error_ms"])),
+    ("velocity error: mean / max", lambda t: _pair(t["velocity_error"])),
+    ("tempo error at most", lambda t: f"{t['tempo']['error_max_percent']:.2f} %"),
+    ("metres as they were", lambda t: f"{t['metre']['kept']} of {t['metre']['changes']}"),
+    ("pedal changes kept", lambda t: f"{t['pedal']['kept']} of {t['pedal']['changes']}"),
+)
+
+
+def _pair(error: dict[str, float]) -> str:
+    return f"{error['mean']:.4g} / {error['max']:.4g}"
+
+
+def table(told: dict[str, dict[str, Any]]) -> str:
+    lines = [["", *told], ["---", *("---:" for _ in told)]]
+    lines += [[name, *(show(total) for total in told.values())] for name, show in LINES]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def rows(told: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    shares = (("idempotent", "files"), ("grammatical", "files"), ("notes_kept", "notes_in_range"))
+    found = []
+    for name, total in told.items():
+        for part, whole in shares:
+            share = total[part] / ((total[whole] - total["unreadable"]) if whole == "files" else total[whole])
+            found.append({"what": f"{part}: {name}", "ours": share, "peer": None, "unit": f"share of {whole}",
+                          "ratio": share, "target": 1.0, "ok": share >= 1.0})  # fmt: skip
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    wishes = parser.parse_args()
+    told = measure()
+    print(table(told))
+    if wishes.json:
+        print(json.dumps({"name": "losses", "totals": told, "rows": rows(told)}))
+
+
+if __name__ == "__main__":
+    main()
