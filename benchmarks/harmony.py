@@ -1,0 +1,199 @@
+"""Chords and keys heard in pieces whose harmony is known, beside miditok's chord detection on the same pieces.
+
+    python benchmarks/harmony.py [--json] [--pieces N]
+
+Pieces: gospel arrangements (each tune of the book, in the four gospel styles, seeds that nothing was tuned on), whose
+chord markers are the truth and are taken off before anybody listens; and progressions annotated by hand in
+tests/fixtures/harmony.
+
+F1 is counted in time. The piece is cut into frames of half a quarter note; each chord, true or heard, labels the frames
+from its onset to the next one's. A frame is right where root, quality and bass are all exactly right: no partial
+credit, no classes of chords. Precision is right frames over frames that the listener labelled, recall is right frames
+over frames that the truth labels (a pick-up before the first chord is in neither). `chord_root_f1` asks for the root
+only.
+
+miditok names a chord only where the notes struck together are exactly one of its maps. It gets two tries and the better
+one counts: its own maps, and every spelling of all our qualities that it could match (root lowest, up to five keys, two
+octaves). Its chords last until the next one, like ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from plagal.music.arranger import arrange, played_chords
+from plagal.music.chords import QUALITIES, Chord, parse_chord
+from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Metre, Score
+from plagal.music.tunebook import parse_key, tune_book
+
+GOSPEL = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship")
+FIRST_SEED = 50_000
+FRAME_TICKS = TICKS_PER_QUARTER // 2
+FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures" / "harmony" / "progressions.yaml"
+TARGETS = {"chord_f1": 0.90, "key_accuracy": 0.95}
+
+Heard = list[tuple[int, Chord]]
+Piece = tuple[Score, Heard, Key]
+
+
+def arranged(pieces: int) -> list[Piece]:
+    """Arrangements without their markers, their chords and their first keys."""
+    found: list[Piece] = []
+    book = tune_book()
+    for number in range(pieces):
+        tune, style = book[number % len(book)], GOSPEL[(number + number // len(book)) % len(GOSPEL)]
+        score = arrange(tune, style, seed=FIRST_SEED + number)
+        found.append((Score(score.notes, score.metres), played_chords(score), score.keys[0]))
+    return found
+
+
+def annotated() -> list[Piece]:
+    """The progressions of the fixtures."""
+    found: list[Piece] = []
+    for entry in yaml.safe_load(FIXTURES.read_text(encoding="utf-8")).values():
+        onset, rows, truth = 0, [], []
+        for chord in entry["chords"]:
+            ticks = chord.get("beats", 2) * TICKS_PER_QUARTER
+            truth.append((onset, parse_chord(chord["symbol"])))
+            until = TICKS_PER_QUARTER if "then" in chord else ticks
+            rows += [(onset, key, until, 80) for key in chord["keys"]]
+            rows += [(onset + until, key, ticks - until, 80) for key in chord.get("then", [])]
+            onset += ticks
+        notes = np.array(sorted(rows), dtype=np.int32)
+        found.append((Score(notes, (Metre(0, 4, 4),)), truth, parse_key(entry["key"])))
+    return found
+
+
+def frames(chords: Heard, end: int) -> list[Chord | None]:
+    labels: list[Chord | None] = [None] * (end // FRAME_TICKS + 1)
+    for number, (onset, chord) in enumerate(chords):
+        until = chords[number + 1][0] if number + 1 < len(chords) else end
+        for frame in range(-(-onset // FRAME_TICKS), -(-until // FRAME_TICKS)):
+            labels[frame] = chord
+    return labels
+
+
+def f1(pieces: list[Piece], heard: list[Heard], root_only: bool = False) -> float:
+    right = labelled = true = 0
+    for (score, truth, _), chords in zip(pieces, heard, strict=True):
+        end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+        for expected, got in zip(frames(truth, end), frames(chords, end), strict=True):
+            if expected is None:
+                continue
+            true += 1
+            labelled += got is not None
+            right += got is not None and (got.root == expected.root if root_only else got == expected)
+    if not right:
+        return 0.0
+    precision, recall = right / labelled, right / true
+    return 2 * precision * recall / (precision + recall)
+
+
+def spellings() -> dict[str, tuple[int, ...]]:
+    """Every stack of keys that miditok could match for our qualities, root lowest."""
+    maps: dict[str, tuple[int, ...]] = {}
+    for quality, steps in QUALITIES.items():
+        upper = [step for step in steps if step]
+        for number, octaves in enumerate(product((0, 12), repeat=len(upper))):
+            stack = tuple(sorted(step + octave for step, octave in zip(upper, octaves, strict=True)))
+            if len(stack) <= 4 and stack[-1] <= 24:
+                maps[f"{quality}~{number}"] = (0, *stack)
+    return maps
+
+
+def miditok_hears(score: Score, maps: dict[str, tuple[int, ...]]) -> Heard:
+    import symusic
+    from miditok.utils import detect_chords
+
+    notes = [symusic.Note(int(row[ONSET]), int(row[DURATION]), int(row[PITCH]), 80) for row in score.notes]
+    notes.sort(key=lambda note: (note.time, note.pitch))
+    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()) + 1
+    events = detect_chords(notes, np.array([[end, TICKS_PER_QUARTER]]), maps)
+    names = {"7dom": "dom7", "7min": "min7", "7maj": "maj7", "7halfdim": "halfdim7", "7dim": "dim7", "7aug": "maj7#5"}
+    names |= {"9maj": "dom9", "9min": "7b9"}  # what its maps spell, whatever it calls them
+    heard = []
+    for event in events:
+        root, _, quality = str(event.value).partition(":")
+        quality = quality.partition("~")[0]
+        heard.append((int(event.time), parse_chord(f"{root}{names.get(quality, quality)}")))
+    return heard
+
+
+def key_accuracy(pieces: list[Piece]) -> float:
+    heard = [hear_key(score) for score, _, _ in pieces]
+    right = [
+        (key.fifths, key.minor) == (mine.fifths, mine.minor) for (_, _, key), mine in zip(pieces, heard, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+def row(what: str, ours: float, peer: float | None, unit: str) -> dict[str, Any]:
+    ratio = ours / peer if peer else None
+    target = TARGETS.get(what)
+    return {
+        "what": what,
+        "ours": round(ours, 4),
+        "peer": None if peer is None else round(peer, 4),
+        "unit": unit,
+        "ratio": None if ratio is None else round(ratio, 2),
+        "target": target,
+        "ok": target is None or ours >= target,
+    }
+
+
+def measure(count: int) -> list[dict[str, Any]]:
+    from miditok.constants import CHORD_MAPS
+
+    pieces, fixtures = arranged(count), annotated()
+    started = time.process_time()
+    heard = [hear_chords(score) for score, _, _ in pieces]
+    seconds = time.process_time() - started
+    by_hand = [hear_chords(score) for score, _, _ in fixtures]
+    own, ours = dict(CHORD_MAPS), spellings()
+    theirs = [[miditok_hears(score, maps) for score, _, _ in pieces] for maps in (own, ours)]
+    theirs_by_hand = [[miditok_hears(score, maps) for score, _, _ in fixtures] for maps in (own, ours)]
+    rows = [
+        row("chord_f1", f1(pieces, heard), max(f1(pieces, tries) for tries in theirs), "F1, exact chord"),
+        row("chord_root_f1", f1(pieces, heard, True), max(f1(pieces, tries, True) for tries in theirs), "F1, root"),
+        row(
+            "chord_f1_by_hand",
+            f1(fixtures, by_hand),
+            max(f1(fixtures, tries) for tries in theirs_by_hand),
+            "F1, exact chord",
+        ),
+        row("key_accuracy", key_accuracy(pieces), None, "share of pieces"),
+        row("key_accuracy_by_hand", key_accuracy(fixtures), None, "share of pieces"),
+        row("notes_per_second", sum(len(score.notes) for score, _, _ in pieces) / seconds, None, "notes/CPU s"),
+    ]
+    for style in GOSPEL:
+        chosen = [i for i in range(len(pieces)) if GOSPEL[(i + i // len(tune_book())) % len(GOSPEL)] == style]
+        score = f1([pieces[i] for i in chosen], [heard[i] for i in chosen])
+        rows.append(row(f"chord_f1_{style}", score, None, "F1, exact chord"))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    parser.add_argument("--pieces", type=int, default=280, help="arrangements to hear")
+    options = parser.parse_args()
+    rows = measure(options.pieces)
+    if options.json:
+        print(json.dumps({"name": "harmony", "rows": rows}))
+        return
+    for line in rows:
+        peer = "" if line["peer"] is None else f"  (miditok {line['peer']:.3f})"
+        print(f"{line['what']:32} {line['ours']:12.4f}{peer}  {line['unit']}")
+
+
+if __name__ == "__main__":
+    main()
