@@ -10,7 +10,7 @@ import numpy as np
 
 from plagal.errors import ChordError
 from plagal.music.chords import parse_chord
-from plagal.music.grid import bar_lines, last_event
+from plagal.music.grid import bar_lines, last_event, regular
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -21,13 +21,14 @@ from plagal.music.score import (
     Marker,
     Metre,
     Notes,
+    Pedal,
     Score,
     Tempo,
 )
 from plagal.music.tunebook import key_of, key_tonic
 
 _SLOWEST, _FASTEST = 20.0, 300.0
-Event = TypeVar("Event", Metre, Tempo, Key)
+Event = TypeVar("Event", Metre, Tempo, Key, Pedal)
 
 
 def transpose(score: Score, semitones: int) -> Score:
@@ -90,9 +91,18 @@ def _move_inner(notes: Notes, start: int, stop: int, step: int) -> None:
         if end - position >= 4:
             row = end - 2 if step < 0 else position + 1
             pitch = int(notes[row, PITCH]) + step
-            if notes[position, PITCH] < pitch < notes[end - 1, PITCH] and _is_free(notes, row, pitch):
+            if notes[position, PITCH] < pitch < _lowest_top(notes, row) and _is_free(notes, row, pitch):
                 notes[row, PITCH] = pitch
         position = end
+
+
+def _lowest_top(notes: Notes, row: int) -> int:
+    """The lowest of the tops of all chords struck while this note sounds: above it, it would be heard as the melody."""
+    onset, end = notes[row, ONSET], notes[row, ONSET] + notes[row, DURATION]
+    struck = notes[(notes[:, ONSET] >= onset) & (notes[:, ONSET] < end)]
+    # Sorted by onset, then pitch: the last row of each onset is its top.
+    tops = np.append(np.flatnonzero(np.diff(struck[:, ONSET])), len(struck) - 1)
+    return int(struck[tops, PITCH].min())
 
 
 def _is_free(notes: Notes, row: int, pitch: int) -> bool:
@@ -109,15 +119,16 @@ def excerpt(score: Score, first_bar: int, bars: int) -> Score:
     notes = score.notes[(score.notes[:, ONSET] >= start) & (score.notes[:, ONSET] < stop)].copy()
     notes[:, DURATION] = np.minimum(notes[:, DURATION], stop - notes[:, ONSET])
     notes[:, ONSET] -= start
-    return replace(
+    cut = replace(
         score,
         notes=notes,
         metres=_window(score.metres, start, stop),
         tempos=_window(score.tempos, start, stop),
         keys=_window(score.keys, start, stop),
-        pedals=tuple(replace(p, onset=p.onset - start) for p in score.pedals if start <= p.onset < stop),
+        pedals=_window(score.pedals, start, stop),
         markers=_window_markers(score.markers, start, stop),
     )
+    return regular(cut)
 
 
 def _bar_lines(score: Score) -> list[int]:

@@ -20,7 +20,7 @@ from plagal.corpus.parallel import Workers
 from plagal.corpus.quality import Limits
 from plagal.corpus.reading import Discard, Piece, read_candidate
 from plagal.corpus.sources import ArrangerSource, Candidate, Source, candidates, load_sources
-from plagal.corpus.split import Melodies, tune_groups
+from plagal.corpus.split import melodies_of, tune_groups
 from plagal.corpus.store import PieceWriter, read_pieces
 from plagal.corpus.table import corpus_table
 from plagal.errors import CorpusError
@@ -209,11 +209,6 @@ def _write_final(folder: Path, count: int) -> int:
     for part in folder.glob("draft*.jsonl"):
         part.unlink()
     return tunes.count
-
-
-def melodies_of(metadata: dict[str, Any]) -> Melodies:
-    """What the split needs of a row's metadata."""
-    return Melodies(metadata["tune"], metadata["melody"], metadata["heard"], metadata["synthetic"])
 
 
 def _report(selection: _Selection, tunes: int) -> dict[str, Any]:

@@ -160,8 +160,8 @@ def _key_of(letter: str, sign: str | None, word: str | None, minor: bool) -> Key
 def _tempo(text: str) -> float | None:
     lowered = text.lower()
     numbered = (
-        re.search(r"(\d{2,3}(?:\.\d+)?)\s*(?:bpm|beats?\s+(?:per|a)\s+minute|quarters?\s+a\s+minute)", lowered)
-        or re.search(r"(?:tempo|bpm|♩|quarter)\s*(?:of|is|=|:|at)?\s*(\d{2,3}(?:\.\d+)?)", lowered)
+        re.search(r"(?<!\d)(\d{2,3}(?:\.\d+)?)\s*(?:bpm|beats?\s+(?:per|a)\s+minute|quarters?\s+a\s+minute)", lowered)
+        or re.search(r"(?:tempo|bpm|♩|quarter)\s*(?:of|is|=|:|at)?\s*(\d{2,3}(?:\.\d+)?)(?!\d)", lowered)
         or re.search(r"\bat\s+(\d{2,3}(?:\.\d+)?)\b(?!\s*/)", lowered)
     )
     if numbered:

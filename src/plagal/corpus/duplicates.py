@@ -27,8 +27,9 @@ Grams = npt.NDArray[np.uint32]
 MELODY_N = 7
 """Intervals in an n-gram of a melody."""
 TEXTURE_N = 8
-SAME_TUNE_SHARE = 0.34
-"""Of the shorter melody's n-grams, how many the other must hold."""
+SAME_TUNE_SHARE = 0.3
+"""Of the shorter melody's n-grams, how many the other must hold. Over 407 chorales, 354 fiddle tunes and 275 hymns this
+finds the rhythmic and the even form of one chorale (0.31 and more); below 0.28 different chorales begin to chain."""
 SAME_TUNE_AT_LEAST = 6
 """n-grams in common; fewer say nothing."""
 SAME_PIECE_JACCARD = 0.85

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,8 @@ Line = tuple[int, bytes]
 
 
 def _mlx(prompt: str, words: str, template: str) -> dict[str, Any]:
-    return {"text": template.replace("{prompt}", prompt, 1).replace("{words}", words, 1)}
+    values = {"prompt": prompt, "words": words}
+    return {"text": re.sub(r"\{(prompt|words)\}", lambda field: values[field[1]], template)}
 
 
 def _alpaca(prompt: str, words: str, _template: str) -> dict[str, Any]:

@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from plagal.corpus.augment import change_tempo, excerpt, revoice, shifts_that_fit, transpose
-from plagal.corpus.collect import melodies_of
 from plagal.corpus.formats import text_row
 from plagal.corpus.parallel import Workers
 from plagal.corpus.prompts import facts_of, held_out_prompt, training_prompt
 from plagal.corpus.quality import bar_count
-from plagal.corpus.split import SPLITS, split_after, split_alone, split_counts, tune_groups
+from plagal.corpus.split import SPLITS, melodies_of, split_after, split_alone, split_counts, tune_groups
 from plagal.corpus.store import read_pieces
 from plagal.errors import CorpusError
 from plagal.files import atomic_path, write_json, write_jsonl
-from plagal.music.grid import regular
 from plagal.music.score import Score
 from plagal.params import ConvertSettings, TextSettings
 
@@ -142,7 +140,7 @@ def _excerpt(score: Score, text: TextSettings, rng: random.Random) -> Score | No
         return None
     length = rng.choice(lengths)
     cut = excerpt(score, rng.randrange(bars - length + 1), length)
-    return regular(cut) if len(cut.notes) and bar_count(cut) == length else None
+    return cut if len(cut.notes) and bar_count(cut) == length else None
 
 
 def _text(

@@ -126,7 +126,7 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
         "domain": domain_of(candidate.genre, candidate.synthetic),
         "title": score.title or ("" if candidate.synthetic else _stem(candidate)),
         "tune": tune,
-        "melody": _tune_melody(tune) if tune else heard,
+        "melody": book_melodies()[tune] if tune else heard,
         "heard": heard,
         "key": facts.key,
         "metre": facts.metre,
@@ -179,8 +179,9 @@ def _tune_named(title: str) -> str:
     return _book()[0].get(_plain(title), "")
 
 
-def _tune_melody(tune: str) -> str:
-    return _book()[1][tune]
+def book_melodies() -> dict[str, str]:
+    """Name of each tune in the book -> its melody, as `duplicates.melody_text` writes it."""
+    return _book()[1]
 
 
 def _licence(candidate: Candidate) -> tuple[str, bool]:

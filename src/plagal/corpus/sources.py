@@ -64,9 +64,10 @@ class ArrangerSource(_Source):
 class ArchiveSource(_Source):
     kind: Literal["archive"]
     url: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    files: tuple[str, ...] = ("**/*.mid", "**/*.midi")
-    """Globs of the members wanted."""
+    sha256: str = Field(pattern=r"^([0-9a-f]{64})?$")
+    """Empty where the publisher gives none; then it must be written here before the source can be enabled."""
+    files: tuple[str, ...] = ("*.mid", "*.midi")
+    """Globs of the members wanted, matched on whole names without regard to case; `*` matches slashes, too."""
     enabled: bool = False
 
 

@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from plagal.corpus.duplicates import Grams, Groups, candidate_pairs, melody_grams, melody_steps, same_tune
 
@@ -33,6 +34,11 @@ class Melodies:
     melody: str
     heard: str
     synthetic: bool
+
+
+def melodies_of(metadata: dict[str, Any]) -> Melodies:
+    """What the split needs of a row's metadata."""
+    return Melodies(metadata["tune"], metadata["melody"], metadata["heard"], metadata["synthetic"])
 
 
 @dataclass

@@ -1,0 +1,191 @@
+"""Archives of music fetched by pooch: checksum before anything is opened, retries, and cut downloads taken up again.
+
+Nothing an archive says about paths is trusted: only plain files whose names stay below the target folder are unpacked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+
+from plagal.errors import CorpusError
+from plagal.files import atomic_path, disk_error, read_json, write_json
+
+if TYPE_CHECKING:
+    from plagal.corpus.sources import ArchiveSource, Candidate
+
+CACHE_VARIABLE = "PLAGAL_CACHE"
+"""Names the folder for downloads; without it they go to the user's own cache folder."""
+ATTEMPTS = 3
+MAX_MEMBER_BYTES = 16_000_000
+MAX_MEMBERS = 2_000_000
+_TIMEOUT_SECONDS = 30
+_CHUNK_BYTES = 1 << 16
+_LEFT_OUT = "left_out.json"
+
+Member = tuple[str, int, Any]
+"""Name, size in bytes, and what the archive opens it by; None in its place where it is no plain file."""
+
+
+def cache_folder() -> Path:
+    import pooch
+
+    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("plagal"))
+
+
+def archive_candidates(source: ArchiveSource) -> Iterator[Candidate]:
+    """The music of an archive, fetched and unpacked when it isn't there yet. Raises CorpusError, DiskError."""
+    from plagal.corpus.sources import blank, folder_candidates
+
+    if not source.sha256:
+        raise CorpusError(
+            f"source {source.name}: no sha256; fetch {source.url} once by hand, check it, and write its sum"
+        )
+    archive = fetch(source.url, source.sha256, cache_folder())
+    folder = archive.with_name(f"{archive.name}.unpacked")
+    if not (folder / _LEFT_OUT).exists():
+        unpack(archive, folder, source.files)
+    for name, problem in read_json(folder / _LEFT_OUT):
+        yield replace(blank(source, "archive"), path=f"{source.name}/{name}", problem=problem)
+    for candidate in folder_candidates(source, folder / "files", shown=source.name):
+        yield replace(candidate, kind="archive")
+
+
+def fetch(url: str, sha256: str, folder: Path, attempts: int = ATTEMPTS) -> Path:
+    """The file at `url`, in `folder` under its checksum and name. A cut download goes on where it stopped. Raises
+    CorpusError that names the address, DiskError where the disk is full."""
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    name = f"{sha256[:12]}-{re.sub(r'[^A-Za-z0-9._-]', '_', PurePosixPath(url).name) or 'archive'}"
+    pup = pooch.create(
+        path=folder, base_url="", registry={name: f"sha256:{sha256}"}, urls={name: url}, retry_if_failed=attempts - 1
+    )
+    partial = folder / f"{name}.partial"
+    try:
+        return Path(pup.fetch(name, downloader=_Resuming(partial)))
+    except (requests.exceptions.RequestException, _InterruptedError) as error:
+        raise CorpusError(
+            f"{url} cannot be fetched: {_one_line(error)}; try again, it goes on where it stopped"
+        ) from None
+    except ValueError:
+        partial.unlink(missing_ok=True)
+        raise CorpusError(
+            f"{url} does not have the sha256 {sha256}; the source has changed or is tampered with"
+        ) from None
+    except OSError as error:
+        if (told := disk_error(partial, error)) is not None:
+            raise told from error
+        raise
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+class _Resuming:
+    """A downloader for pooch that keeps what has come in a file of its own and asks for the rest alone."""
+
+    def __init__(self, partial: Path) -> None:
+        self._partial = partial
+
+    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
+        import requests
+
+        have = self._partial.stat().st_size if self._partial.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+            if url.startswith("https:") and not response.url.startswith("https:"):
+                raise _InterruptedError("it redirects to an address that is not encrypted")
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                self._partial.unlink()
+                raise requests.exceptions.ConnectionError(
+                    "the server's file is shorter than what has come; starting over"
+                )
+            response.raise_for_status()
+            going_on = have > 0 and response.status_code == requests.codes.partial_content
+            self._save(response, "ab" if going_on else "wb", have if going_on else 0)
+        self._partial.replace(output_file)
+
+    def _save(self, response: Any, mode: str, have: int) -> None:
+        from tqdm import tqdm
+
+        total = have + int(response.headers.get("content-length", 0))
+        bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=self._partial.name, delay=2)
+        with self._partial.open(mode) as out, bar:
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                out.write(chunk)
+                bar.update(len(chunk))
+
+
+def unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> None:
+    """Unpack the plain files whose names match a glob of `wanted` into `folder`/files; members that are wanted but
+    unsafe or too large are listed in `folder`/left_out.json. Whole or not at all. Raises CorpusError for a damaged
+    archive."""
+    patterns = tuple(wanted)
+    left_out: list[tuple[str, str]] = []
+    try:
+        with atomic_path(folder) as temporary:
+            (temporary / "files").mkdir(parents=True)
+            for (name, size, opener), read in _members(archive):
+                if not any(fnmatch(name.lower(), pattern.lower()) for pattern in patterns):
+                    continue
+                if problem := _member_problem(name, size, opener):
+                    left_out.append((name, problem))
+                    continue
+                target = temporary / "files" / PurePosixPath(name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(read(opener).read(MAX_MEMBER_BYTES))
+            write_json(temporary / _LEFT_OUT, left_out)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise CorpusError(f"{archive.name} is damaged or no archive: {_one_line(error)}") from None
+
+
+def _member_problem(name: str, size: int, opener: Any) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name or opener is None:
+        return "unsafe member"
+    return "too large" if size > MAX_MEMBER_BYTES else ""
+
+
+def _members(archive: Path) -> Iterator[tuple[Member, Any]]:
+    """Each member of a zip or tar file with the function that opens it."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            for entry in opened.infolist()[:MAX_MEMBERS]:
+                if not entry.is_dir():
+                    yield (entry.filename, entry.file_size, None if _is_link(entry) else entry), opened.open
+        return
+    with tarfile.open(archive) as tar:
+        for number, member in enumerate(tar):
+            if number >= MAX_MEMBERS:
+                return
+            if not member.isdir():
+                yield (member.name, member.size, member if member.isreg() else None), _tar_opener(tar)
+
+
+def _tar_opener(tar: tarfile.TarFile) -> Any:
+    def read(member: tarfile.TarInfo) -> IO[bytes]:
+        handle = tar.extractfile(member)
+        if handle is None:
+            raise tarfile.ReadError(f"{member.name} holds no data")
+        return handle
+
+    return read
+
+
+def _is_link(entry: zipfile.ZipInfo) -> bool:
+    """A zip member made on Unix that is a symbolic link."""
+    return (entry.external_attr >> 16) & 0o170000 == 0o120000
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,0 +1,158 @@
+"""Pieces as training text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_helpers import collect_settings, sources_file, text_settings, write_hymns
+
+from plagal.corpus.collect import collect
+from plagal.corpus.controls import parse_prompt
+from plagal.corpus.parallel import Workers
+from plagal.corpus.prepare import prepare
+from plagal.corpus.prompts import facts_of
+from plagal.errors import CorpusError
+from plagal.params import ConvertSettings, TextSettings
+from plagal.tokens.grammar import accepts
+
+TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{words}<|im_end|>"
+
+
+def settings_with(stage1: TextSettings, stage2: TextSettings, **changes: Any) -> ConvertSettings:
+    values = {"template": TEMPLATE, "chords": True, "split": {"valid_percent": 20, "test_percent": 20}} | changes
+    return ConvertSettings.model_validate(values | {"stage1": stage1.model_dump(), "stage2": stage2.model_dump()})
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("collected")
+    write_hymns(root / "jazz", range(24))
+    write_hymns(root / "gospel", range(12, 36), harmony=1, semitones=2)
+    for stage, genre in (("stage1", "jazz"), ("stage2", "gospel")):
+        sources = sources_file(root / f"{stage}.yaml", (genre, root / genre))
+        collect(stage, collect_settings(sources, 24, {genre: 24}), root / stage, 1, Workers(1))
+    return root
+
+
+@pytest.fixture(scope="module")
+def text(collected: Path) -> Path:
+    settings = settings_with(text_settings(), text_settings(keep_original=False))
+    prepare(collected / "stage1", collected / "stage2", collected / "text", settings, 3, Workers(1))
+    return collected / "text"
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def parts_of(row: dict[str, Any]) -> tuple[str, list[str]]:
+    """Prompt and words."""
+    prompt, _, answer = row["text"].removeprefix("<|im_start|>user\n").partition("<|im_end|>\n<|im_start|>assistant\n")
+    return prompt, answer.removesuffix("<|im_end|>").split(" ")
+
+
+def every_row(text: Path) -> list[dict[str, Any]]:
+    return [row for file in sorted(text.glob("stage?/*.jsonl")) for row in rows_of(file)]
+
+
+def test_every_row_is_the_template_around_words_that_the_grammar_accepts(text: Path):
+    for row in every_row(text):
+        prompt, words = parts_of(row)
+        assert row["text"] == TEMPLATE.format(prompt=prompt, words=" ".join(words))
+        assert accepts(words)
+
+
+def test_what_a_prompt_says_of_its_piece_is_true(text: Path):
+    said = 0
+    for row in every_row(text):
+        prompt, words = parts_of(row)
+        read, facts = parse_prompt(prompt), facts_of(words, "x", "x")
+        if read.bars is not None:
+            said += 1
+            assert read.bars == words.count("BAR_START") == facts.bars
+        if read.metre is not None:
+            assert f"{read.metre[0]}/{read.metre[1]}" == facts.metre
+        if "BPM" in prompt:
+            assert read.tempo == facts.tempo
+    assert said > 5
+
+
+def test_no_tune_of_validation_or_test_is_in_any_training_set(text: Path):
+    seed_of = {split: set() for split in ("train", "valid", "test")}
+    for file in text.glob("stage?/*.jsonl"):
+        for row in rows_of(file):
+            seed_of[file.stem].add(Path(row["metadata"]["path"]).stem)
+    assert all(seed_of.values())
+    assert not seed_of["train"] & (seed_of["valid"] | seed_of["test"])
+    assert not seed_of["valid"] & seed_of["test"]
+
+
+def test_training_has_copies_and_excerpts_and_the_others_each_piece_once_as_it_is(text: Path, collected: Path):
+    report = json.loads((text / "stage1" / "report.json").read_text())
+    assert report["rows"]["train"] == 3 * report["pieces"]["train"]
+    assert report["rows"]["valid"] == report["pieces"]["valid"]
+    bars = {row["metadata"]["bars"] for row in rows_of(text / "stage1" / "train.jsonl") if row["metadata"]["excerpt"]}
+    assert bars <= {4, 8}
+    tokens = {json.dumps(row["tokens"]) for row in rows_of(collected / "stage1" / "pieces.jsonl")}
+    from plagal.tokens.vocabulary import ID_OF
+
+    for row in rows_of(text / "stage1" / "test.jsonl"):
+        assert json.dumps([ID_OF[word] for word in parts_of(row)[1]]) in tokens
+
+
+def test_without_an_original_every_training_row_is_augmented(text: Path):
+    shifts = {row["metadata"]["key"] for row in rows_of(text / "stage2" / "train.jsonl")}
+    assert len(shifts) >= 5
+
+
+def test_stage_one_is_the_same_bytes_whatever_stage_two_holds(collected: Path, text: Path, tmp_path: Path):
+    settings = settings_with(text_settings(), text_settings(copies=1))
+    write_hymns(tmp_path / "gospel", range(100, 112))
+    sources = sources_file(tmp_path / "s.yaml", ("gospel", tmp_path / "gospel"))
+    collect("stage2", collect_settings(sources, 12, {"gospel": 12}), tmp_path / "stage2", 1, Workers(1))
+    prepare(collected / "stage1", tmp_path / "stage2", tmp_path / "text", settings, 3, Workers(1))
+    for name in ("train.jsonl", "valid.jsonl", "test.jsonl", "report.json"):
+        assert (tmp_path / "text" / "stage1" / name).read_bytes() == (text / "stage1" / name).read_bytes()
+
+
+def test_workers_change_nothing_and_the_seed_changes_training_alone(collected: Path, text: Path, tmp_path: Path):
+    settings = settings_with(text_settings(), text_settings(keep_original=False))
+    prepare(collected / "stage1", collected / "stage2", tmp_path / "two", settings, 3, Workers(2))
+    for file in text.glob("stage?/*"):
+        assert (tmp_path / "two" / file.relative_to(text)).read_bytes() == file.read_bytes()
+    prepare(collected / "stage1", collected / "stage2", tmp_path / "other", settings, 4, Workers(1))
+    train = "stage1/train.jsonl"
+    assert (tmp_path / "other" / train).read_bytes() != (text / train).read_bytes()
+
+
+def test_chords_are_left_out_where_params_say_so(collected: Path, tmp_path: Path):
+    settings = settings_with(text_settings(), text_settings(), chords=False)
+    prepare(collected / "stage1", collected / "stage2", tmp_path / "text", settings, 3, Workers(1))
+    assert not any("CHORD_" in row["text"] for row in every_row(tmp_path / "text"))
+
+
+def test_the_stock_mlx_lm_reads_the_rows_as_they_are(text: Path):
+    from mlx_lm.tuner.datasets import TextDataset, create_dataset
+
+    import plagal.model  # noqa: F401  # its BLAS must be there before MLX is imported
+
+    class Config:
+        mask_prompt = False
+
+    rows = rows_of(text / "stage1" / "train.jsonl")
+    dataset = create_dataset(rows, tokenizer=None, config=Config())
+    assert isinstance(dataset, TextDataset)
+    assert dataset[0] == rows[0]
+
+
+def test_too_few_tunes_for_a_split_are_told_with_the_way_out(collected: Path, tmp_path: Path):
+    write_hymns(tmp_path / "gospel", range(1))
+    sources = sources_file(tmp_path / "s.yaml", ("gospel", tmp_path / "gospel"))
+    collect("stage2", collect_settings(sources, 1, {"gospel": 1}), tmp_path / "stage2", 1, Workers(1))
+    settings = settings_with(text_settings(), text_settings())
+    with pytest.raises(CorpusError, match=r"valid_percent"):
+        prepare(collected / "stage1", tmp_path / "stage2", tmp_path / "text", settings, 3, Workers(1))
+    assert not (tmp_path / "text" / "stage2").exists()
