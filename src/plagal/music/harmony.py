@@ -14,10 +14,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from plagal.music.beats import SILENT, Beats, Floats, Ints, beats_of
 from plagal.music.chords import QUALITIES, Chord
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Metre, Notes, Score
-
-Floats = npt.NDArray[np.float32]
+from plagal.music.score import DURATION, ONSET, Key, Score
 
 LONGEST_SEGMENT = 4
 """Beats. Longer chords are several segments, joined where equal."""
@@ -38,9 +37,6 @@ _BASS_REACH = 9
 """Semitones above the lowest note of the bars around within which a struck note counts as a bass note."""
 _ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 1.16, -0.28, -2.00
 """What the bass says for a chord: its root, another of its tones, none of them."""
-_LONGEST_NOTE = 16 * TICKS_PER_QUARTER
-"""Ticks of a note that count: bounds the work for absurd notes."""
-
 _COST = {
     "maj": -0.6, "min": -0.1, "dim": 0.0, "aug": 0.0, "maj7": 1.7, "min7": 1.5, "dom7": 1.6, "dim7": 1.5,
     "halfdim7": 1.5, "maj9": 2.8, "min9": 2.5, "dom9": 2.5, "maj11": 4.7, "min11": 4.0, "dom11": 4.2, "maj13": 4.6,
@@ -92,94 +88,34 @@ def _need(quality: str, step: int) -> float:
     return _MISSING
 
 
-def beat_ticks(metre: Metre) -> int:
-    """The beat in which chords change: a quarter, a dotted note in compound metres, an eighth in odd ones."""
-    unit = 4 * TICKS_PER_QUARTER // metre.denominator
-    if metre.denominator >= 8:
-        return 3 * unit if metre.numerator % 3 == 0 and metre.numerator > 3 else max(unit, TICKS_PER_QUARTER // 2)
-    return TICKS_PER_QUARTER
-
-
-def _beats(score: Score) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Starts of the beats up to the last note's end [ticks], and which of them begin a bar."""
-    notes = score.notes
-    end = int((notes[:, ONSET] + np.minimum(notes[:, DURATION], _LONGEST_NOTE)).max())
-    metres = score.metres or (Metre(0, 4, 4),)
-    starts, bars = [], []
-    for number, metre in enumerate(metres):
-        onset = min(metre.onset, 0) if number == 0 else metre.onset
-        until = metres[number + 1].onset if number + 1 < len(metres) else end
-        if until <= onset:
-            continue
-        bar, beat = max(1, metre.bar_ticks), beat_ticks(metre)
-        in_bar = np.arange(0, bar, beat)
-        lines = np.arange(onset, until, bar)
-        grid = (lines[:, None] + in_bar[None, :]).ravel()
-        first = np.tile(in_bar == 0, len(lines))
-        starts.append(grid[grid < until])
-        bars.append(first[grid < until])
-    return np.concatenate(starts), np.concatenate(bars)
-
-
-def _frames(notes: Notes, starts: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int32]]:
-    """How long each pitch class sounds in each beat, as a share of the beat, shape (beats, 12); and the lowest pitch
-    struck or sounding in each beat (128 where nothing does)."""
-    onsets = notes[:, ONSET].astype(np.int64)
-    ends = onsets + np.minimum(notes[:, DURATION], _LONGEST_NOTE)
-    first = np.searchsorted(starts, onsets, side="right") - 1
-    last = np.searchsorted(starts, ends, side="left") - 1
-    counts = np.maximum(last - first + 1, 1)
-    which = np.repeat(np.arange(len(notes)), counts)
-    frame = first[which] + np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
-    frame_ends = np.append(starts[1:], max(int(ends.max()), int(starts[-1]) + 1))
-    overlap = np.minimum(ends[which], frame_ends[frame]) - np.maximum(onsets[which], starts[frame])
-    share = overlap / (frame_ends - starts)[frame]
-    pitches = notes[which, PITCH]
-    chroma = np.bincount(frame * 12 + pitches % 12, weights=share, minlength=len(starts) * 12)
-    lowest = np.full(len(starts), 128, dtype=np.int32)
-    np.minimum.at(lowest, frame, pitches)
-    return chroma.reshape(-1, 12).astype(np.float32), lowest
-
-
 def hear_chords(score: Score) -> list[tuple[int, Chord]]:
     """Onsets [ticks] and chords, one entry for each change; the first where the first note sounds. Empty where no note
     sounds. The same notes and metres always give the same answer."""
     if len(score.notes) == 0:
         return []
-    starts, bars = _beats(score)
-    chroma, lowest = _frames(score.notes, starts)
-    bass = _struck_bass(score.notes, starts, lowest)
-    change = _CHANGE + np.where(bars, 0.0, _CHANGE_OFF_BAR) + np.where(bass < 0, _CHANGE_NO_BASS, 0.0)
-    change += _CHANGE_HELD * _held_over(score.notes, starts)
-    sounding = np.flatnonzero(lowest < 128)
-    return _segment(chroma[sounding], lowest[sounding], bass[sounding], change[sounding], starts[sounding])
+    beats = beats_of(score)
+    bass = _bass_struck(beats)
+    change = _CHANGE + np.where(beats.begins_bar, 0.0, _CHANGE_OFF_BAR) + np.where(bass < 0, _CHANGE_NO_BASS, 0.0)
+    change += _CHANGE_HELD * np.clip(beats.held - 1, 0, _MOST_HELD)
+    sounding = np.flatnonzero(beats.lowest < SILENT)
+    return _segment(
+        beats.chroma[sounding], beats.lowest[sounding], bass[sounding], change[sounding], beats.starts[sounding]
+    )
 
 
-def _struck_bass(notes: Notes, starts: npt.NDArray[np.int64], lowest: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def _bass_struck(beats: Beats) -> Ints:
     """The pitch class of the bass note struck on each beat, -1 where none is."""
-    at_start = np.full(len(starts), 128, dtype=np.int32)
-    frame = np.searchsorted(starts, notes[:, ONSET])
-    on_beat = (frame < len(starts)) & (starts[np.minimum(frame, len(starts) - 1)] == notes[:, ONSET])
-    np.minimum.at(at_start, frame[on_beat], notes[on_beat, PITCH])
-    floor = np.lib.stride_tricks.sliding_window_view(np.pad(lowest, 4, constant_values=128), 9).min(axis=1)
-    low = at_start <= np.minimum(floor, 127) + _BASS_REACH
-    return np.asarray(np.where(low, at_start % 12, -1), dtype=np.int64)
-
-
-def _held_over(notes: Notes, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many keys but one are held over into each beat from before, at most `_MOST_HELD`."""
-    first = np.searchsorted(starts, notes[:, ONSET], side="right")
-    last = np.searchsorted(starts, notes[:, ONSET].astype(np.int64) + np.minimum(notes[:, DURATION], _LONGEST_NOTE))
-    steps = np.bincount(first, minlength=len(starts) + 1) - np.bincount(last, minlength=len(starts) + 1)
-    return np.asarray(np.clip(np.cumsum(steps)[: len(starts)] - 1, 0, _MOST_HELD), dtype=np.int64)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(beats.lowest, 4, constant_values=SILENT), 9).min(axis=1)
+    low = beats.struck <= np.minimum(around + _BASS_REACH, SILENT - 1)
+    return np.asarray(np.where(low, beats.struck % 12, -1), dtype=np.int64)
 
 
 def _segment(
     chroma: Floats,
-    lowest: npt.NDArray[np.int32],
-    bass: npt.NDArray[np.int64],
+    lowest: Ints,
+    bass: Ints,
     change: npt.NDArray[np.float64],
-    starts: npt.NDArray[np.int64],
+    starts: Ints,
 ) -> list[tuple[int, Chord]]:
     chords, weights, constants, bass_bonus = _templates()
     count = len(chroma)
@@ -221,8 +157,8 @@ def _running(rows: Floats) -> Floats:
 def _decode(
     best: npt.NDArray[np.float64],
     label: npt.NDArray[np.int32],
-    lowest: npt.NDArray[np.int32],
-    starts: npt.NDArray[np.int64],
+    lowest: Ints,
+    starts: Ints,
     chords: list[Chord],
 ) -> list[tuple[int, Chord]]:
     """The best cut into segments, and each one's chord."""
@@ -251,6 +187,9 @@ def _decode(
 _MAJOR = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
 _MINOR = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
 _KEY_CHANGE = 0.9
+"""What a change of key costs, in units of correlation."""
+_KEY_WINDOW_BARS, _KEY_BASS = 4, 0.5
+"""Bars that are judged together; the extra weight of the lowest note, in beats."""
 _FIFTHS = (0, -5, 2, -3, 4, -1, -6, 1, -4, 3, -2, 5)
 
 
@@ -267,20 +206,17 @@ def hear_keys(score: Score) -> list[Key]:
     """The keys heard, each from its onset [ticks] on, at bar lines of the beats' grid."""
     if len(score.notes) == 0:
         return []
-    starts, bars = _beats(score)
-    chroma, lowest = _frames(score.notes, starts)
-    window = np.cumsum(bars) // 4
+    beats = beats_of(score)
+    window = np.cumsum(beats.begins_bar) // _KEY_WINDOW_BARS
     totals = np.zeros((int(window.max()) + 1, 12))
-    np.add.at(totals, window, np.minimum(chroma, 1.0))
-    bass = np.zeros_like(totals)
-    low = lowest < 128
-    np.add.at(bass, (window[low], lowest[low] % 12), 1.0)
-    totals += 0.5 * bass
+    np.add.at(totals, window, np.minimum(beats.chroma, 1.0))
+    low = beats.lowest < SILENT
+    np.add.at(totals, (window[low], beats.lowest[low] % 12), _KEY_BASS)
     path = _key_path(totals)
     keys: list[Key] = []
     for number, state in enumerate(path):
         if number == 0 or state != path[number - 1]:
-            onset = int(starts[np.searchsorted(window, number)]) if number else 0
+            onset = int(beats.starts[np.searchsorted(window, number)]) if number else 0
             keys.append(_as_key(int(state), onset))
     return keys
 

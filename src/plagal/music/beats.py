@@ -1,0 +1,101 @@
+"""A score by its beats: what sounds in each, how low, and what is struck or held where it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+LONGEST_NOTE = 16 * TICKS_PER_QUARTER
+"""Ticks of a note that count: bounds the work for absurd notes."""
+
+SILENT = 128
+"""Above every pitch."""
+
+
+def beat_ticks(metre: Metre) -> int:
+    """The beat in which chords change: a quarter, a dotted note in compound metres, an eighth in odd ones."""
+    unit = 4 * TICKS_PER_QUARTER // metre.denominator
+    if metre.denominator >= 8:
+        return 3 * unit if metre.numerator % 3 == 0 and metre.numerator > 3 else max(unit, TICKS_PER_QUARTER // 2)
+    return TICKS_PER_QUARTER
+
+
+@dataclass(frozen=True)
+class Beats:
+    """The beats of the bars in which something sounds; silent bars are left out, however many there are."""
+
+    starts: Ints
+    """Ticks, rising."""
+    ends: Ints
+    begins_bar: npt.NDArray[np.bool_]
+    chroma: Floats
+    """(beats, 12): how long each pitch class sounds, as a share of the beat; its octaves add up."""
+    lowest: Ints
+    """The lowest pitch that sounds, `SILENT` where none does."""
+    struck: Ints
+    """The lowest pitch struck where the beat begins, `SILENT` where none is."""
+    held: Ints
+    """How many keys are held over from before."""
+
+
+def beats_of(score: Score) -> Beats:
+    """The score by beats; it must have a note."""
+    notes = score.notes
+    onsets = notes[:, ONSET].astype(np.int64)
+    ends = onsets + np.minimum(notes[:, DURATION], LONGEST_NOTE)
+    pitches = notes[:, PITCH].astype(np.int64)
+    starts, until, begins_bar = _grid(score.metres or (Metre(0, 4, 4),), onsets, ends)
+    count = len(starts)
+    first = np.searchsorted(starts, onsets, side="right") - 1
+    last = np.searchsorted(starts, ends, side="left") - 1
+    which, frame = _spread(first, last)
+    overlap = np.minimum(ends[which], until[frame]) - np.maximum(onsets[which], starts[frame])
+    share = np.maximum(overlap, 0) / (until - starts)[frame]
+    chroma = np.bincount(frame * 12 + pitches[which] % 12, weights=share, minlength=count * 12).reshape(-1, 12)
+    lowest = np.full(count, SILENT, dtype=np.int64)
+    np.minimum.at(lowest, frame, pitches[which])
+    struck = np.full(count, SILENT, dtype=np.int64)
+    on_beat = starts[first] == onsets
+    np.minimum.at(struck, first[on_beat], pitches[on_beat])
+    after = np.searchsorted(starts, onsets, side="right")
+    steps = np.bincount(after, minlength=count + 1) - np.bincount(last + 1, minlength=count + 1)
+    held = np.cumsum(steps)[:count]
+    return Beats(starts, until, begins_bar, chroma.astype(np.float32), lowest, struck, held)
+
+
+def _spread(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """Each index repeated for all that lies from its first to its last, and those."""
+    counts = np.maximum(last - first + 1, 1)
+    which = np.repeat(np.arange(len(first)), counts)
+    inside = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return which, first[which] + inside
+
+
+def _grid(metres: tuple[Metre, ...], onsets: Ints, ends: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+    """Starts and ends of the beats in bars where a note sounds, and which of them begin a bar."""
+    starts, untils, firsts = [], [], []
+    for number, metre in enumerate(metres):
+        begin = metre.onset if number else min(0, metre.onset)
+        until = metres[number + 1].onset if number + 1 < len(metres) else int(ends.max())
+        inside = (onsets < until) & (ends > begin)
+        if until <= begin or not inside.any():
+            continue
+        bar, beat = max(1, metre.bar_ticks), beat_ticks(metre)
+        first = (np.maximum(onsets[inside], begin) - begin) // bar
+        last = (np.minimum(ends[inside], until) - 1 - begin) // bar
+        lines = begin + np.unique(_spread(first, last)[1]) * bar
+        in_bar = np.arange(0, bar, beat)
+        grid = (lines[:, None] + in_bar).ravel()
+        stops = np.minimum((lines[:, None] + np.minimum(in_bar + beat, bar)).ravel(), until)
+        kept = grid < until
+        starts.append(grid[kept])
+        untils.append(stops[kept])
+        firsts.append(np.tile(in_bar == 0, len(lines))[kept])
+    return np.concatenate(starts), np.concatenate(untils), np.concatenate(firsts)
