@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from music_strategies import likely_word_lists, scores, word_lists
 
-from plagal.errors import WordsError
+from plagal.errors import MidiError, WordsError
 from plagal.music.chords import QUALITIES, ROOT_NAMES
 from plagal.music.grid import regular
 from plagal.music.midi import read_midi, to_midi_bytes, write_midi
@@ -228,3 +228,22 @@ def test_words_survive_a_file_and_a_new_process(tmp_path):
     code += "print(json.dumps(encode(read_midi(sys.argv[1]))))"
     told = subprocess.run([sys.executable, "-c", code, tmp_path / "piece.mid"], capture_output=True, check=True)
     assert json.loads(told.stdout) == words
+
+
+@pytest.mark.parametrize(
+    "word", ["BAR_START", "DUR_WHOLE_TIED", "BEAT_11", "NOTE_ON_60", "REPEAT_START", "NOTE_OFF_60"]
+)
+def test_a_hundred_thousand_times_the_same_word_is_no_trouble(word):
+    words = ["SONG_START", "TIMESIG_12_4", "BAR_START", "NOTE_ON_60", *[word] * 100_000]
+    decoded = decode(words)
+    assert decoded.repairs
+    again = encode(decoded.score)
+    assert encode(decode(again).score) == again
+
+
+def test_strict_decoding_refuses_a_piece_that_lasts_for_days():
+    words = ["SONG_START", "TIMESIG_12_4", *["BAR_START"] * 20_000, "SONG_END"]
+    assert grammar.accepts(words)
+    with pytest.raises(MidiError, match="lasts longer"):
+        decode(words, strict=True)
+    assert decode(words).repairs[0].what.startswith("past the longest piece")

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from plagal.errors import MidiError
 from plagal.music.chords import ROOT_NAMES, parse_chord
-from plagal.music.grid import bar_lines, last_event, regular
-from plagal.music.score import DURATION, ONSET, PITCH, VELOCITY, Marker, Score
+from plagal.music.grid import LATEST_TICK, bar_lines, last_event, regular
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Marker, Score
 from plagal.tokens import grammar, reading
 from plagal.tokens.mending import Repair, mend
 from plagal.tokens.vocabulary import (
@@ -100,11 +101,12 @@ def encode_ids(score: Score, chords: bool = True) -> Ints:
 
 
 def _heard(score: Score) -> list[Marker]:
-    try:
-        from plagal.music import harmony  # type: ignore[attr-defined,unused-ignore]  # only where chords are asked for
-    except ImportError:
-        return []
-    return [Marker(onset, "chord", chord.symbol) for onset, chord in harmony.hear_chords(score)]
+    from plagal.music import harmony  # only where chords are asked for
+
+    # What changes while the last notes ring on, past the last bar, would make bars of its own.
+    lines, lengths = bar_lines(score.metres, last_event(score))
+    end = int(lines[-1] + lengths[-1])
+    return [Marker(onset, "chord", chord.symbol) for onset, chord in harmony.hear_chords(score) if onset < end]
 
 
 def _note_rows(score: Score) -> tuple[Ints, Ints, Ints, tuple[Ints, Ints]]:
@@ -171,13 +173,15 @@ def _marker_events(marker: Marker) -> list[tuple[int, int, str]]:
 
 def decode(words: Iterable[str], strict: bool = False) -> Decoded:
     """The score that words mean. `strict` raises WordsError at the first word that may not stand where it stands, or
-    after the last where the piece has not ended; else any sequence of words is mended, and the repairs are listed."""
+    after the last where the piece has not ended; else any sequence of words is mended, and the repairs are listed.
+    A piece is at most `LATEST_TICK` long: strictly, a longer one raises MidiError."""
     words = list(words)
     places = reading.lay_out(words)
     repairs: list[Repair] = []
     if places is None:
         if strict:
             grammar.check_whole(words)
+            raise MidiError(f"the piece lasts longer than {LATEST_TICK // TICKS_PER_QUARTER} quarters: cut it")
         words, repairs = mend(words)
         places = reading.lay_out(words)
     if places is None:  # the grammar and the mending disagree: a bug, never a user's fault

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from plagal.music.grid import LATEST_TICK, LONGEST_BAR
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import ARTICULATIONS, BEAT_TICKS, DURATION_TICKS, OPEN_DURATIONS, TIED_DURATIONS, WHOLE
 
@@ -78,6 +79,13 @@ class _Mender:
         self.note: list[str] = []
         self.chord_at: _Position | None = None
         self.repeat_open = False
+        self.start = 0
+        """Of the running bar [ticks]."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the next bar would lie past the last tick that a piece may have."""
+        return bool(self.bars) and self.start + self.bars[-1].ticks > LATEST_TICK - LONGEST_BAR
 
     @property
     def here(self) -> _Position:
@@ -92,6 +100,7 @@ class _Mender:
 
     def begin_bar(self) -> None:
         ticks = self.bars[-1].ticks if self.bars else g.KIND_OF.get(self.head.get(g.TIMESIG, ""), (0, WHOLE))[1]
+        self.start += ticks if self.bars else 0
         self.bars.append(_Bar(ticks))
         self.position = 0
 
@@ -200,6 +209,9 @@ def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
         kind, value = g.KIND_OF.get(word, (g.NOTHING, 0)) if isinstance(word, str) else (g.NOTHING, 0)
         headed = g.HEAD.get(kind, kind) if state.bars == 0 else kind
         may_follow = g.may_follow(state, headed, value)
+        if mender.full and kind == g.BAR:
+            repairs.append(Repair(place, word, "past the longest piece: it and what follows is left out"))
+            break
         if kind == g.SONG_END:
             if not may_follow or place + 1 < len(words):
                 repairs.append(Repair(place, word, "the piece ends here, and what follows is left out"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.grid import regular
+from plagal.music.grid import LATEST_TICK, LONGEST_BAR, regular
 from plagal.music.score import HIGHEST_PITCH, Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import (
@@ -70,7 +70,7 @@ class Places:
 
 
 def lay_out(words: Sequence[str]) -> Places | None:
-    """Where each word happens; None where the words are no whole grammatical piece."""
+    """Where each word happens; None where the words are no whole grammatical piece, or one that lasts too long."""
     try:
         ids = np.fromiter(map(ID_OF.__getitem__, words), np.int64, len(words))
     except (KeyError, TypeError):
@@ -84,6 +84,8 @@ def lay_out(words: Sequence[str]) -> Places | None:
     bar = np.maximum(bar, 0)
     bar_ticks = _bar_lengths(kind, value, bar)
     bar_start = np.cumsum(bar_ticks) - bar_ticks
+    if bar_start[-1] > LATEST_TICK - LONGEST_BAR:
+        return None
     is_beat = kind == g.BEAT
     index = np.arange(len(ids))
     last = np.maximum.accumulate(np.where(is_beat | is_bar, index, 0))

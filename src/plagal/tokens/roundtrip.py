@@ -163,9 +163,11 @@ def _note_report(source: _Source, again: Score, losses: dict[str, float]) -> dic
     kept |= notes[:, ONSET] < offset  # nothing begins before tick 0
     per_beat = TICKS_PER_QUARTER * source.per_quarter
     beat_ms = 60_000 / _tempo_at(source.tempos, notes[:, ONSET])
-    alone, uncut = _compared(match, again.notes)
-    lengths = np.abs(again.notes[match, DURATION] * source.per_quarter - notes[:, DURATION] * TICKS_PER_QUARTER)
-    lengths, length_ms = (lengths / per_beat)[alone & uncut], beat_ms[alone & uncut]
+    alone, restruck = _compared(match, again.notes)
+    shorter = notes[:, DURATION] * TICKS_PER_QUARTER - again.notes[match, DURATION] * source.per_quarter
+    # Rounding both ends takes a tick at most: what lost more before its re-strike was cut there.
+    compared = alone & ~(restruck & (shorter > source.per_quarter))
+    lengths, length_ms = np.abs(shorter / per_beat)[compared], beat_ms[compared]
     louder = np.abs(again.notes[match, VELOCITY] - notes[:, VELOCITY])[alone]
     onsets = distance / per_beat
     return {
@@ -201,8 +203,7 @@ def _match(notes: Ints, offset: int, per_quarter: int, again: Notes) -> tuple[In
 
 
 def _compared(match: Ints, again: Notes) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which notes of the file are alone in their match, and which matches do not end where their pitch is struck
-    again."""
+    """Which notes of the file are alone in their match, and which matches end where their pitch is struck again."""
     alone = np.bincount(match, minlength=len(again))[match] == 1
     order = np.lexsort((again[:, ONSET], again[:, PITCH]))
     ordered = again[order]
@@ -210,7 +211,7 @@ def _compared(match: Ints, again: Notes) -> tuple[npt.NDArray[np.bool_], npt.NDA
     meets &= ordered[:-1, ONSET] + ordered[:-1, DURATION] == ordered[1:, ONSET]
     restruck = np.zeros(len(again), np.bool_)
     restruck[order[:-1][meets]] = True
-    return alone, ~restruck[match]
+    return alone, restruck[match]
 
 
 def _tempo_at(tempos: Sequence[tuple[int, float]], ticks: Ints) -> Floats:
