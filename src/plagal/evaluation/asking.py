@@ -57,8 +57,9 @@ def request_for(asked: Asked) -> Request:
     head = []
     if asked.key is not None:
         head.append(key_word(asked.key.fifths, asked.key.minor))
-    if asked.metre is not None:
-        head.append(metre_word(*asked.metre))
+    if asked.metre is not None or asked.tempo is not None:
+        # Every training piece names its metre before its tempo.
+        head.append(metre_word(*(asked.metre or (4, 4))))
     if asked.tempo is not None:
         head.append(tempo_word(asked.tempo))
     return Request(asked.prompt, tuple(head), asked.bars)

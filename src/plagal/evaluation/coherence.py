@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.evaluation.bars import windows
+from plagal.evaluation.bars import bars_of, windows
 from plagal.evaluation.features import FEATURES, features, spread
 from plagal.music.score import Score
 
@@ -31,7 +31,8 @@ LEVELS = {
 }  # fmt: skip
 """What each kind is worth before calibration: set by hand, from the order that any listener would agree to."""
 
-WINDOW_BARS = 16
+WINDOW_LENGTHS = (8, 16)
+"""Bars. Each length has a map of its own: of eight bars the network is less sure than of sixteen."""
 MOST_WINDOWS = 3
 _HIDDEN = 32
 _FARTHEST = 4.0
@@ -40,7 +41,8 @@ _FARTHEST = 4.0
 
 @dataclass(frozen=True)
 class CoherenceModel:
-    """Means and deviations of the features, weights of one hidden layer (tanh), and the map to 0-10 as points."""
+    """Means and deviations of the features, weights of one hidden layer (tanh), and a map to 0-10 for each of
+    WINDOW_LENGTHS: points of shape (lengths, points) and what they stand for."""
 
     mean: Floats
     deviation: Floats
@@ -60,10 +62,18 @@ class CoherenceModel:
 
     def score(self, score: Score) -> float | None:
         """0-10, from up to three windows of 16 bars; None where there are not two notes."""
-        rows = [features(some) for some in windows(score, WINDOW_BARS, MOST_WINDOWS) if len(some.notes) >= 2]
-        if not rows:
+        cuts = [some for some in windows(score, WINDOW_LENGTHS[-1], MOST_WINDOWS) if len(some.notes) >= 2]
+        if not cuts:
             return None
-        return float(np.interp(self.raw(np.stack(rows)), self.map_from, self.map_to).mean())
+        lengths = np.array([len(bars_of(some)) for some in cuts])
+        return float(self.mapped(self.raw(np.stack([features(some) for some in cuts])), lengths).mean())
+
+    def mapped(self, raw: Floats, bars: npt.NDArray[np.int64]) -> Floats:
+        """Raw scores of windows of so many `bars` -> 0-10; each by the map of the nearest length."""
+        nearest = np.abs(bars[:, None] - np.array(WINDOW_LENGTHS)[None, :]).argmin(axis=1)
+        return np.array(
+            [np.interp(one, self.map_from[which], self.map_to) for one, which in zip(raw, nearest, strict=True)]
+        )
 
     def mean_score(self, scores: Sequence[Score]) -> float | None:
         """Over pieces; a piece without music scores 0. None where there are no pieces."""
@@ -96,8 +106,11 @@ def shipped() -> CoherenceModel:
     return CoherenceModel.from_json(json.loads(stored))
 
 
-def fit(rows: Floats, kinds: Sequence[str], held_out: npt.NDArray[np.bool_], seed: int) -> CoherenceModel:
-    """Train on the rows that are not held out, calibrate on those that are. `kinds` are names of LEVELS."""
+def fit(
+    rows: Floats, kinds: Sequence[str], bars: Sequence[int], held_out: npt.NDArray[np.bool_], seed: int
+) -> CoherenceModel:
+    """Train on the rows that are not held out, calibrate on those that are. `kinds` are names of LEVELS, `bars` lengths
+    of the windows."""
     from sklearn.neural_network import MLPClassifier
 
     named = np.array(kinds)
@@ -114,18 +127,26 @@ def fit(rows: Floats, kinds: Sequence[str], held_out: npt.NDArray[np.bool_], see
     model = CoherenceModel(
         mean, deviation, (weights[0], biases[0]), (weights[1], biases[1]), levels, np.zeros(1), np.zeros(1), {}
     )
-    return _calibrated(model, rows[held_out], named[held_out])
+    return _calibrated(model, rows[held_out], named[held_out], np.array(bars)[held_out])
 
 
-def _calibrated(model: CoherenceModel, rows: Floats, kinds: npt.NDArray[np.str_]) -> CoherenceModel:
+def _calibrated(
+    model: CoherenceModel, rows: Floats, kinds: npt.NDArray[np.str_], bars: npt.NDArray[np.int64]
+) -> CoherenceModel:
     raw = model.raw(rows)
-    points = [0.0, *(float(np.median(raw[kinds == kind])) for kind in ("bars_shuffled", "real")), 10.0]
-    map_from, map_to = np.array(points), np.array([0.0, 6.0, 9.0, 10.0])
-    scores = np.interp(raw, map_from, map_to)
-    measured = {kind: _summary(scores[kinds == kind]) for kind in LEVELS if (kinds == kind).any()}
-    return CoherenceModel(
-        model.mean, model.deviation, model.hidden, model.output, model.levels, map_from, map_to, measured
-    )
+    points = [
+        [0.0, *(float(np.median(raw[(kinds == kind) & (bars == length)])) for kind in ("bars_shuffled", "real")), 10.0]
+        for length in WINDOW_LENGTHS
+    ]
+    mapped = replace(model, map_from=np.array(points), map_to=np.array([0.0, 6.0, 9.0, 10.0]))
+    scores = mapped.mapped(raw, bars)
+    measured = {
+        str(length): {
+            kind: _summary(scores[some]) for kind in LEVELS if (some := (kinds == kind) & (bars == length)).any()
+        }
+        for length in WINDOW_LENGTHS
+    }
+    return replace(mapped, calibration=measured)
 
 
 def _summary(scores: Floats) -> dict[str, float]:

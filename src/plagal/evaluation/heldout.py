@@ -101,10 +101,11 @@ class Texts:
 def load_texts(folder: Path, most: int, seed: int) -> Texts:
     """From the folder of the stage `convert`: stage1/ and stage2/ with train.jsonl and test.jsonl."""
     gospel = read_texts(folder / "stage2" / "test.jsonl")
+    rest = read_texts(folder / "stage1" / "test.jsonl")
     splits = {
         "gospel_real": [piece for piece in gospel if not piece.synthetic],
         "gospel_synthetic": [piece for piece in gospel if piece.synthetic],
-        "general": read_texts(folder / "stage1" / "test.jsonl"),
+        "general": [piece for piece in rest if piece.metadata.get("domain", "general") == "general"],
     }
     return Texts(
         read_texts(folder / "stage1" / "train.jsonl"),

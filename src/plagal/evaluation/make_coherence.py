@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from plagal.evaluation.bars import bars_of, windows
-from plagal.evaluation.coherence import WINDOW_BARS, fit
+from plagal.evaluation.coherence import WINDOW_LENGTHS, fit
 from plagal.evaluation.damage import DAMAGES
 from plagal.evaluation.features import features
 from plagal.evaluation.ngram import NGram
@@ -30,14 +30,13 @@ from plagal.tokens.codec import decode
 from plagal.tokens.vocabulary import MUSIC_WORDS, WORD_OF
 
 SEED = 11
-MOST_REAL, MOST_ARRANGED = 700, 160
-WINDOW_LENGTHS = (8, WINDOW_BARS)
+MOST_REAL, MOST_ARRANGED = 600, 300
 _LEAST_NOTES, _LEAST_BARS = 12, 4
 NGRAM_ORDER = 4
 NGRAM_PIECES = 200
 
-Rows = list[tuple[str, str, npt.NDArray[np.float64]]]
-"""(tune, kind, features)."""
+Rows = list[tuple[str, str, int, npt.NDArray[np.float64]]]
+"""(tune, kind, bars of the window, features)."""
 
 
 def examples(tune: str, words: Sequence[str], seed: int) -> Rows:
@@ -49,8 +48,8 @@ def examples(tune: str, words: Sequence[str], seed: int) -> Rows:
         for some in windows(score, length, 2):
             if len(some.notes) < _LEAST_NOTES or len(bars_of(some)) < _LEAST_BARS:
                 continue
-            rows.append((tune, "real", features(some)))
-            rows += [(tune, kind, features(damage(some, rng))) for kind, damage in DAMAGES.items()]
+            rows.append((tune, "real", length, features(some)))
+            rows += [(tune, kind, length, features(damage(some, rng))) for kind, damage in DAMAGES.items()]
     return rows
 
 
@@ -62,7 +61,9 @@ def counted_examples(pieces: Sequence[tuple[str, list[str]]], seed: int) -> Rows
     for length in WINDOW_LENGTHS:
         written = write_with_ngram(model, [head_of(words) for _, words in chosen], length, 150 * length, seed + length)
         for (tune, _), score in zip(chosen, written, strict=True):
-            rows += [(tune, "ngram", features(some)) for some in windows(score, length, 1) if len(some.notes) > 1]
+            rows += [
+                (tune, "ngram", length, features(some)) for some in windows(score, length, 1) if len(some.notes) > 1
+            ]
     return rows
 
 
@@ -87,17 +88,17 @@ def main(folders: Sequence[str]) -> None:
         delayed(examples)(tune, words, SEED + number) for number, (tune, words) in enumerate(tqdm(pieces))
     )
     rows = [row for some in done for row in some] + counted_examples(pieces, SEED)
-    tunes = sorted({tune for tune, _, _ in rows})
+    tunes = sorted({tune for tune, *_ in rows})
     apart = {tune for place, tune in enumerate(np.random.default_rng(SEED).permutation(tunes)) if place % 4 == 0}
     model = fit(
-        np.stack([row for _, _, row in rows]), [kind for _, kind, _ in rows],
-        np.array([tune in apart for tune, _, _ in rows]), SEED,
+        np.stack([row for *_, row in rows]), [kind for _, kind, _, _ in rows], [bars for _, _, bars, _ in rows],
+        np.array([tune in apart for tune, *_ in rows]), SEED,
     )  # fmt: skip
     stored: dict[str, Any] = model.to_json()
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in stored.items())
     write_text(Path(__file__).with_name("coherence.json"), f"{{\n{lines}\n}}\n")
-    for kind, measured in stored["calibration"].items():
-        sys.stdout.write(f"{kind:18s} {measured}\n")
+    for length, kinds in stored["calibration"].items():
+        sys.stdout.writelines(f"{length:>2s} bars {kind:18s} {measured}\n" for kind, measured in kinds.items())
 
 
 if __name__ == "__main__":

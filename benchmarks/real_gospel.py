@@ -1,0 +1,156 @@
+"""What the pipeline's models make of real gospel that none of them has seen, beside the n-gram of the same run.
+
+    python benchmarks/real_gospel.py [FOLDER] [--json] [--pieces N] [--data data] [--models models]
+
+FOLDER holds MIDI (folders in it too); without one, the Open Hymnal where it stands (PLAGAL_OPENHYMNAL, or
+../shared/corpus/openhymnal). A piece whose tune is also in the models' training data, told by ear as the split tells
+it, is left out and counted. Nats per note, all words of a piece counted; ratios with 95 % intervals, drawn by tune.
+Stage 2 against stage 1 says what gospel training gave; against the n-gram (the best over orders and training sets on
+these very pieces), whether the network is worth more than counting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from plagal.corpus.prompts import facts_of, held_out_prompt
+from plagal.corpus.quality import Limits
+from plagal.corpus.reading import Discard, read_candidate
+from plagal.corpus.sources import FolderSource, folder_candidates
+from plagal.corpus.split import Melodies, melodies_of, tune_groups
+from plagal.corpus.store import read_pieces
+from plagal.errors import InputError
+from plagal.evaluation.heldout import Piece, Texts, choose, read_texts
+from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
+from plagal.evaluation.models import stage_models, window_of
+from plagal.evaluation.scoring import floors, make_scorer, score_model
+from plagal.params import Params, load_params
+from plagal.tokens.vocabulary import WORD_OF
+
+ROOT = Path(__file__).parents[1]
+HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
+STYLE = "traditional_gospel"
+TARGET = 0.90
+LEAST_TUNES = 20
+
+
+def read_folder(folder: Path, params: Params) -> tuple[list[Piece], list[Melodies], int]:
+    """Pieces as held-out texts, read as the collecting stage reads a user's folder; the melodies heard in them; and how
+    many files it would discard."""
+    settings = params.collect_stage2
+    limits = Limits(settings.min_notes, settings.max_notes, settings.min_bars, settings.max_bars)
+    source = FolderSource(
+        kind="folder",
+        name="real gospel",
+        path=str(folder),
+        genre=STYLE,
+        style=STYLE,
+        licence="as the folder says",
+        attribution="the folder",
+    )
+    pieces, melodies, unusable = [], [], 0
+    for candidate in tqdm(list(folder_candidates(source, folder)), desc="read"):
+        read = read_candidate(candidate, limits)
+        if isinstance(read, Discard):
+            unusable += 1
+            continue
+        words, metadata = [WORD_OF[number] for number in read.row["tokens"]], read.row["metadata"]
+        prompt = held_out_prompt(facts_of(words, STYLE, STYLE), random.Random(f"{params.seed}:{metadata['id']}"))
+        text = params.convert.template.format(prompt=prompt, words=" ".join(words))
+        pieces.append(Piece(text, metadata))
+        melodies.append(melodies_of(metadata))
+    return pieces, melodies, unusable
+
+
+def unseen(pieces: Sequence[Piece], melodies: Sequence[Melodies], data: Path, trained_on: set[str]) -> list[Piece]:
+    """The pieces whose tune no piece of training has; each named by its tune."""
+    rows = [row["metadata"] for stage in ("stage1", "stage2") for row in read_pieces(data / stage)]
+    known = [melodies_of(metadata) for metadata in rows if str(metadata["id"]) in trained_on]
+    labels = tune_groups([*known, *melodies]).label
+    taken = set(labels[: len(known)])
+    return [
+        Piece(piece.text, {**piece.metadata, "tune_group": str(label)})
+        for piece, label in zip(pieces, labels[len(known) :], strict=True)
+        if label not in taken
+    ]
+
+
+def row(what: str, ours: list[PieceLikelihood], peer: list[PieceLikelihood], seed: int) -> dict[str, Any]:
+    mine, other, compared = summarise(ours, seed), summarise(peer, seed), compare(ours, peer, seed)
+    assert mine is not None
+    assert other is not None
+    assert compared is not None
+    ratio, interval = compared
+    low, high = interval or (None, None)
+    return {
+        "what": what, "ours": round(mine.nats_per_note, 4), "peer": round(other.nats_per_note, 4), "unit": "nats/note",
+        "ratio": round(ratio, 4), "low": low and round(low, 4), "high": high and round(high, 4), "target": TARGET,
+        "ok": ratio <= TARGET and mine.tunes >= LEAST_TUNES,
+    }  # fmt: skip
+
+
+def count_row(what: str, ours: int, target: int | None = None) -> dict[str, Any]:
+    return {"what": what, "ours": ours, "peer": None, "unit": "pieces", "ratio": None, "target": target,
+            "ok": target is None or ours >= target}  # fmt: skip
+
+
+def measure(folder: Path, data: Path, models: Path, most: int) -> list[dict[str, Any]]:
+    params = load_params(ROOT / "params.yaml")
+    seed = params.seed
+    found, melodies, unusable = read_folder(folder, params)
+    train = [read_texts(data / "text" / stage / "train.jsonl") for stage in ("stage1", "stage2")]
+    fresh = unseen(found, melodies, data, {str(piece.metadata["id"]) for texts in train for piece in texts})
+    pieces = choose(fresh, most, seed)
+    if not pieces:
+        raise InputError(f"{folder} holds no piece whose tune is not in the training data; name another folder")
+    scorer, window = make_scorer(), window_of(models / "fused")
+    scored = {
+        name: score_model(lm, pieces, scorer, window, progress=True)
+        for name, lm in stage_models(models, ("stage1", "stage2"))
+    }
+    floor, ngrams, _ = floors(Texts(train[0], train[1], {}), {"real": pieces}, scorer, params.evaluate.ngram_orders)
+    sys.stderr.write(f"n-gram: order {ngrams['real'].order}\n")
+    by_facet = summarise(scored["stage2"], seed)
+    assert by_facet is not None
+    shown = ", ".join(f"{facet} {nats:.2f}" for facet, nats in by_facet.nats_split.items())
+    sys.stderr.write(f"stage 2's nats per note: {shown}\n")
+    return [
+        row("stage2_vs_ngram", scored["stage2"], floor["real"], seed),
+        row("stage2_vs_stage1", scored["stage2"], scored["stage1"], seed),
+        count_row("tunes", len({piece.tune for piece in pieces}), LEAST_TUNES),
+        count_row("left_out_tune_in_training", len(found) - len(fresh)),
+        count_row("left_out_unusable", unusable),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=HYMNAL)
+    parser.add_argument("--json", action="store_true", help="print one object last")
+    parser.add_argument("--pieces", type=int, default=100, help="at most so many, spread over tunes")
+    parser.add_argument("--data", type=Path, default=ROOT / "data")
+    parser.add_argument("--models", type=Path, default=ROOT / "models")
+    options = parser.parse_args()
+    if not options.folder.is_dir():
+        sys.exit(f"{options.folder} is no folder: name one with real gospel as MIDI, or set PLAGAL_OPENHYMNAL")
+    rows = measure(options.folder, options.data, options.models, options.pieces)
+    if options.json:
+        print(json.dumps({"name": "real_gospel", "rows": rows}))
+        return
+    for each in rows:
+        interval = f" ({each['low']} to {each['high']})" if each.get("low") else ""
+        print(f"{each['what']:28s} {each['ours']!s:>8} {each['peer'] or '':>8} {each['unit']:10s} "
+              f"{each['ratio'] or ''}{interval} {'ok' if each['ok'] else 'short of target'}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
