@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from model_helpers import SHAPE, text_of, texts, tiny_base
 
 from plagal.errors import ModelError, RecordError
 from plagal.model import base
-from plagal.model.words import find_words, split_text, word_text
+from plagal.model.words import split_text, word_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 
@@ -95,17 +94,6 @@ def test_a_broken_folder_is_a_named_error(tmp_path: Path, file: str, content: st
 def test_a_folder_that_is_not_there_is_a_named_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
         base.load(tmp_path / "nothing")
-
-
-def test_a_tokenizer_without_music_words_is_refused(tmp_path: Path) -> None:
-    folder = tiny_base(tmp_path)
-    data = json.loads((folder / "tokenizer.json").read_text())
-    data["added_tokens"] = data["added_tokens"][:10]
-    (folder / "tokenizer.json").write_text(json.dumps(data))
-    with pytest.raises(ModelError, match="no music words"):
-        base.load(folder)
-    with pytest.raises(ModelError, match="lacks"):
-        find_words(base.load(folder, "text").tokenizer, "x")
 
 
 def test_a_text_without_a_piece_is_refused() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from plagal.errors import ModelError, TrainingError
@@ -16,23 +17,56 @@ from plagal.files import atomic_path, write_json
 from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import sha256_of
 from plagal.model.curve import CurveRow, write_curve
+from plagal.model.grow import GrownEmbedding, merge_grown
+from plagal.model.words import word_text
 from plagal.params import LoraSettings, TrainSettings
+from plagal.tokens.vocabulary import MUSIC_WORDS
 
 ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+    "chat_template.jinja", "vocab.json", "merges.txt",
+)  # fmt: skip
 _HOMES = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
           "gate_proj": "mlp", "up_proj": "mlp", "down_proj": "mlp"}  # fmt: skip
 
 
 def make_trainable(lm: LanguageModel, settings: TrainSettings) -> None:
-    """Freeze and unfreeze `lm`'s weights, and lay LoRA layers over them in mode `lora` (drawn from MLX's random
-    state)."""
+    """Freeze and unfreeze `lm`'s weights. In mode `lora` LoRA layers are laid over them, drawn from MLX's random
+    state, unless loaded ones are there already: then those go on."""
     lm.model.freeze()
     if settings.mode == "full":
+        if "quantization" in lm.config:
+            raise TrainingError(f"{lm.folder} is quantized, so it cannot be trained whole; set train's mode to lora")
+        merge_grown(lm.model)
         lm.model.unfreeze()
     else:
-        add_lora(lm, lora_config(lm, settings.lora))
+        _make_lora_trainable(lm, settings.lora)
     if not tree_flatten(lm.model.trainable_parameters()):
         raise TrainingError(f"{lm.folder}: nothing to train; check train's mode and lora.projections")
+
+
+def _make_lora_trainable(lm: LanguageModel, lora: LoraSettings) -> None:
+    from mlx_lm.tuner.lora import LoRALinear
+
+    config = lora_config(lm, lora)
+    if lm.adapters is None:
+        add_lora(lm, config)
+    elif not _same_layers(lm.adapters, config):
+        raise TrainingError(f"{lm.folder}: the adapters to go on from have another rank, alpha, layers or projections")
+    for module in lm.model.modules():
+        if isinstance(module, GrownEmbedding):
+            module.unfreeze(keys=["new_rows"], recurse=False)
+        elif isinstance(module, LoRALinear):
+            module.unfreeze(keys=["lora_a", "lora_b"], recurse=False)
+            module.dropout = nn.Dropout(p=lora.dropout)
+
+
+def _same_layers(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether two adapter configs lay the same layers over a base; dropout may differ."""
+    keys = ("rank", "scale", "keys")
+    same = all(a["lora_parameters"][key] == b["lora_parameters"][key] for key in keys)
+    return same and bool(a["num_layers"] == b["num_layers"])
 
 
 def lora_config(lm: LanguageModel, lora: LoraSettings) -> dict[str, Any]:
@@ -77,13 +111,23 @@ def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> 
 
 def write_model(lm: LanguageModel, folder: Path) -> None:
     """An ordinary MLX model folder from what is in memory."""
-    weights = dict(tree_flatten(lm.model.parameters()))
+    write_folder(lm, dict(tree_flatten(lm.model.parameters())), lm.config, folder)
+
+
+def write_folder(lm: LanguageModel, weights: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
+    """Write weights and config with `lm`'s tokenizer, which knows the music words if `lm` does."""
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
-    write_json(folder / "config.json", lm.config)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
-                 "chat_template.jinja", "vocab.json", "merges.txt"):  # fmt: skip
+    write_json(folder / "config.json", config)
+    if lm.encoding == "event" and not _holds_words(lm.folder / "tokenizer.json"):
+        lm.tokenizer.save_pretrained(str(folder))
+        return
+    for name in _TOKENIZER_FILES:
         if (lm.folder / name).exists():
             shutil.copyfile(lm.folder / name, folder / name)
+
+
+def _holds_words(path: Path) -> bool:
+    return path.exists() and json.dumps(word_text(MUSIC_WORDS[-1])) in path.read_text(encoding="utf-8")
 
 
 def with_window(config: dict[str, Any], max_tokens: int) -> dict[str, Any]:
@@ -106,6 +150,7 @@ def load_adapters(lm: LanguageModel, folder: str | Path) -> dict[str, Any]:
     if config.get("base_sha256") not in (None, base_sha256(lm.folder)):
         raise ModelError(f"{folder}: these adapters were trained on another base than {lm.folder}; train them again")
     add_lora(lm, config)
+    lm.adapters = dict(config)
     known = dict(tree_flatten(lm.model.parameters()))
     wrong = [name for name, value in weights.items() if name not in known or known[name].shape != value.shape]
     if wrong:

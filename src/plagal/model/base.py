@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
 
 from plagal.errors import ModelError
 from plagal.files import atomic_path
-from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, WordTokens, find_words, has_words, word_text
+from plagal.model import blas
+from plagal.model.kernels import on_cpu
+from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, WordTokens, word_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,8 @@ class LanguageModel:
     config: dict[str, Any]
     folder: Path
     encoding: Encoding = "event"
+    adapters: dict[str, Any] | None = None
+    """The config of adapters laid over it, if any."""
 
     @property
     def tied(self) -> bool:
@@ -122,7 +127,7 @@ def make_embedded(folder: str | Path, shape: Shape, seed: int) -> Path:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         mx.save_safetensors(str(temporary / "model.safetensors"), weights, metadata={"format": "mlx"})
-        _write_json(temporary / "config.json", config)
+        write_json_file(temporary / "config.json", config)
         _write_tokenizer(temporary, tokenizer)
     return folder
 
@@ -177,10 +182,10 @@ def _write_tokenizer(folder: Path, tokenizer: Any) -> None:
         "model_max_length": 8192,
         "chat_template": CHAT_TEMPLATE,
     }
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json_file(folder / "tokenizer_config.json", settings)
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json_file(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -193,15 +198,52 @@ def load(path_or_name: str | Path, encoding: Encoding = "event", lazy: bool = Fa
     config = read_config(folder)
     try:
         model, config = load_model(folder, lazy=lazy)
+        if on_cpu():
+            unpack(model)
         tokenizer = load_tokenizer(folder)
     except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder} is no model that can be loaded: {reason}; make or fetch it anew") from error
+    lm = LanguageModel(model, tokenizer, None, config, folder, "text")
     if encoding == "text":
-        return LanguageModel(model, tokenizer, None, config, folder, encoding)
-    if not has_words(tokenizer):
-        raise ModelError(f"{folder}: its tokenizer has no music words; grow it first, or set model.encoding to text")
-    return LanguageModel(model, tokenizer, find_words(tokenizer, str(folder)), config, folder, encoding)
+        return lm
+    from plagal.model.grow import grow
+
+    return grow(lm)
+
+
+def unpack(model: Any) -> None:
+    """Replace quantized linear layers by plain fp32 ones of the same values, if they fit into a quarter of memory:
+    MLX's CPU backend multiplies packed weights thirty times slower than plain ones."""
+    packed = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.QuantizedLinear)]
+    size = sum(module.weight.size * 32 // module.bits * 4 for _, module in packed)
+    if not packed or size > 0.25 * blas.memory_bytes():
+        return
+    plain = []
+    for name, module in packed:
+        layer = nn.Linear(1, 1, bias=False)
+        layer.weight = mx.dequantize(
+            module.weight,
+            module.scales,
+            module.biases,
+            group_size=module.group_size,
+            bits=module.bits,
+            mode=module.mode,
+        )
+        if "bias" in module:
+            layer.bias = module.bias
+        plain.append((name, layer))
+    model.update_modules(tree_unflatten(plain))
+    mx.eval(model.parameters())
+
+
+def read_weights(folder: Path) -> dict[str, Any]:
+    """All tensors of a model folder, as they are on disk (packed ones stay packed), read when they are used."""
+    weights: dict[str, Any] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        loaded: Any = mx.load(str(path))
+        weights.update(loaded)
+    return weights
 
 
 def find_folder(path_or_name: str | Path) -> Path:

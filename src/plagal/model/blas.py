@@ -83,17 +83,21 @@ def describe(seconds: float = 0.5) -> dict[str, Any]:
     import mlx.core as mx
 
     limit: Any = mx.device_info().get("max_recommended_working_set_size")
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "blas": blas_name(),
         "threads": blas_threads(),
         "gflops": round(measured_gflops(seconds), 1),
         "device": str(mx.default_device()),
         "mlx": version("mlx"),
-        "memory_gb": round(total / _GIGA, 1),
+        "memory_gb": round(memory_bytes() / _GIGA, 1),
         "device_memory_gb": round(limit / _GIGA, 1) if limit else None,
         "compiler": _compiler(),
     }
+
+
+def memory_bytes() -> int:
+    """Of the whole machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def measured_gflops(seconds: float = 0.5, size: int = 1024) -> float:

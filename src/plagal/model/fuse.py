@@ -1,47 +1,50 @@
-"""Adapters merged into plain weights, and proof that the merged model is the one that was trained."""
+"""Adapters merged into the base's weights, and proof that the merged model is the one that was trained."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_unflatten
 
 from plagal.errors import ModelError
 from plagal.files import atomic_path, write_json
 from plagal.model import adapters
-from plagal.model.base import LanguageModel, load
+from plagal.model.base import LanguageModel, load, read_weights
+from plagal.model.grow import merged_rows
 from plagal.model.kernels import cpu_kernels
 from plagal.model.lanes import Gradients
 from plagal.model.loss import make_loss
 from plagal.model.trainer import validation_loss
-from plagal.model.windows import make_windows
+from plagal.model.windows import Window, make_windows
 
 log = logging.getLogger(__name__)
 
-_SAME_NATS = 1e-3  # fp32 sums taken in another order differ by less
+_SAME_NATS = 1e-3  # sums taken in another order differ by less
+_PARTS = ("weight", "scales", "biases", "bias")
 
 
 @dataclass(frozen=True)
 class FuseReport:
-    """Mean loss on held-out text [nats per token] of the base, the base with adapters, and the fused model as
-    reloaded."""
+    """Mean loss on held-out text [nats per token] of the base, the base with adapters, and the fused model reloaded."""
 
     base_loss: float
     adapted_loss: float
     fused_loss: float
     lost_share: float
     """Share of what training gained that fusing cost; 0 where nothing was gained."""
-    kept_precision: tuple[str, ...]
-    """Layers left in higher precision because quantizing them again cost too much."""
+    touched_bits: int
+    """Bits of the layers that adapters touched; 0: plain weights."""
+    plain_layers: tuple[str, ...]
+    """Layers of a quantized base that are plain now."""
 
 
 def fuse(
-    base: str | Path | LanguageModel,
+    base: str | Path,
     adapter: str | Path,
     out: str | Path,
     valid_texts: Sequence[str],
@@ -53,53 +56,86 @@ def fuse(
 ) -> FuseReport:
     """Merge `adapter` into `base` and write `out`, an ordinary MLX model folder that stock mlx_lm loads.
 
-    `quantize_bits`: 0 keeps every touched layer in plain weights of the base's precision. The fused model is written
-    only when its loss on `valid_texts` says that it is the trained one; else ModelError.
+    `quantize_bits`: what the touched layers of a quantized base are packed in again; where that costs more than
+    `max_lost_share` of what training gained, 8 bits are tried, then plain weights. 0: plain at once. Layers that no
+    adapter touches stay bit for bit. Raises ModelError, and writes nothing, where even plain weights lose that much.
     """
-    lm = base if isinstance(base, LanguageModel) else load(base)
+    lm = load(base)
     windows = make_windows(lm, valid_texts, max_tokens, "the validation data")
     base_loss = _loss(lm, windows, batch)
-    adapter_config = adapters.load_adapters(lm, adapter)
+    window = int(adapters.load_adapters(lm, adapter).get("window", max_tokens))
     adapted_loss = _loss(lm, windows, batch)
-    merged = merge(lm)
-    config, kept = adapters.with_window(lm.config, adapter_config.get("window", max_tokens)), tuple(merged)
-    if quantize_bits and "quantization" not in config:
-        raise ModelError(f"fuse.quantize_bits={quantize_bits}, but the base is not quantized; set it to 0")
-    if "quantization" in config:
-        config["quantization"] = {**config["quantization"], **dict.fromkeys(merged, False)}
-    fused = LanguageModel(lm.model, lm.tokenizer, lm.words, config, lm.folder, lm.encoding)
+    layers = _merged_layers(lm)
+    gained = base_loss - adapted_loss
     with atomic_path(out) as temporary:
-        temporary.mkdir()
-        adapters.write_model(fused, temporary)
-        reloaded = load(temporary)
-        fused_loss = _loss(reloaded, windows, batch)
-        gained = base_loss - adapted_loss
-        lost = max(fused_loss - adapted_loss, 0.0) / gained if gained > 0 else 0.0
-        report = FuseReport(base_loss, adapted_loss, fused_loss, lost, kept if "quantization" in config else ())
-        if abs(fused_loss - adapted_loss) > _SAME_NATS and lost > max_lost_share:
+        for bits in _attempts(quantize_bits, "quantization" in lm.config):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            plain = _write(lm, layers, bits, window, temporary)
+            loss = _loss(load(temporary), windows, batch)
+            lost = max(loss - adapted_loss, 0.0) / gained if gained > 0 else 0.0
+            if abs(loss - adapted_loss) <= _SAME_NATS or lost <= max_lost_share:
+                break
+            log.warning("touched layers in %d bits would lose %.1f %% of what training gained", bits, 100 * lost)
+        else:
             raise ModelError(
-                f"{out}: fused, the loss is {fused_loss:.4f} instead of {adapted_loss:.4f}, {lost:.1%} of what training"
+                f"{out}: fused, the loss is {loss:.4f} instead of {adapted_loss:.4f}, {lost:.1%} of what training"
                 f" gained (fuse.max_lost_share={max_lost_share}); nothing was written"
             )
+        report = FuseReport(base_loss, adapted_loss, loss, lost, bits, plain)
         write_json(temporary / "fuse.json", asdict(report))
     return report
 
 
-def merge(lm: LanguageModel) -> list[str]:
-    """Replace every LoRA layer in `lm` by a plain one with the merged weight. Returns the layers' names."""
+def _attempts(bits: int, quantized: bool) -> list[int]:
+    """What to pack touched layers in, in the order of trial."""
+    if not bits or not quantized:
+        return [0]
+    return [bits, 0] if bits == 8 else [bits, 8, 0]
+
+
+def _merged_layers(lm: LanguageModel) -> dict[str, dict[str, Any]]:
+    """Layer -> its plain tensors, for every layer that adapters or new words touched."""
     from mlx_lm.tuner.lora import LoRALinear
 
-    merged: list[tuple[str, Any]] = [
-        (name, module.fuse(dequantize=True))
-        for name, module in lm.model.named_modules()
-        if isinstance(module, LoRALinear)
-    ]
-    if merged:
-        lm.model.update_modules(tree_unflatten(merged))
-    mx.eval(lm.model.parameters())
-    return sorted(name for name, _ in merged)
+    layers = {}
+    for name, module in lm.model.named_modules():
+        if isinstance(module, LoRALinear):
+            merged = module.fuse(dequantize=True)
+            layers[name] = {"weight": merged.weight} | ({"bias": merged.bias} if "bias" in merged else {})
+    return layers | {name: {"weight": rows} for name, rows in merged_rows(lm.model).items()}
 
 
-def _loss(lm: LanguageModel, windows: Any, batch: int) -> float:
+def _write(
+    lm: LanguageModel, layers: dict[str, dict[str, Any]], bits: int, window: int, folder: Path
+) -> tuple[str, ...]:
+    """Write the fused model. Returns the layers of a quantized base that are plain now."""
+    weights = read_weights(lm.folder)
+    config = adapters.with_window(lm.config, window)
+    quantization = config.get("quantization")
+    plain = []
+    for name, tensors in layers.items():
+        for part in _PARTS:
+            weights.pop(f"{name}.{part}", None)
+        if bits and quantization and not name.endswith(("embed_tokens", "lm_head")):
+            packed = mx.quantize(tensors["weight"], group_size=quantization["group_size"], bits=bits)
+            made = {**tensors, **dict(zip(("weight", "scales", "biases"), packed, strict=True))}
+            config = _with_layer(config, name, {"group_size": quantization["group_size"], "bits": bits})
+        else:
+            made = tensors
+            if quantization:
+                config = _with_layer(config, name, False)
+                plain.append(name)
+        weights |= {f"{name}.{part}": value for part, value in made.items()}
+    adapters.write_folder(lm, weights, config, folder)
+    return tuple(sorted(plain))
+
+
+def _with_layer(config: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    return {**config, "quantization": {**config["quantization"], name: value}}
+
+
+def _loss(lm: LanguageModel, windows: Sequence[Window], batch: int) -> float:
+    lm.model.freeze()
     with cpu_kernels(lm.model):
         return validation_loss(Gradients(lm.model, make_loss(lm), lm.word_tokens.pad_id), lm, windows, batch)[0]

@@ -74,8 +74,8 @@ class Gradients:
             model.update(weights)
             return loss(model, arrays)
 
-        self._differentiate = [_compiled(mx.value_and_grad(of_weights)) for _ in range(self._lanes)]
-        self._loss = [_compiled(of_weights) for _ in range(self._lanes)]
+        self._differentiate = [compiled(mx.value_and_grad(of_weights)) for _ in range(self._lanes)]
+        self._loss = [compiled(of_weights) for _ in range(self._lanes)]
 
     def __call__(self, windows: Sequence[Window], seed: tuple[int, ...] = (0,)) -> tuple[Any, Any, int, int]:
         """-> summed loss, summed gradients, targets, notes. `seed` decides what dropout drops, lane by lane."""
@@ -114,7 +114,8 @@ class Gradients:
         return value if self._group is None else mx.distributed.all_sum(value, group=self._group)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` compiled where that fuses anything, with MLX's random state among its inputs."""
     if not fused():
         return function
     return mx.compile(function, inputs=mx.random.state, outputs=mx.random.state)

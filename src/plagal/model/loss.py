@@ -17,6 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from plagal.model.base import LanguageModel
+from plagal.model.grow import rows_of
 from plagal.model.kernels import log_sum_exp
 from plagal.model.windows import Batch
 
@@ -52,20 +53,8 @@ def head_logits(model: Any, hidden: Array, rows: Array | None = None) -> Array:
     """Logits [n, rows or vocabulary] of hidden states [n, hidden]; `rows` are token ids."""
     head = model.lm_head if hasattr(model, "lm_head") else model.model.embed_tokens
     if rows is not None:
-        return hidden @ head_rows(head, rows).T
+        return hidden @ rows_of(head, rows).T
     return head(hidden) if hasattr(model, "lm_head") else head.as_linear(hidden)
-
-
-def head_rows(head: Any, rows: Array) -> Array:
-    """Rows of a head or an embedding [rows, hidden], unpacked if it is quantized."""
-    if hasattr(head, "rows"):
-        return head.rows(rows)
-    if "scales" not in head:
-        return head.weight[rows]
-    biases = head.biases[rows] if head.get("biases") is not None else None
-    return mx.dequantize(
-        head.weight[rows], head.scales[rows], biases, group_size=head.group_size, bits=head.bits, mode=head.mode
-    )
 
 
 def make_loss(lm: LanguageModel) -> LossSum:

@@ -26,7 +26,7 @@ from plagal.model.base import LanguageModel, total_bytes
 from plagal.model.checkpoint import Run, load_checkpoint, own_run
 from plagal.model.curve import Curve, CurveRow, Progress, conditions
 from plagal.model.kernels import cpu_kernels
-from plagal.model.lanes import Gradients
+from plagal.model.lanes import Gradients, compiled
 from plagal.model.loss import LossSum, make_loss
 from plagal.model.windows import Window, batches_from, make_windows
 from plagal.params import TrainSettings
@@ -136,6 +136,7 @@ class _Loop:
         adapters.make_trainable(lm, settings)
         self.optimizer = _make_optimizer(settings)
         self.optimizer.init(lm.model.trainable_parameters())
+        self._apply = compiled(self._optimize)
         group = mx.distributed.init()
         self.leads = group.rank() == 0
         self.gradients = Gradients(lm.model, loss, lm.word_tokens.pad_id, group)
@@ -177,17 +178,26 @@ class _Loop:
             grads = these if grads is None else tree_map(lambda a, b: a + b, grads, these)
             mx.eval(loss, grads)
             loss_sum, targets, notes = loss_sum + loss.item(), targets + new_targets, notes + new_notes
-        grads = tree_map(lambda g: g * (1.0 / targets), grads)
-        grads, norm = optim.clip_grad_norm(grads, self.settings.clip_norm)
-        if not math.isfinite(norm.item()):
+        weights, old = self.lm.model.trainable_parameters(), self.optimizer.state
+        weights, new, norm = self._apply(grads, mx.array(1.0 / targets), weights, old)
+        mx.eval(weights, new, norm)
+        finite = math.isfinite(norm.item())
+        self.optimizer.state = new if finite else old
+        if not finite:
             return targets, notes, math.nan  # the weights stay as they were; _watch stops the run
-        self.optimizer.update(self.lm.model, grads)
-        mx.eval(self.lm.model.trainable_parameters(), self.optimizer.state)
+        self.lm.model.update(weights)
         state = self.state
         state.step += 1
         state.loss_sum, state.targets = state.loss_sum + loss_sum, state.targets + targets
         state.all_targets, state.all_notes = state.all_targets + targets, state.all_notes + notes
         return targets, notes, loss_sum / targets
+
+    def _optimize(self, grads: Any, scale: Any, weights: Any, state: Any) -> tuple[Any, Any, Any]:
+        """Clip and apply summed gradients. -> new weights, new optimizer state, the gradient's norm before clipping."""
+        grads = tree_map(lambda g: g * scale.astype(g.dtype), grads)
+        grads, norm = optim.clip_grad_norm(grads, self.settings.clip_norm)
+        self.optimizer.state = state
+        return self.optimizer.apply_gradients(grads, weights), self.optimizer.state, norm
 
     def _watch(self, value: float) -> None:
         """Stop where the loss left the numbers or jumped and stayed: the newest checkpoint is from before that."""

