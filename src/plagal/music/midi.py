@@ -93,7 +93,8 @@ def parse(data: bytes) -> symusic.Score:
     try:
         score = symusic.Score.from_midi(data)
     except RuntimeError as error:
-        raise MidiError(f"is damaged: {' '.join(str(error).split())}") from None
+        told = " ".join(str(error).split()).removesuffix(": iostream error")
+        raise MidiError(f"is damaged ({told}): save it again from a program that opens it") from None
     if score.ticks_per_quarter <= 0:
         raise MidiError("gives 0 ticks to the quarter note: its header is damaged")
     return score

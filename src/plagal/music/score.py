@@ -64,7 +64,7 @@ class Pedal:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Something asserted about the music from `onset` on: kind "chord", "section", "repeat" or "articulation" and its
+    """Something asserted about the music from `onset` on: kind "chord", "section" or "repeat" ("START", "END") and its
     text, as "Dbmaj9/F" or "VERSE". Travels in MIDI as a marker meta event."""
 
     onset: int

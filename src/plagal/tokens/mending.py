@@ -219,7 +219,8 @@ def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
             break
         what = mender.read(word, kind, value) if kind not in (g.NOTHING, g.SONG_START) else ""
         if not may_follow:
-            repairs.append(Repair(place, str(word), what or "left out"))
+            what_for = "SONG_START added before it" if what and state.kind == g.NOTHING else what
+            repairs.append(Repair(place, str(word), what_for or "left out"))
         if what or kind == g.SONG_START:
             state = g.following(state, headed, value)
     if not state.done:

@@ -290,7 +290,7 @@ def as_table(report: dict[str, Any]) -> str:
     lines = []
     for row in report["files"]:
         if "error" in row:
-            lines.append(f"{row['path']}: {row['error']}")
+            lines.append(row["error"])
             continue
         lines.append(
             f"{row['path']}: {row['notes_kept']} of {row['notes_in_range']} notes kept, "
