@@ -71,9 +71,9 @@ def test_bad_lines_are_reported_with_number_and_reason_and_counted(tmp_path: Pat
     source = write_lines(tmp_path / "in.jsonl", RECORD, *BAD, RECORD)
     with caplog.at_level(logging.WARNING):
         report = convert_file(source, tmp_path / "out.jsonl")
-    assert (report.records, report.written, report.bad_records) == (len(BAD) + 2, 2, len(BAD))
-    assert [number for number, _ in report.bad] == list(range(2, len(BAD) + 2))
-    for (_, reason), said in zip(report.bad, BAD.values(), strict=True):
+    assert (report["records"], report["written"], report["bad_records"]) == (len(BAD) + 2, 2, len(BAD))
+    assert [number for number, _ in report["bad"]] == list(range(2, len(BAD) + 2))
+    for (_, reason), said in zip(report["bad"], BAD.values(), strict=True):
         assert said in reason
     assert "line 2 left out: no JSON" in caplog.text
     assert len(rows(tmp_path / "out.jsonl")) == 2
@@ -82,10 +82,10 @@ def test_bad_lines_are_reported_with_number_and_reason_and_counted(tmp_path: Pat
 def test_validate_holds_every_record_to_the_grammar(tmp_path: Path):
     broken = RECORD | {"tokens": [*RECORD["tokens"][:-1]]}
     source = write_lines(tmp_path / "in.jsonl", RECORD, broken)
-    assert convert_file(source, tmp_path / "lax.jsonl").written == 2
+    assert convert_file(source, tmp_path / "lax.jsonl")["written"] == 2
     report = convert_file(source, tmp_path / "strict.jsonl", validate=True)
-    assert report.written == 1
-    assert report.bad[0][0] == 2
+    assert report["written"] == 1
+    assert report["bad"][0][0] == 2
 
 
 def test_the_order_is_kept_and_workers_change_nothing(tmp_path: Path):
@@ -101,7 +101,7 @@ def test_a_line_too_long_for_a_record_is_skipped_not_read(tmp_path: Path, monkey
     monkeypatch.setattr("plagal.corpus.formats.MAX_LINE_BYTES", 20_000)
     source = write_lines(tmp_path / "in.jsonl", RECORD, b"x" * 70_000, RECORD)
     report = convert_file(source, tmp_path / "out.jsonl", workers=1)
-    assert (report.written, report.bad) == (2, [(2, "empty, or longer than a record may be")])
+    assert (report["written"], report["bad"]) == (2, [(2, "empty, or longer than a record may be")])
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

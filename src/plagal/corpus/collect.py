@@ -27,8 +27,8 @@ from plagal.errors import CorpusError
 from plagal.files import atomic_path, write_json, write_jsonl
 from plagal.params import CollectSettings
 
-_AHEAD = 8
-"""Read this many candidates more than are wanted, plus an eighth: some will be discarded."""
+_AHEAD, _MOST_AHEAD = 8, 64
+"""Read an eighth more candidates than are wanted, at least and at most this many: some will be discarded."""
 
 
 @dataclass
@@ -129,7 +129,7 @@ def _fill(
     queue = _chained(queues)
     tries = 0
     while (short := wanted - (selection.taken - before)) > 0 and tries < 3 * wanted + _AHEAD:
-        batch = _take(queue, short + short // 8 + (_AHEAD if kind == "real" else 0))
+        batch = _take(queue, short + (_ahead(short) if kind == "real" else 0))
         if not batch:
             break
         tries += len(batch) if kind == "synthetic" else 0
@@ -143,12 +143,16 @@ def _fill(
                 selection.offered -= 1
 
 
+def _ahead(short: int) -> int:
+    return min(_MOST_AHEAD, max(_AHEAD, short // 8))
+
+
 def _fill_from_surplus(selection: _Selection, pool: Workers, draft: PieceWriter) -> None:
     """Real pieces of any genre until the target: spare ones first, then what the sources still offer."""
     queue = _chained([queue for queues in selection.queues.values() for queue in queues])
     while (short := selection.target - selection.taken) > 0:
         if not selection.spare:
-            batch = _take(queue, short + short // 8)
+            batch = _take(queue, short + _ahead(short))
             if not batch:
                 return
             selection.spare.extend(_read(selection, pool, batch))
@@ -201,7 +205,7 @@ def _count_rest(selection: _Selection) -> None:
 
 def _write_final(folder: Path, count: int) -> int:
     """Write the draft anew, each row with the group of its tune; returns the number of tunes."""
-    tunes = tune_groups([melodies_of(row["metadata"]) for row in read_pieces(folder, "draft")])
+    tunes = tune_groups(melodies_of(row["metadata"]) for row in read_pieces(folder, "draft"))
     with PieceWriter(folder, "pieces", count) as final:
         for number, row in enumerate(read_pieces(folder, "draft")):
             row["metadata"]["tune_group"] = tunes.key[tunes.label[number]][:12]

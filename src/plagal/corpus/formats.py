@@ -7,9 +7,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 from plagal.corpus.parallel import Workers
 from plagal.errors import InputError, RecordError, WordsError
@@ -41,14 +40,13 @@ def _chatml(prompt: str, words: str, _template: str) -> dict[str, Any]:
 FORMATS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {"mlx": _mlx, "alpaca": _alpaca, "chatml": _chatml}
 
 
-@dataclass
-class ConvertReport:
+class ConvertReport(TypedDict):
     """How a conversion went. `bad` holds the first hundred bad lines: number (from 1) and reason."""
 
-    records: int = 0
-    written: int = 0
-    bad_records: int = 0
-    bad: list[tuple[int, str]] = field(default_factory=list)
+    records: int
+    written: int
+    bad_records: int
+    bad: list[tuple[int, str]]
 
 
 def text_row(
@@ -114,33 +112,35 @@ def convert_file(
         raise InputError(f"format {format!r} is not known; choose among {', '.join(FORMATS)}")
     if not source.is_file():
         raise InputError(f"{source} is missing or no file")
-    report = ConvertReport()
+    report = ConvertReport(records=0, written=0, bad_records=0, bad=[])
     with atomic_path(output) as temporary, Workers(workers) as pool, source.open("rb") as lines:
         calls = ((batch, format, validate, template) for batch in _batches(lines))
         total = source.stat().st_size // _BATCH_BYTES + 1
         with temporary.open("w", encoding="utf-8") as out:
             for rows in pool.map(_convert_batch, calls, total, "convert", unit=" MB"):
                 _count(report, rows, out.write)
-        if not report.written:
-            raise RecordError(f"{source}: none of {report.records} lines is a good record; first: {_first_bad(report)}")
+        if not report["written"]:
+            raise RecordError(
+                f"{source}: none of {report['records']} lines is a good record; first: {_first_bad(report)}"
+            )
     return report
 
 
 def _first_bad(report: ConvertReport) -> str:
-    return f"line {report.bad[0][0]}, {report.bad[0][1]}" if report.bad else "the file is empty"
+    return "line {}, {}".format(*report["bad"][0]) if report["bad"] else "the file is empty"
 
 
 def _count(report: ConvertReport, rows: list[tuple[int, str, bool]], write: Callable[[str], Any]) -> None:
     for number, text, good in rows:
-        report.records += 1
+        report["records"] += 1
         if good:
-            report.written += 1
+            report["written"] += 1
             write(text + "\n")
             continue
-        report.bad_records += 1
+        report["bad_records"] += 1
         logger.warning("line %d left out: %s", number, text)
-        if len(report.bad) < _REMEMBERED:
-            report.bad.append((number, text))
+        if len(report["bad"]) < _REMEMBERED:
+            report["bad"].append((number, text))
 
 
 def _batches(lines: BinaryIO) -> Iterator[list[Line]]:

@@ -43,8 +43,8 @@ def prepare(
 
 def _splits(stage1: Path, stage2: Path, settings: ConvertSettings) -> dict[str, list[str]]:
     percents = (settings.split.valid_percent, settings.split.test_percent)
-    earlier = tune_groups([melodies_of(row["metadata"]) for row in read_pieces(stage1)])
-    later = tune_groups([melodies_of(row["metadata"]) for row in read_pieces(stage2)])
+    earlier = tune_groups(melodies_of(row["metadata"]) for row in read_pieces(stage1))
+    later = tune_groups(melodies_of(row["metadata"]) for row in read_pieces(stage2))
     first = split_alone(earlier, *percents)
     return {"stage1": first, "stage2": split_after(later, earlier, first, *percents)}
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from plagal.corpus.duplicates import (
-    Grams,
+    Signature,
     heard_melody,
     intervals,
     melody_text,
     notes_digest,
+    signature,
     texture_grams,
 )
 from plagal.corpus.prompts import basic_prompt, facts_of
@@ -48,7 +49,7 @@ class Piece:
     candidate: Candidate
     row: dict[str, Any]
     digest: str
-    texture: Grams
+    texture: Signature
 
 
 def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bool = False) -> Piece | Discard:
@@ -136,7 +137,7 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
         "synthetic": candidate.synthetic,
     }
     row = {"prompt": basic_prompt(candidate.genre, facts.key), "tokens": ids, "metadata": metadata}
-    return Piece(candidate, row, notes_digest(score), texture_grams(score))
+    return Piece(candidate, row, notes_digest(score), signature(texture_grams(score)))
 
 
 def domain_of(genre: str, synthetic: bool) -> str:

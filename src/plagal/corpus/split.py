@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,30 +55,35 @@ class Tunes:
 
 
 class _Index:
-    """The distinct melodies of a set of pieces, and which piece each belongs to."""
+    """The distinct melodies of a set of pieces as n-grams, and which piece each belongs to. Holds no text: a million
+    pieces must fit."""
 
-    def __init__(self, pieces: Sequence[Melodies]) -> None:
+    def __init__(self, pieces: Iterable[Melodies]) -> None:
         self.owner: list[int] = []
         self.grams: list[Grams] = []
         self.known: list[bool] = []
-        first_of: dict[str, int] = {}
+        """Whether the tune behind a melody is known without listening."""
         self.same: list[tuple[int, int]] = []
+        self.ranks: list[tuple[bool, str]] = []
+        """Of each piece, what its group's key is the smallest of."""
+        first_of: dict[bytes, int] = {}
         for number, piece in enumerate(pieces):
-            texts = {piece.melody: bool(piece.tune), piece.heard: piece.synthetic}
-            for name in [f"tune {piece.tune}"] if piece.tune else []:
-                self._join(first_of, name, number)
-            for text, known in texts.items():
+            self.ranks.append((not piece.synthetic, melody_key(piece.melody)))
+            if piece.tune:
+                self._join(first_of, f"tune {piece.tune}", number)
+            for text, known in {piece.melody: bool(piece.tune), piece.heard: piece.synthetic}.items():
                 if text and self._join(first_of, text, number):
                     self.owner.append(number)
                     self.grams.append(melody_grams(melody_steps(text)))
                     self.known.append(known)
 
-    def _join(self, first_of: dict[str, int], name: str, number: int) -> bool:
+    def _join(self, first_of: dict[bytes, int], name: str, number: int) -> bool:
         """Whether `name` is new; where it isn't, this piece belongs with the one that had it first."""
-        if name in first_of:
-            self.same.append((first_of[name], number))
+        digest = hashlib.blake2b(name.encode(), digest_size=12).digest()
+        if digest in first_of:
+            self.same.append((first_of[digest], number))
             return False
-        first_of[name] = number
+        first_of[digest] = number
         return True
 
 
@@ -87,10 +92,10 @@ def melody_key(melody: str) -> str:
     return hashlib.sha256(f"{_SALT} {melody}".encode()).hexdigest()
 
 
-def tune_groups(pieces: Sequence[Melodies]) -> Tunes:
+def tune_groups(pieces: Iterable[Melodies]) -> Tunes:
     """Group pieces by tune."""
     index = _Index(pieces)
-    groups = Groups(len(pieces))
+    groups = Groups(len(index.ranks))
     for first, second in index.same:
         groups.join(first, second)
     for first, second in candidate_pairs(index.grams):
@@ -100,16 +105,15 @@ def tune_groups(pieces: Sequence[Melodies]) -> Tunes:
         if same_tune(index.grams[first], index.grams[second]):
             groups.join(index.owner[first], index.owner[second])
     labels = groups.labels()
-    return Tunes(labels, _group_keys(pieces, labels), index)
+    return Tunes(labels, _group_keys(index.ranks, labels), index)
 
 
-def _group_keys(pieces: Sequence[Melodies], labels: Sequence[int]) -> dict[int, str]:
+def _group_keys(ranks: Sequence[tuple[bool, str]], labels: Sequence[int]) -> dict[int, str]:
     """A group's key is its smallest melody hash, among the tunes from the book where it holds any: so it is the same
     whichever arrangements are there."""
     best: dict[int, tuple[bool, str]] = {}
-    for piece, label in zip(pieces, labels, strict=True):
-        mine = (not piece.synthetic, melody_key(piece.melody))
-        best[label] = min(best.get(label, mine), mine)
+    for rank, label in zip(ranks, labels, strict=True):
+        best[label] = min(best.get(label, rank), rank)
     return {label: key for label, (_, key) in best.items()}
 
 
