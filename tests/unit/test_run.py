@@ -73,11 +73,14 @@ def test_what_the_split_does_not_hold_is_null(tree: dict[str, object]) -> None:
 def test_samples_and_pictures_are_there(project: Path, tree: dict[str, object]) -> None:
     names = {file.name for file in (project / "metrics" / "samples").iterdir()}
     assert names == {"sample1.mid", "sample1.png", "sample2.mid", "sample2.png"}
+    page = (project / "metrics" / "report.html").read_text(encoding="utf-8")
+    assert "plan.perplexity" in page
+    assert "http:" not in page and "https:" not in page
 
 
 def test_the_same_seed_gives_the_same_bytes(project: Path, tree: dict[str, object], tmp_path: Path) -> None:
     evaluate(SETTINGS, 3, project / "text", project / "models", tmp_path)
-    for file in ("metrics.json", "samples/sample1.mid", "samples/sample2.png"):
+    for file in ("metrics.json", "report.html", "samples/sample1.mid", "plots/nats_per_note.csv"):
         assert (tmp_path / file).read_bytes() == (project / "metrics" / file).read_bytes()
     stored = json.loads((tmp_path / "metrics.json").read_text())
     assert all(value is None or isinstance(value, int | float) for _, value in leaves(stored))

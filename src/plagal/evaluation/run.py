@@ -8,19 +8,23 @@ from pathlib import Path
 from plagal.evaluation import music_measures as music
 from plagal.evaluation import report
 from plagal.evaluation.asking import all_asked
+from plagal.evaluation.charts import write_plots
 from plagal.evaluation.heldout import Texts, load_texts
 from plagal.evaluation.likelihood import Likelihood, PieceLikelihood, compare, summarise
 from plagal.evaluation.models import load_stage, stage_models, window_of
 from plagal.evaluation.ngram import NGram
+from plagal.evaluation.page import write_page
 from plagal.evaluation.ratings import read_ratings
 from plagal.evaluation.ratings import summarise as summarise_ratings
 from plagal.evaluation.report import Tree, put, put_interval
-from plagal.evaluation.samples import Sample, keep_samples, valid_share, write_samples
+from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
 from plagal.evaluation.scoring import floors, make_scorer, score_model
 from plagal.files import read_json, write_json
 from plagal.params import EvaluateSettings
 
 TRAIN_REPORT = "train.json"
+COHERENCE_BARS = 16
+"""Of the real pieces that the ear for coherence is tried on; generated ones it hears as they are."""
 FREE_SHARE = 10
 """One piece in so many is also written without the grammar."""
 
@@ -43,8 +47,8 @@ def evaluate(
     settings: EvaluateSettings, seed: int, text: Path, models: Path, metrics: Path, ratings: Path | None = None
 ) -> Tree:
     """Measure base, stage 1, stage 2 and the fused model of `models` on the held-out texts under `text`, and write
-    `metrics`/metrics.json and `metrics`/samples. `ratings`: JSONL of what people said, if anybody did. Same inputs,
-    same bytes."""
+    `metrics`/metrics.json, `metrics`/report.html, and the folders `metrics`/samples and `metrics`/plots. `ratings`:
+    JSONL of what people said, if anybody did. Same inputs, same bytes."""
     texts = load_texts(text, settings.max_pieces, seed)
     found = Findings()
     measure_likelihoods(found, texts, models, settings, seed)
@@ -53,7 +57,11 @@ def evaluate(
     put_ratings(found.tree, ratings, seed)
     put_training(found.tree, models)
     tree = report.finish(found.tree)
-    keep_samples(found.samples[: settings.samples], metrics / "samples")
+    kept = one_of_each_style(found.samples, settings.samples)
+    pictures = keep_samples(kept, metrics / "samples")
+    write_plots(tree, metrics / "plots")
+    curves = {stage: metrics / "curves" / f"{stage}.csv" for stage in ("stage1", "stage2")}
+    write_page(tree, kept, pictures, curves, metrics / "report.html")
     write_json(metrics / "metrics.json", tree)
     return tree
 
@@ -93,7 +101,7 @@ def measure_music(found: Findings, texts: Texts, settings: EvaluateSettings, see
     split = "gospel_synthetic" if "gospel_synthetic" in found.ngrams else "general"
     music.put_control(found.tree, texts, found.samples, found.free, music.train_ears(texts, settings.bars, seed))
     music.put_coherence(
-        found.tree, music.excerpts(real_first, settings.bars), model, found.ngrams.get(split), held_out, seed
+        found.tree, music.excerpts(real_first, COHERENCE_BARS), model, found.ngrams.get(split), held_out, seed
     )
     music.put_distribution(found.tree, model, gospel, seed)
     music.put_gospel(found.tree, model, gospel)

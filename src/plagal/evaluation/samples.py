@@ -62,6 +62,17 @@ def valid_share(samples: Sequence[Sample]) -> float | None:
     return sum(sample.validity.valid for sample in samples) / len(samples) if samples else None
 
 
+def one_of_each_style(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """The first of each style, then the second of each, ..., up to `count`; valid ones before others."""
+    turns: dict[str | None, int] = {}
+    ranked = []
+    for place, sample in enumerate(samples):
+        turn = turns.get(sample.asked.style, 0)
+        turns[sample.asked.style] = turn + 1
+        ranked.append((not sample.validity.valid, turn, place))
+    return [samples[place] for _, _, place in sorted(ranked)[:count]]
+
+
 def keep_samples(samples: Sequence[Sample], folder: Path) -> list[Path]:
     """Write MIDI and a piano roll of each into `folder`, replaced as a whole. Returns the pictures' paths."""
     with atomic_path(folder) as temporary:
