@@ -60,3 +60,8 @@ def test_triplets_are_on_the_grid():
 def test_bars_are_counted_through_a_change_of_metre():
     score = replace(hymn(1, bars=8), metres=(Metre(0, 4, 4), Metre(384, 3, 4)))
     assert bar_count(score) == 4 + 6
+
+
+def test_chords_rolled_by_a_tick_still_have_a_beat_grid():
+    rows = [(t * 12 + voice % 2, 50 + 5 * voice + t % 5, 11, 80) for t in range(100) for voice in range(4)]
+    assert reason_to_leave_out(of_rows(rows), LIMITS) is None
