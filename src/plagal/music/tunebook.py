@@ -164,13 +164,14 @@ class _Body:
         self.in_bar.clear()
 
     def pickup(self) -> int:
-        """Length of the incomplete first bar. Raises AbcError where any bar but the first and last is not full."""
+        """Length of the incomplete first bar, which the last one makes whole. Raises AbcError where another bar is not
+        full."""
         full = self.metre.bar_ticks
         lengths = self.bar_lengths
         first = lengths[0] if lengths[0] < full else 0
-        for number, length in enumerate(lengths[1 if first else 0 :], 1):
-            last = number == len(lengths) - (1 if first else 0)
-            if length != full and not (last and 0 < length < full):
+        rest = lengths[1:] if first else lengths
+        for number, length in enumerate(rest, 1):
+            if length != full and not (number == len(rest) and length == full - first):
                 raise AbcError(
                     f"{self.source}: bar {number} lasts {length / TICKS_PER_QUARTER:g} quarters, not {full / 24:g}"
                 )
