@@ -1,0 +1,80 @@
+"""The ear for coherence: it ranks whole music over broken music."""
+
+import numpy as np
+import pytest
+from music_helpers import EMPTY, arranged
+
+from plagal.evaluation.bars import bars_of, window
+from plagal.evaluation.coherence import LEVELS, CoherenceModel, fit, shipped
+from plagal.evaluation.damage import DAMAGES, bars_shuffled
+from plagal.evaluation.features import FEATURES
+from plagal.music.score import Score
+
+STYLES = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship")
+PIECES = [window(arranged(style, seed), 4, 16) for style in STYLES for seed in (900, 901, 902)]
+
+
+def mean(kind: str) -> float:
+    rng = np.random.default_rng(0)
+    pieces = PIECES if kind == "real" else [DAMAGES[kind](piece, rng) for piece in PIECES]
+    score = shipped().mean_score(pieces)
+    assert score is not None
+    return score
+
+
+def test_whole_music_ranks_over_shuffled_bars_over_shuffled_notes_over_random_ones() -> None:
+    real, bars, notes, chance = (mean(kind) for kind in ("real", "bars_shuffled", "notes_shuffled", "random"))
+    assert real > bars + 0.5
+    assert bars > notes + 1.0
+    assert notes > chance + 1.0
+
+
+def test_a_bar_over_and_over_is_no_music() -> None:
+    assert mean("one_bar_repeated") < 4 < mean("real")
+
+
+def test_the_shipped_calibration_holds_each_step_far_outside_its_error() -> None:
+    for kinds in shipped().calibration.values():
+        assert kinds["real"]["mean"] > 8
+        steps = [("real", "bars_shuffled"), ("bars_shuffled", "notes_shuffled"), ("bars_shuffled", "ngram"),
+                 ("notes_shuffled", "random"), ("ngram", "random")]  # fmt: skip
+        for better, worse in steps:
+            error = np.hypot(kinds[better]["error"], kinds[worse]["error"])
+            assert kinds[better]["mean"] - kinds[worse]["mean"] > 5 * error
+
+
+def test_silence_scores_nothing() -> None:
+    assert shipped().score(EMPTY) is None
+    assert shipped().mean_score([EMPTY]) == 0.0
+    assert shipped().mean_score([]) is None
+
+
+def test_a_model_survives_json_and_refuses_other_features() -> None:
+    stored = shipped().to_json()
+    again = CoherenceModel.from_json(stored)
+    assert again.score(PIECES[0]) == pytest.approx(shipped().score(PIECES[0]), abs=1e-2)
+    with pytest.raises(ValueError, match="other features"):
+        CoherenceModel.from_json({**stored, "features": ["one"]})
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_training_is_the_same_for_the_same_seed() -> None:
+    rng = np.random.default_rng(1)
+    kinds = [kind for kind in LEVELS for _ in range(12)]
+    rows = rng.normal(size=(len(kinds), len(FEATURES))) + np.array([LEVELS[kind] for kind in kinds])[:, None]
+    bars = [8 if place % 2 else 16 for place in range(len(kinds))]
+    held_out = np.arange(len(kinds)) % 4 < 2
+    first, again = (fit(rows, kinds, bars, held_out, seed=2) for _ in range(2))
+    assert first.raw(rows) == pytest.approx(again.raw(rows))
+    assert first.raw(rows)[0] > first.raw(rows)[-1]
+
+
+def test_damage_keeps_what_it_should() -> None:
+    piece, rng = PIECES[0], np.random.default_rng(3)
+    for damage in DAMAGES.values():
+        broken = damage(piece, rng)
+        assert isinstance(broken, Score)
+        assert len(bars_of(broken)) <= len(bars_of(piece))
+    shuffled = bars_shuffled(piece, rng)
+    assert len(shuffled.notes) == len(piece.notes)
+    assert sorted(shuffled.notes[:, 1]) == sorted(piece.notes[:, 1])
