@@ -23,7 +23,7 @@ def project(reproduced: Project) -> Iterator[Project]:
     """The project as committed, and put back so afterwards."""
     yield reproduced
     reproduced.run("git", "checkout", "-q", "--", ".")
-    reproduced.run("git", "clean", "-q", "-fd", "data/midi_sources")
+    reproduced.run("git", "clean", "-q", "-fdx", "data/midi_sources")
     ran, _ = reproduced.repro()
     assert ran == set(), f"going back to the first state trained again: {ran}"
 
