@@ -19,7 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import harmony as benchmark
 
 
-def score_of(*chords: tuple[list[int], int], metre: Metre = Metre(0, 4, 4)) -> Score:
+COMMON_TIME = Metre(0, 4, 4)
+
+
+def score_of(*chords: tuple[list[int], int], metre: Metre = COMMON_TIME) -> Score:
     """Block chords of (keys, beats), one after another."""
     rows, onset = [], 0
     for keys, beats in chords:

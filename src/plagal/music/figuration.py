@@ -21,6 +21,11 @@ _ROOM_UNDER_MELODY = 3
 """Semitones that the left hand keeps under the top line."""
 
 
+_LAST_FIGURE = LeftFigure("last", 1.0, (1,), "any", ((0.0, "octave", 64.0),), ((),))
+_LAST_TEXTURE = RightTexture("last", 1.0, (1,), "any", "close", 3, 0, False, ())
+"""The last chord is struck once and held."""
+
+
 class _Phrases:
     """Which figure and texture each phrase has, drawn when first asked for."""
 
@@ -55,7 +60,7 @@ def play(
     for number, span in enumerate(spans):
         after = spans[number + 1].chord if number + 1 < len(spans) else None
         section = lead.section_at(span.onset)
-        figure, texture = phrases.at(section, span.onset)
+        figure, texture = phrases.at(section, span.onset) if after else (_LAST_FIGURE, _LAST_TEXTURE)
         sounding = _sounding(line, onsets, span)
         ceiling = min((pitch - _ROOM_UNDER_MELODY for _, pitch, _ in sounding), default=127)
         low = left_hand.play(span, after, figure, ceiling)

@@ -9,12 +9,12 @@ from plagal.music.leadsheet import LeadSheet, Span
 from plagal.music.styles import LeftFigure
 from plagal.music.voicing import (
     HIGHEST_SHAPE,
-    LARGEST_SPAN,
     LOWEST_SHAPE,
     choose_bass,
     chord_tone_near,
     fifth_above,
     place,
+    spread_shell,
     tenth_above,
     wanted,
 )
@@ -62,7 +62,7 @@ class LeftHand:
         if gesture in ("shape", "shell"):
             return list(self._upper_shape(chord, 2 if gesture == "shell" else 3, ceiling))
         if gesture == "full":
-            return [bass, *self._upper_shape(chord, 2, min(ceiling, bass + LARGEST_SPAN))]
+            return [key for key in spread_shell(chord, bass) if key == bass or key <= max(ceiling, bass + 12)]
         if gesture == "up":
             return [self._approach(bass, after)]
         single = {

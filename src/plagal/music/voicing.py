@@ -74,6 +74,15 @@ def tenth_above(chord: Chord, bass: int) -> int:
     return min(bass + LARGEST_SPAN, chord_tone_near(chord, bass + 14))
 
 
+def spread_shell(chord: Chord, bass: int) -> tuple[int, ...]:
+    """The bass, the seventh (or sixth, or fifth) over it and the tenth: a shell that one hand spans."""
+    if chord.bass != chord.root:
+        return (bass, fifth_above(chord, bass))
+    tones = QUALITIES[chord.quality]
+    seventh = next((step for step in (10, 11, 9, 7) if step in tones), 7)
+    return tuple(sorted({bass, bass + seventh, tenth_above(chord, bass)}))
+
+
 def place(
     pitch_classes: Sequence[int], low: int, high: int, before: Sequence[int], top: int | None = None
 ) -> tuple[int, ...] | None:
@@ -103,7 +112,7 @@ def _cost(keys: tuple[int, ...], before: Sequence[int], top: int | None) -> floa
     for lower, upper in pairwise(line):
         gap = upper - lower
         if gap == 1:
-            cost += 6 if upper == top or lower < 60 else 4
+            cost += 8 if upper == top or lower < 62 else 5
         elif gap < 5 and lower < 50:
             cost += 4
         elif gap > 9:

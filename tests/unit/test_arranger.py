@@ -1,0 +1,350 @@
+"""The arranger: deterministic, playable, true to its tune, its style's devices and its own chord names."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from plagal.errors import AbcError, ChordError, ParamsError
+from plagal.music.arranger import STYLES, arrange, generate_melody, played_chords
+from plagal.music.chords import QUALITIES
+from plagal.music.form import Form
+from plagal.music.hands import reachable, unplayable
+from plagal.music.leadsheet import LeadSheet, Section, Span, layout
+from plagal.music.midi import read_midi, write_midi
+from plagal.music.reharmonize import DEVICES, apply_devices
+from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, VELOCITY, Score
+from plagal.music.styles import load_style
+from plagal.music.tunebook import find_tune, key_tonic, parse_key, tune_book
+from plagal.music.voicing import LARGEST_SPAN, MOST_NOTES, drop_two, essential
+
+GOSPEL = STYLES[:4]
+DRAWN = [
+    (tune.name, style, seed)
+    for seed, (tune, style) in enumerate((tune, style) for tune in tune_book() for style in STYLES)
+    if (seed * 7919) % 100 < 60
+]
+"""Three hundred and more of (tune, style, seed), every tune and style among them."""
+
+
+@pytest.fixture(scope="module")
+def arranged() -> list[Score]:
+    return [arrange(tune, style, seed=seed) for tune, style, seed in DRAWN]
+
+
+def test_hundreds_of_arrangements_lie_under_two_hands(arranged: list[Score]) -> None:
+    assert len(arranged) > 250
+    assert {
+        (*drawn, *unplayable(score.notes))
+        for drawn, score in zip(DRAWN, arranged, strict=True)
+        if unplayable(score.notes)
+    } == set()
+
+
+def test_every_note_is_a_piano_key_inside_the_piece_and_struck_once(arranged: list[Score]) -> None:
+    for score in arranged:
+        notes = score.notes
+        assert notes[:, PITCH].min() >= LOWEST_PITCH and notes[:, PITCH].max() <= HIGHEST_PITCH
+        assert notes[:, DURATION].min() >= 1 and notes[:, VELOCITY].min() >= 1 and notes[:, VELOCITY].max() <= 127
+        assert notes[:, ONSET].min() >= 0
+        order = np.lexsort((notes[:, PITCH], notes[:, ONSET]))
+        assert (order == np.arange(len(notes))).all()
+        by_key = notes[np.lexsort((notes[:, ONSET], notes[:, PITCH]))]
+        same = by_key[1:, PITCH] == by_key[:-1, PITCH]
+        assert (by_key[1:, ONSET][same] >= (by_key[:-1, ONSET] + by_key[:-1, DURATION])[same]).all()
+
+
+def test_notes_and_markers_fill_whole_bars_and_the_last_chord_ends_the_last_bar(arranged: list[Score]) -> None:
+    for score in arranged:
+        bar = score.metres[0].bar_ticks
+        end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+        assert end % bar == 0
+        assert all(marker.onset % bar == 0 for marker in score.markers if marker.kind == "section")
+        assert all(marker.onset < end for marker in score.markers)
+
+
+def test_the_chord_markers_tell_what_is_played(arranged: list[Score]) -> None:
+    """Most of the sounding time belongs to the chord named, and what the name needs sounds in nearly every chord."""
+    complete = chords = 0
+    for score in arranged:
+        named = played_chords(score)
+        end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+        inside = outside = 0
+        for (start, chord), until in zip(named, [*(onset for onset, _ in named[1:]), end], strict=True):
+            notes = score.notes
+            sounding = np.minimum(until, notes[:, ONSET] + notes[:, DURATION]) - np.maximum(start, notes[:, ONSET])
+            present = {int(pitch) % 12 for pitch in notes[sounding > 0, PITCH]}
+            belongs = np.isin(notes[:, PITCH] % 12, list(chord.pitch_classes))
+            inside += int(sounding[(sounding > 0) & belongs].sum())
+            outside += int(sounding[(sounding > 0) & ~belongs].sum())
+            complete += {(chord.root + step) % 12 for step in essential(chord.quality)} <= present
+            chords += 1
+            assert chord.bass == int(notes[(notes[:, ONSET] == start), PITCH].min()) % 12
+        assert inside >= 0.9 * (inside + outside)
+    assert complete >= 0.95 * chords
+
+
+def test_the_inner_voices_move_little_from_chord_to_chord(arranged: list[Score]) -> None:
+    """Between a chord's keys and the next one's, the mean way to the nearest key stays within two semitones."""
+    ways = []
+    for score in arranged[::5]:
+        groups = [score.notes[score.notes[:, ONSET] == onset, PITCH] for onset, _ in played_chords(score)]
+        middles = [sorted(int(key) for key in group if 52 <= key <= 72) for group in groups]
+        for before, after in pairwise(middles):
+            if before and after:
+                ways.append(np.mean([min(abs(key - old) for old in before) for key in after]))
+    assert np.mean(ways) < 2.2
+
+
+def test_outer_voices_seldom_march_in_fifths_or_octaves(arranged: list[Score]) -> None:
+    parallel = moves = 0
+    for score in arranged:
+        outer = []
+        for onset, _ in played_chords(score):
+            keys = score.notes[score.notes[:, ONSET] == onset, PITCH]
+            if len(keys):
+                outer.append((int(keys.min()), int(keys.max())))
+        for (low, high), (next_low, next_high) in pairwise(outer):
+            moved = low != next_low and high != next_high and (next_low - low) * (next_high - high) > 0
+            parallel += moved and (high - low) % 12 in (0, 7) and (next_high - next_low) % 12 == (high - low) % 12
+            moves += 1
+    assert parallel < 0.08 * moves
+
+
+def test_the_same_call_gives_the_same_score_and_another_seed_another_one() -> None:
+    once, again = (arrange("amazing_grace", "gospel_jazz", seed=5) for _ in range(2))
+    assert (once.notes == again.notes).all() and once.markers == again.markers and once.pedals == again.pedals
+    other = arrange("amazing_grace", "gospel_jazz", seed=6)
+    assert once.notes.shape != other.notes.shape or (once.notes != other.notes).any()
+
+
+def test_arranging_leaves_the_global_random_numbers_alone() -> None:
+    random.seed(1)
+    state = random.getstate()
+    arrange("amazing_grace", "worship", seed=1)
+    assert random.getstate() == state
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_tune_is_heard_on_top_in_order(style: str) -> None:
+    """With `bars`, at least nine melody notes in ten sound where the tune has them."""
+    tune = find_tune("what_a_friend")
+    score = arrange(tune, style, key="F", seed=2, bars=tune.bars)
+    feel = next(
+        f
+        for f in ("straight", "swing", "compound")
+        if layout(tune.metre, f).metre.numerator == score.metres[0].numerator
+    )
+    found = 0
+    struck = {(int(row[ONSET]), int(row[PITCH]) % 12) for row in score.notes}
+    for feel in ("straight", "swing", "compound"):
+        place = layout(tune.metre, feel).place
+        found = max(found, sum((place(onset), pitch % 12) in struck for onset, pitch, _ in tune.notes))
+    assert found >= 0.9 * len(tune.notes)
+
+
+@pytest.mark.parametrize("bars", [1, 4, 8, 23])
+def test_bars_asked_for_are_bars_given(bars: int) -> None:
+    score = arrange("blessed_assurance", "traditional_gospel", seed=3, bars=bars)
+    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+    assert end == bars * score.metres[0].bar_ticks
+
+
+def test_key_and_tempo_asked_for_are_given_and_a_minor_tune_stays_minor() -> None:
+    score = arrange("go_down_moses", "blues", key="Eb", tempo=77.0, seed=1)
+    assert key_tonic(score.keys[0]) == 3 and score.keys[0].minor
+    assert score.tempos[0].quarters_per_minute == 77.0
+    assert arrange("amazing_grace", "worship", key="F# minor", seed=1).keys[0].minor is False
+
+
+def test_what_is_unknown_is_named() -> None:
+    with pytest.raises(AbcError, match="amazing_grace"):
+        arrange("amazing grase", "worship")
+    with pytest.raises(ParamsError, match="traditional_gospel"):
+        arrange("amazing_grace", "techno")
+    with pytest.raises(ChordError, match="H flat"):
+        arrange("amazing_grace", "worship", key="H flat")
+
+
+def test_the_seed_picks_tunes_where_none_is_named() -> None:
+    titles = {arrange(None, "worship", seed=seed, bars=2).title for seed in range(40)}
+    assert len(titles) > 15
+
+
+def test_an_arrangement_comes_back_from_midi_as_it_was(tmp_path: Path) -> None:
+    score = arrange("he_leadeth_me", "traditional_gospel", seed=8)
+    write_midi(score, tmp_path / "a.mid")
+    back = read_midi(tmp_path / "a.mid")
+    assert (back.notes == score.notes).all()
+    assert played_chords(back) == played_chords(score)
+    assert back.metres == score.metres and back.keys == score.keys
+
+
+def test_an_arrangement_costs_well_under_fifty_milliseconds() -> None:
+    arrange("amazing_grace", "traditional_gospel")
+    started = time.process_time()
+    for seed in range(40):
+        arrange(None, GOSPEL[seed % 4], seed=seed)
+    assert (time.process_time() - started) / 40 < 0.05
+
+
+@pytest.mark.parametrize(
+    ("prompt", "style"),
+    [("Play some contemporary gospel", "contemporary_gospel"), ("gospel jazz", "gospel_jazz"), ("neo-soul", "neo_soul"),
+     ("worship in D", "worship"), ("hymn", "traditional_gospel")],
+)  # fmt: skip
+def test_the_apps_generator_answers_prompts_and_styles(prompt: str, style: str) -> None:
+    score = generate_melody(prompt, key="D", seed=4, bars=4)
+    assert (score.notes == arrange(None, style, "D", None, 4, 4).notes).all()
+
+
+# Devices: each of those that the styles name is found where it applies.
+
+
+def lead_of(*chords: tuple[str, int], tonic: str = "C") -> LeadSheet:
+    from plagal.music.chords import parse_chord
+
+    plan = layout(find_tune("what_a_friend").metre, "straight")
+    lead = LeadSheet(plan.metre, plan.beat, plan.swing)
+    onset = 0
+    for symbol, beats in chords:
+        lead.spans.append(Span(onset, onset + beats * 24, parse_chord(symbol)))
+        onset += beats * 24
+    lead.sections.append(Section("VERSE", 0, -(-onset // 96), key_tonic(parse_key(tonic)), False, 2))
+    return lead
+
+
+def reharmonized(device: str, *chords: tuple[str, int]) -> list[str]:
+    style = load_style("traditional_gospel")
+    object.__setattr__(only := type(style)(**vars(style)), "devices", {device: 1.0})
+    return [span.chord.symbol for span in apply_devices(lead_of(*chords), only, random.Random(1))]
+
+
+@pytest.mark.parametrize(
+    ("device", "before", "after"),
+    [
+        ("two_five", [("G7", 4), ("C", 4)], ["Dmin7", "Gdom7", "Cmaj"]),
+        ("secondary_dominant", [("C", 2), ("Dm", 2)], ["Cmaj", "Adom7", "Dmin"]),
+        ("seven_three_six", [("C", 4), ("Am", 4)], ["Cmaj", "Bhalfdim7", "E7b9b13", "Amin"]),
+        ("passing_diminished", [("C", 4), ("Dm", 4)], ["Cmaj", "Dbdim7", "Dmin"]),
+        ("passing_diminished", [("F", 4), ("C", 4)], ["Fmaj", "Gbdim7", "Cmaj"]),
+        ("tritone_substitution", [("G7", 4), ("C", 4)], ["Gdom7", "Dbdom9", "Cmaj"]),
+        ("walk_up", [("C", 4), ("F", 4)], ["Cmaj", "Dmin7", "Cmaj/E", "Fmaj"]),
+        ("walk_down", [("C", 4), ("Am", 4)], ["Cmaj", "Gmaj/B", "Amin"]),
+        ("suspension", [("G7", 4), ("C", 4)], ["G9sus", "Gdom7", "Cmaj"]),
+        ("minor_plagal", [("F", 4), ("C", 4)], ["Fmaj", "Fmin6", "Cmaj"]),
+        ("backdoor", [("F", 4), ("C", 4)], ["Fmaj", "Bbdom9", "Cmaj"]),
+        ("plagal_rock", [("C", 4), ("C", 4)], ["Cmaj", "Fmaj/C", "Cmaj", "Cmaj", "Fmaj/C", "Cmaj"]),
+    ],
+)
+def test_a_device_writes_the_progression_that_it_is_named_for(
+    device: str, before: list[tuple[str, int]], after: list[str]
+) -> None:
+    assert reharmonized(device, *before) == after
+
+
+def test_a_turnaround_leads_from_the_tonic_round_to_the_dominant() -> None:
+    chords = reharmonized("turnaround", ("C", 4), ("C", 4))
+    assert len(chords) >= 5 and chords[2:4][0].startswith("Dmin7") and chords[3].startswith("G")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_device_serves_some_gospel_style(device: str) -> None:
+    assert any(device in load_style(style).devices for style in GOSPEL)
+
+
+def test_gospel_uses_its_colours_and_every_named_quality_is_one(arranged: list[Score]) -> None:
+    used = Counter(
+        chord.quality
+        for (_, style, _), score in zip(DRAWN, arranged, strict=True)
+        for _, chord in played_chords(score)
+        if style in GOSPEL
+    )
+    assert set(used) <= set(QUALITIES)
+    assert {
+        "maj9",
+        "min9",
+        "dom9",
+        "dom13",
+        "min11",
+        "9sus",
+        "13sus",
+        "dim7",
+        "halfdim7",
+        "7b9",
+        "7#9",
+        "6",
+        "69",
+    } <= set(used)
+
+
+def test_forms_have_introductions_modulations_vamps_and_slow_endings(arranged: list[Score]) -> None:
+    sections = {marker.text for score in arranged for marker in score.markers if marker.kind == "section"}
+    assert sections == {"INTRO", "VERSE", "CHORUS", "BRIDGE", "OUTRO"}
+    raised = [score for score in arranged if len(score.keys) > 1]
+    assert raised
+    for score in raised:
+        assert key_tonic(score.keys[1]) == (key_tonic(score.keys[0]) + 1) % 12
+    slow = [score for score in arranged if len(score.tempos) > 1]
+    assert all(a.quarters_per_minute > b.quarters_per_minute for score in slow for a, b in pairwise(score.tempos))
+    assert len(slow) > len(arranged) // 2
+
+
+def test_feels_are_straight_swung_and_compound(arranged: list[Score]) -> None:
+    assert {score.metres[0].denominator for score in arranged} == {4, 8}
+    swung = [
+        score for score in arranged if ((score.notes[:, ONSET] % 24 == 16) & (score.metres[0].denominator == 4)).any()
+    ]
+    assert len(swung) > 20
+
+
+def test_louder_sections_are_louder_and_pedals_alternate(arranged: list[Score]) -> None:
+    for score in arranged:
+        states = [pedal.state for pedal in score.pedals]
+        assert states == ["on", "off"] * (len(states) // 2)
+        onsets = set(score.notes[:, ONSET].tolist())
+        assert all(pedal.onset in onsets for pedal in score.pedals)
+    assert len({int(level) for score in arranged for level in score.notes[:, VELOCITY]}) >= 5
+
+
+def test_form_repeats_the_pick_up_inside_the_bar_before() -> None:
+    tune, style = find_tune("amazing_grace"), load_style("traditional_gospel")
+    form = Form(tune, style, layout(tune.metre, "straight"), parse_key("G"), random.Random(1))
+    form.exactly(40)
+    onsets = [onset for onset, _, _ in form.lead.melody]
+    assert onsets == sorted(onsets)
+    assert form.lead.end == 40 * 72
+
+
+# Hands.
+
+
+def test_a_hand_lets_go_what_it_cannot_hold() -> None:
+    held = reachable([(0, 40, 96, 80), (24, 60, 24, 80)])
+    assert held == [(0, 40, 24, 80), (24, 60, 24, 80)]
+    assert (
+        len([note for note in reachable([(0, 60 + step, 24, 80) for step in range(7)]) if note[0] == 0]) == MOST_NOTES
+    )
+
+
+def test_what_no_two_hands_can_hold_is_found() -> None:
+    wide = np.array([(0, 30, 24, 80), (0, 60, 24, 80), (0, 90, 24, 80)], dtype=np.int32)
+    assert unplayable(wide) == [0]
+    many = np.array([(0, 60 + step, 24, 80) for step in range(11)], dtype=np.int32)
+    assert unplayable(many) == [0]
+    fine = np.array([(0, 36, 24, 80), (0, 52, 24, 80), (24, 90, 24, 80)], dtype=np.int32)
+    assert unplayable(fine) == []
+
+
+def test_drop_two_takes_the_second_voice_down_an_octave() -> None:
+    assert drop_two([4, 7, 0], 71, 50) == (55, 60, 64)
+    voices = drop_two([9, 5, 2], 72, 50)
+    assert voices == (57, 62, 65)
+    assert drop_two([9, 5, 2], 72, 60) is None
+    assert voices is not None and 72 - voices[0] <= LARGEST_SPAN
