@@ -14,11 +14,12 @@ import pytest
 from plagal.errors import AbcError, ChordError, ParamsError
 from plagal.music.arranger import STYLES, arrange, generate_melody, played_chords
 from plagal.music.chords import QUALITIES
+from plagal.music.devices import DEVICES
 from plagal.music.form import Form
 from plagal.music.hands import reachable, unplayable
 from plagal.music.leadsheet import LeadSheet, Section, Span, layout
 from plagal.music.midi import read_midi, write_midi
-from plagal.music.reharmonize import DEVICES, apply_devices
+from plagal.music.reharmonize import apply_devices
 from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, VELOCITY, Score
 from plagal.music.styles import load_style
 from plagal.music.tunebook import find_tune, key_tonic, parse_key, tune_book
