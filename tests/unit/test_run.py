@@ -75,6 +75,8 @@ def test_samples_and_pictures_are_there(project: Path, tree: dict[str, object]) 
     assert names == {"sample1.mid", "sample1.png", "sample2.mid", "sample2.png"}
     page = (project / "metrics" / "report.html").read_text(encoding="utf-8")
     assert "plan.perplexity" in page
+    card = (project / "metrics" / "model_card.md").read_text(encoding="utf-8")
+    assert "| 2 | gospel | 0 | 8 |" in card
     assert "http:" not in page and "https:" not in page
 
 

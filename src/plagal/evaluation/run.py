@@ -8,6 +8,7 @@ from pathlib import Path
 from plagal.evaluation import music_measures as music
 from plagal.evaluation import report
 from plagal.evaluation.asking import all_asked
+from plagal.evaluation.card import model_card
 from plagal.evaluation.charts import write_plots
 from plagal.evaluation.heldout import Texts, load_texts
 from plagal.evaluation.likelihood import Likelihood, PieceLikelihood, compare, summarise
@@ -19,7 +20,7 @@ from plagal.evaluation.ratings import summarise as summarise_ratings
 from plagal.evaluation.report import Tree, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
 from plagal.evaluation.scoring import floors, make_scorer, score_model
-from plagal.files import read_json, write_json
+from plagal.files import read_json, write_json, write_text
 from plagal.params import EvaluateSettings
 
 TRAIN_REPORT = "train.json"
@@ -47,7 +48,7 @@ def evaluate(
     settings: EvaluateSettings, seed: int, text: Path, models: Path, metrics: Path, ratings: Path | None = None
 ) -> Tree:
     """Measure base, stage 1, stage 2 and the fused model of `models` on the held-out texts under `text`, and write
-    `metrics`/metrics.json, `metrics`/report.html, and the folders `metrics`/samples and `metrics`/plots. `ratings`:
+    `metrics`/metrics.json, report.html, model_card.md and the folders samples and plots there. `ratings`:
     JSONL of what people said, if anybody did. Same inputs, same bytes."""
     texts = load_texts(text, settings.max_pieces, seed)
     found = Findings()
@@ -62,6 +63,7 @@ def evaluate(
     write_plots(tree, metrics / "plots")
     curves = {stage: metrics / "curves" / f"{stage}.csv" for stage in ("stage1", "stage2")}
     write_page(tree, kept, pictures, curves, metrics / "report.html")
+    write_text(metrics / "model_card.md", model_card(tree, texts.stage1_train, texts.stage2_train))
     write_json(metrics / "metrics.json", tree)
     return tree
 
