@@ -134,9 +134,10 @@ def candidate_pairs(sets: Sequence[Grams]) -> Iterator[tuple[int, int]]:
     bands = np.stack([signature(sets[index]).view(np.uint64) for index in filled])
     for number in range(bands.shape[1]):
         order = np.argsort(bands[:, number], kind="stable")
-        edges = np.flatnonzero(np.diff(bands[order, number])) + 1
-        for bucket in np.split(order, edges):
-            for place in range(len(bucket) - 1):
+        edges = np.flatnonzero(np.diff(bands[order, number], prepend=~bands[order[0], number])).tolist()
+        for start, end in zip(edges, [*edges[1:], len(order)], strict=True):
+            bucket = order[start:end]
+            for place in range(end - start - 1):
                 first, others = bucket[place], bucket[place + 1 :]
                 # A pair that agreed in an earlier band was given there.
                 fresh = ~(bands[others, :number] == bands[first, :number]).any(axis=1)

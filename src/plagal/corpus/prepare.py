@@ -7,9 +7,11 @@ piece once, as it is, asked for in wordings that training never sees. Every row'
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from plagal.corpus.quality import bar_count
 from plagal.corpus.split import SPLITS, melodies_of, split_after, split_alone, split_counts, tune_groups
 from plagal.corpus.store import read_pieces
 from plagal.errors import CorpusError
-from plagal.files import atomic_path, write_json, write_jsonl
+from plagal.files import atomic_path, write_json
 from plagal.music.score import Score
 from plagal.params import ConvertSettings, TextSettings
 
@@ -64,50 +66,36 @@ def _write_stage(
             f"{folder}: {counts['train']} pieces to train on and {counts['valid']} to validate; both must be there: "
             "collect more tunes, or raise convert.split.valid_percent in params.yaml"
         )
+    wanted = [split for split in splits if split in SPLITS]
+    chosen = ((row, split) for row, split in zip(read_pieces(folder), splits, strict=True) if split in SPLITS)
+    calls = ((row, split, settings.template, settings.chords, text, seed) for row, split in chosen)
+    rows: Counter[str] = Counter()
     tunes: dict[str, set[str]] = {split: set() for split in SPLITS}
-    written: Counter[str] = Counter()
-    with atomic_path(out) as temporary:
+    with atomic_path(out) as temporary, ExitStack() as stack:
         temporary.mkdir()
-        for split in SPLITS:
-            rows = _split_rows(folder, splits, split, settings, text, seed, pool)
-            write_jsonl(temporary / f"{split}.jsonl", _counted(rows, written, split, tunes[split]))
-        report = {
-            "pieces": counts,
-            "rows": {split: written[split] for split in SPLITS},
-            "tunes": {split: len(found) for split, found in tunes.items()},
-        }
-        write_json(temporary / "report.json", report)
-
-
-def _counted(
-    rows: Iterator[dict[str, Any]], written: Counter[str], split: str, tunes: set[str]
-) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        written[split] += 1
-        tunes.add(row["metadata"]["tune_group"])
-        yield row
-
-
-def _split_rows(
-    folder: Path,
-    splits: Sequence[str],
-    split: str,
-    settings: ConvertSettings,
-    text: TextSettings,
-    seed: int,
-    pool: Workers,
-) -> Iterator[dict[str, Any]]:
-    total = splits.count(split)
-    chosen = (row for row, where in zip(read_pieces(folder), splits, strict=True) if where == split)
-    calls = ((row, split, settings.template, settings.chords, text, seed) for row in chosen)
-    for rows in pool.map(rows_of, calls, total, f"text {folder.name} {split}"):
-        yield from rows
+        files = {s: stack.enter_context((temporary / f"{s}.jsonl").open("w", encoding="utf-8")) for s in SPLITS}
+        results = pool.map(rows_of, calls, len(wanted), f"text {folder.name}")
+        for split, (group, lines) in zip(wanted, results, strict=True):
+            files[split].writelines(lines)
+            rows[split] += len(lines)
+            tunes[split].add(group)
+        counted = {"pieces": counts, "rows": {split: rows[split] for split in SPLITS}}
+        write_json(temporary / "report.json", counted | {"tunes": {name: len(found) for name, found in tunes.items()}})
 
 
 def rows_of(
     row: dict[str, Any], split: str, template: str, chords: bool, text: TextSettings, seed: int
+) -> tuple[str, list[str]]:
+    """The tune group of one piece and its text rows as lines of JSON. The same for the same piece, settings and seed,
+    whatever else is in the corpus."""
+    rows = _text_rows(row, split, template, chords, text, seed)
+    lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) + "\n" for each in rows]
+    return row["metadata"]["tune_group"], lines
+
+
+def _text_rows(
+    row: dict[str, Any], split: str, template: str, chords: bool, text: TextSettings, seed: int
 ) -> list[dict[str, Any]]:
-    """The text rows of one piece. The same for the same piece, settings and seed, whatever else is in the corpus."""
     from plagal.tokens.codec import decode
     from plagal.tokens.vocabulary import WORD_OF
 
