@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from itertools import pairwise
@@ -125,6 +128,23 @@ def test_the_same_call_gives_the_same_score_and_another_seed_another_one() -> No
     assert once.notes.shape != other.notes.shape or (once.notes != other.notes).any()
 
 
+def test_another_process_with_other_hashes_arranges_and_hears_the_same() -> None:
+    script = (
+        "from plagal.music.arranger import arrange; from plagal.music.harmony import hear_chords\n"
+        "import hashlib\n"
+        "score = arrange(None, 'contemporary_gospel', seed=11)\n"
+        "told = repr((score.notes.tolist(), score.markers, score.pedals, score.tempos, hear_chords(score)))\n"
+        "print(hashlib.sha256(told.encode()).hexdigest())"
+    )
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": number}, capture_output=True, check=True
+        ).stdout
+        for number in ("1", "2")
+    }
+    assert len(answers) == 1
+
+
 def test_arranging_leaves_the_global_random_numbers_alone() -> None:
     random.seed(1)
     state = random.getstate()
@@ -233,6 +253,7 @@ def reharmonized(device: str, *chords: tuple[str, int]) -> list[str]:
         ("two_five", [("G7", 4), ("C", 4)], ["Dmin7", "Gdom7", "Cmaj"]),
         ("secondary_dominant", [("C", 2), ("Dm", 2)], ["Cmaj", "Adom7", "Dmin"]),
         ("seven_three_six", [("C", 4), ("Am", 4)], ["Cmaj", "Bhalfdim7", "E7b9b13", "Amin"]),
+        ("seven_three_six", [("C", 4), ("F", 4)], ["Cmaj", "Bhalfdim7", "E7b9b13", "Amin7", "Fmaj"]),
         ("passing_diminished", [("C", 4), ("Dm", 4)], ["Cmaj", "Dbdim7", "Dmin"]),
         ("passing_diminished", [("F", 4), ("C", 4)], ["Fmaj", "Gbdim7", "Cmaj"]),
         ("tritone_substitution", [("G7", 4), ("C", 4)], ["Gdom7", "Dbdom9", "Cmaj"]),

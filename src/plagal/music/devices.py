@@ -88,16 +88,18 @@ def secondary_dominant(site: Site) -> list[Part] | None:
 
 
 def seven_three_six(site: Site) -> list[Part] | None:
-    """7-3-6: the half-diminished seventh degree and the third degree's dominant lead to the sixth, or on to two."""
+    """7-3-6: the half-diminished seventh degree and the third degree's dominant lead to the sixth, and where the tune
+    goes to two or four, by the sixth on to there."""
     tonic, after = site.section.tonic, site.after
     if after is None or site.section.minor or site.degree not in (0, 5):
         return None
+    seven_three = [_part(1, tonic + 11, "halfdim7"), _part(1, tonic + 4, "7b9b13")]
     step = (after.root - tonic) % 12
     if step == 9 and site.beats >= 3:
-        return [_keep(site, site.beats - 2), _part(1, tonic + 11, "halfdim7"), _part(1, tonic + 4, "7b9b13")]
-    if step == 2 and site.beats >= 4:
-        three_six = [_part(1, tonic + 4, "7b9b13"), _part(1, tonic + 9, "7b9")]
-        return [_keep(site, site.beats - 3), _part(1, tonic + 11, "halfdim7"), *three_six]
+        return [_keep(site, site.beats - 2), *seven_three]
+    if step in (2, 5) and site.degree == 0 and site.beats >= 4:
+        six = _part(1, tonic + 9, "7b9" if step == 2 else "min7")
+        return [_keep(site, site.beats - 3), *seven_three, six]
     return None
 
 
