@@ -48,6 +48,18 @@ def test_calls_are_drawn_only_a_little_ahead(tmp_path: Path):
         assert len(drawn) < 20
 
 
+def die(number: int) -> int:
+    if number == 20:
+        os._exit(1)
+    return number
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped")
+def test_a_worker_that_dies_is_told_in_one_line():
+    with pytest.raises(CorpusError, match="a worker process died"), Workers(2) as workers:
+        list(workers.map(die, ((number,) for number in range(40)), 40, "test"))
+
+
 class Cluster:
     """A scheduler and two workers, processes of their own on loopback."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TypeVar
@@ -56,7 +57,13 @@ class Workers:
             return
         if self._parallel is None:
             self._parallel = self._started()
-        yield from self._parallel(delayed(function)(*call) for call in calls)
+        try:
+            yield from self._parallel(delayed(function)(*call) for call in calls)
+        except BrokenProcessPool:
+            raise CorpusError(
+                "a worker process died: out of memory, or a file that kills its reader; close other programs and run "
+                "again, and if it dies again find the file by halving the folder"
+            ) from None
 
     def _started(self) -> Parallel:
         if not self._scheduler:
