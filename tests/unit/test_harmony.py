@@ -18,7 +18,6 @@ from plagal.music.score import Marker, Metre, Score
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import harmony as benchmark
 
-
 COMMON_TIME = Metre(0, 4, 4)
 
 
