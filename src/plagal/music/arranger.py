@@ -52,11 +52,7 @@ def arrange(
     Raises AbcError for an unknown tune, ParamsError for an unknown style, ChordError for an unknown key.
     """
     how = load_style(style)
-    if tune is None:
-        book = tune_book()
-        tune = book[random.Random(f"tune {seed}").randrange(len(book))]
-    elif isinstance(tune, str):
-        tune = find_tune(tune)
+    tune = _the_tune(tune, seed)
     rng = random.Random(f"{tune.name} {style} {seed}")
     feel = rng.choices(list(how.feels), list(how.feels.values()))[0]
     plan = layout(tune.metre, feel)
@@ -91,6 +87,13 @@ def generate_melody(
     style = next((name for name in STYLES if name in asked), None)
     style = style or next((name for word, name in _STYLE_WORDS if word in asked), "traditional_gospel")
     return arrange(None, style, key, tempo, seed, bars)
+
+
+def _the_tune(tune: str | Tune | None, seed: int) -> Tune:
+    if isinstance(tune, str):
+        return find_tune(tune)
+    book = tune_book()
+    return tune or book[random.Random(f"tune {seed}").randrange(len(book))]
 
 
 def _home(tune: Tune, style: Style, key: str | None, rng: random.Random) -> Key:
