@@ -130,7 +130,5 @@ def parse_chord(symbol: str) -> Chord:
                 raise ChordError("text after the bass")
         quality = quality if quality in QUALITIES else _ALIASES[quality]
     except (ChordError, KeyError):
-        raise ChordError(
-            f"chord {symbol!r} is not known: write it as in Dbmaj9 or F#m7b5/A"
-        ) from None
+        raise ChordError(f"chord {symbol!r} is not known: write it as in Dbmaj9 or F#m7b5/A") from None
     return Chord(root, quality, bass)
