@@ -174,6 +174,29 @@ def log_sum_exp(logits: Array) -> Array:
     return outputs[0]
 
 
+@contextmanager
+def checkpointed(model: Any, wanted: bool = True) -> Iterator[None]:
+    """While this is open, layers of `model`'s kind keep only their inputs and compute the rest again for the gradient.
+
+    mlx-lm's grad_checkpoint does the same for good; here a second run in this process starts clean."""
+    kind = type(model.layers[0])
+    plain = kind.__call__
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        def inner(weights: Any, *args: Any, **kwargs: Any) -> Any:
+            layer.update(weights)
+            return plain(layer, *args, **kwargs)
+
+        return mx.checkpoint(inner)(layer.trainable_parameters(), *args, **kwargs)
+
+    if wanted:
+        kind.__call__ = call
+    try:
+        yield
+    finally:
+        kind.__call__ = plain
+
+
 _OURS: dict[str, Callable[..., Any]] = {"scaled_dot_product_attention": attention, "swiglu": swiglu}
 
 

@@ -25,9 +25,10 @@ from plagal.model import adapters
 from plagal.model.base import LanguageModel, total_bytes
 from plagal.model.checkpoint import Run, load_checkpoint, own_run
 from plagal.model.curve import Curve, CurveRow, Progress, conditions
-from plagal.model.kernels import cpu_kernels
+from plagal.model.kernels import checkpointed, cpu_kernels, on_cpu
 from plagal.model.lanes import Gradients, compiled
 from plagal.model.loss import LossSum, make_loss
+from plagal.model.memory import budget_bytes, check_fits
 from plagal.model.windows import Window, batches_from, make_windows
 from plagal.params import TrainSettings
 
@@ -107,11 +108,14 @@ def train(
     checkpoint, after so many steps in this process (for tests). `log_path`: JSON lines with speed and memory.
     Raises TrainingError, CheckpointError, LockedError, DiskError.
     """
+    grown = lm.config["vocab_size"] > 2 * len(lm.word_tokens.ids)
+    check_fits(lm.config, settings, budget_bytes(), grown=grown, activation_bytes=4 if on_cpu() else 2)
     train_windows = make_windows(lm, train_texts, settings.max_tokens, "the training data")
     valid_windows = make_windows(lm, valid_texts, settings.max_tokens, "the validation data")
     with own_run(checkpoint_dir) as run:
         loop = _Loop(lm, train_windows, valid_windows, settings, run, seed, loss or make_loss(lm), on_row)
-        with Curve(log_path) as curve, cpu_kernels(lm.model):
+        checkpointing = checkpointed(lm.model, settings.gradient_checkpointing)
+        with Curve(log_path) as curve, cpu_kernels(lm.model), checkpointing:
             report = loop.run(curve, stop_after)
         if report.steps >= settings.steps or report.stopped_early:
             loop.publish(Path(out_dir), report)

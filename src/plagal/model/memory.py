@@ -1,0 +1,185 @@
+"""How much memory a training step needs, from a model's config and the params alone.
+
+Counted: weights as they are packed; trained weights, their gradients and moments; what each layer keeps for its
+gradient; attention scores, which neither MLX's CPU nor its Metal backend keeps from being built in training; logits.
+The counts are multiplied by factors fitted to mx.get_peak_memory() on the CPU (one lane; benchmarks/memory.py holds
+them against fresh measurements). That says nothing about Metal's own scratch memory, so there it is a prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plagal.errors import TrainingError
+from plagal.model.blas import memory_bytes
+from plagal.params import LoraSettings, TrainSettings
+from plagal.tokens.vocabulary import MUSIC_WORDS
+
+GIGA = 1e9
+MAC_BUDGETS_GB = {16: 11.5, 24: 17.3, 32: 23.0, 64: 48.0}
+"""Unified memory [GB] -> what Metal may use for one process, with a little left free [GB]."""
+TOKENS_PER_NOTE = {"event": 3.5, "text": 15.3}
+_LARGE_SEQUENCE = 1 << 17
+
+# Fitted; see the module. Kept activations, kept scores, logits, gradients and update, one layer's temporaries.
+_KEPT, _SCORES, _LOGITS, _TRAINED, _LAYER, _LAYER_SCORES = 1.03, 0.47, 2.64, 0.52, 14.1, 3.66
+
+
+@dataclass(frozen=True)
+class Need:
+    """[bytes] at the peak of one training step."""
+
+    weights: float
+    trained: float
+    """Adapters or trained weights, with gradients and both moments."""
+    activations: float
+    attention: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.trained + self.activations + self.attention + self.logits
+
+
+@dataclass(frozen=True)
+class Model:
+    """What counts of a config.json. `kv`: width of keys; `bits`: of packed weights, scales and biases included, or
+    32, 16."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv: int
+    intermediate: int
+    vocabulary: int
+    tied: bool
+    bits: float
+    quantized: bool
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> Model:
+        heads = config["num_attention_heads"]
+        quantization = config.get("quantization")
+        plain = 16.0 if "16" in str(config.get("torch_dtype", config.get("dtype", "float32"))) else 32.0
+        # Each group has a scale and a bias of 16 bits.
+        bits = quantization["bits"] + 32 / quantization["group_size"] if quantization else plain
+        return cls(
+            hidden=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv=config["hidden_size"] // heads * config.get("num_key_value_heads", heads),
+            intermediate=config["intermediate_size"],
+            vocabulary=config["vocab_size"],
+            tied=config.get("tie_word_embeddings", True),
+            bits=bits,
+            quantized=quantization is not None,
+        )
+
+    @property
+    def layer_weights(self) -> int:
+        return 2 * self.hidden * (self.hidden + self.kv) + 3 * self.hidden * self.intermediate
+
+    @property
+    def weights(self) -> int:
+        tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return self.layers * self.layer_weights + tables
+
+    def lora_weights(self, lora: LoraSettings) -> int:
+        d, kv, i = self.hidden, self.kv, self.intermediate
+        ends = {"q_proj": 2 * d, "k_proj": d + kv, "v_proj": d + kv, "o_proj": 2 * d}
+        ends |= {"gate_proj": d + i, "up_proj": d + i, "down_proj": d + i}
+        layers = min(lora.layers, self.layers)
+        return layers * lora.rank * sum(ends[name] for name in lora.projections)
+
+
+def predict(
+    config: Mapping[str, Any],
+    settings: TrainSettings,
+    *,
+    encoding: str = "event",
+    plain_loss: bool = False,
+    grown: bool = True,
+    activation_bytes: int = 4,
+) -> Need:
+    """Peak of one training step. `plain_loss`: logits of the whole vocabulary at every position, as stock mlx-lm builds
+    them; `grown`: the music words are new rows, trained beside a pretrained base; `activation_bytes`: 2 in half
+    precision."""
+    m = Model.of_config(config)
+    lora, s = settings.mode == "lora", activation_bytes
+    rank = settings.lora.rank if lora else 0
+    new_rows = len(MUSIC_WORDS) * m.hidden * (1 if m.tied else 2) if grown and lora and encoding == "event" else 0
+    trained = m.lora_weights(settings.lora) + new_rows if lora else m.weights
+    positions = settings.batch * settings.max_tokens
+    scores = settings.batch * m.heads * settings.max_tokens**2
+    # New rows lie under all layers, so their gradient passes through all of them, adapters or not.
+    passed = m.layers if new_rows or not lora else min(settings.lora.layers, m.layers)
+    kept = 1 if settings.gradient_checkpointing else passed
+    per_position = 7 * m.hidden + 3 * m.intermediate + 2 * m.kv + 7 * rank
+    inputs = passed * positions * m.hidden if settings.gradient_checkpointing else 0
+    rows = m.vocabulary if plain_loss or encoding == "text" else len(MUSIC_WORDS) + 1
+    frozen = m.weights * m.bits / 8 if lora else 0
+    return Need(
+        weights=frozen + new_rows * 4 if lora else trained * 4.0,
+        trained=trained * 4 * (2 + _TRAINED + (1 if lora else 0) + (1 if settings.accumulation > 1 else 0))
+        - (new_rows * 4 if lora else 0),
+        activations=s
+        * (_KEPT * kept * positions * per_position + inputs + _LAYER * positions * (m.hidden + m.intermediate)),
+        attention=s * (_SCORES * kept + _LAYER_SCORES) * scores,
+        logits=4 * _LOGITS * positions * rows,
+    )
+
+
+def longest_sequence(config: Mapping[str, Any], settings: TrainSettings, budget_bytes: float, **options: Any) -> int:
+    """The largest max_tokens, a multiple of 32, whose training step fits `budget_bytes`; 0 where none does."""
+
+    def fits(length: int) -> bool:
+        changed = settings.model_copy(update={"max_tokens": length})
+        return predict(config, changed, **options).total <= budget_bytes
+
+    low, high = 0, _LARGE_SEQUENCE // 32
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(32 * middle) else (low, middle - 1)
+    return 32 * low
+
+
+def mac_table(config: Mapping[str, Any], settings: TrainSettings) -> list[dict[str, Any]]:
+    """For each size of Mac: the longest sequence in tokens and in notes, stock (text, whole logits) and ours."""
+    rows = []
+    for memory, budget in MAC_BUDGETS_GB.items():
+        row: dict[str, Any] = {"memory_gb": memory, "metal_gb": budget}
+        for name, encoding, plain in (("stock", "text", True), ("ours", "event", False)):
+            length = longest_sequence(
+                config, settings, budget * GIGA, encoding=encoding, plain_loss=plain, activation_bytes=2
+            )
+            row[f"{name}_tokens"], row[f"{name}_notes"] = length, int(length / TOKENS_PER_NOTE[encoding])
+        rows.append(row)
+    return rows
+
+
+def check_fits(config: Mapping[str, Any], settings: TrainSettings, budget_bytes: float, **options: Any) -> Need:
+    """The step's need. Raises TrainingError, naming the params to change, if it is more than `budget_bytes`."""
+    need = predict(config, settings, **options)
+    if need.total <= budget_bytes:
+        return need
+    wanted, given = need.total / GIGA, budget_bytes / GIGA
+    fitting = longest_sequence(config, settings, budget_bytes, **options)
+    if fitting >= 64:
+        advice = f"max_tokens={settings.max_tokens} to {fitting}"
+    elif not settings.gradient_checkpointing:
+        advice = "gradient_checkpointing to true"
+    else:
+        advice = f"lora.rank={settings.lora.rank} or lora.layers={settings.lora.layers} lower, or take a smaller base"
+    raise TrainingError(
+        f"this training needs about {wanted:.2g} GB and {given:.2g} GB are there; set {advice} (see `plagal plan`)"
+    )
+
+
+def budget_bytes() -> float:
+    """What one process may use here: Metal's or CUDA's limit, else nine tenths of the machine's memory."""
+    import mlx.core as mx
+
+    limit: Any = mx.device_info().get("max_recommended_working_set_size") if mx.default_device() != mx.cpu else None
+    return float(limit) if limit else 0.9 * memory_bytes()
