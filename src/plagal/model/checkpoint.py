@@ -120,6 +120,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @contextmanager
+def join_run(folder: str | Path) -> Iterator[Run]:
+    """For the processes of an mlx.launch run that do not write: read what the first one, which holds the lock,
+    wrote."""
+    yield Run(Path(folder), "")
+
+
+@contextmanager
 def own_run(folder: str | Path, takeover_seconds: float = _TAKEOVER_SECONDS) -> Iterator[Run]:
     """Hold the lock of a run's folder. A live holder raises LockedError with its pid; an orphan (a trainer whose
     starter has died) is asked to save and end, and is waited for."""

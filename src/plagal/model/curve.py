@@ -91,8 +91,10 @@ class Curve:
 class Progress:
     """A bar with ETA, loss, notes/s, tokens/s and peak memory."""
 
-    def __init__(self, steps: int, done: int, curve: Curve):
-        self._bar = tqdm(total=steps, initial=done, unit="step", desc="train", dynamic_ncols=True, mininterval=0.5)
+    def __init__(self, steps: int, done: int, curve: Curve, shown: bool = True):
+        self._bar = tqdm(
+            total=steps, initial=done, unit="step", desc="train", dynamic_ncols=True, mininterval=0.5, disable=not shown
+        )
         self._curve = curve
         self._began = time.perf_counter()
         self._targets = self._notes = self._steps = 0
@@ -111,7 +113,7 @@ class Progress:
                              "tokens_per_second": round(self._targets / seconds, 1),
                              "notes_per_second": round(self._notes / seconds, 1)})  # fmt: skip
 
-    def update(self, step: int, loss: float, targets: int, notes: int) -> None:
+    def update(self, loss: float, targets: int, notes: int) -> None:
         self._targets, self._notes, self._steps = self._targets + targets, self._notes + notes, self._steps + 1
         self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss
         seconds = time.perf_counter() - self._began
@@ -120,4 +122,4 @@ class Progress:
             f" {mx.get_peak_memory() / 1e9:.2f} GB",
             refresh=False,
         )
-        self._bar.update(step - self._bar.n)
+        self._bar.update(1)

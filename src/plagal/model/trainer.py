@@ -23,7 +23,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from plagal.errors import LockedError, TrainingError
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, total_bytes
-from plagal.model.checkpoint import Run, load_checkpoint, own_run
+from plagal.model.checkpoint import Run, join_run, load_checkpoint, own_run
 from plagal.model.curve import Curve, CurveRow, Progress, conditions
 from plagal.model.kernels import checkpointed, cpu_kernels, on_cpu
 from plagal.model.lanes import Gradients, compiled
@@ -112,10 +112,11 @@ def train(
     check_fits(lm.config, settings, budget_bytes(), grown=grown, activation_bytes=4 if on_cpu() else 2)
     train_windows = make_windows(lm, train_texts, settings.max_tokens, "the training data")
     valid_windows = make_windows(lm, valid_texts, settings.max_tokens, "the validation data")
-    with own_run(checkpoint_dir) as run:
+    with own_run(checkpoint_dir) if mx.distributed.init().rank() == 0 else join_run(checkpoint_dir) as run:
+        _wait_for_all()  # so that none reads before the first holds the lock
         loop = _Loop(lm, train_windows, valid_windows, settings, run, seed, loss or make_loss(lm), on_row)
         checkpointing = checkpointed(lm.model, settings.gradient_checkpointing)
-        with Curve(log_path) as curve, cpu_kernels(lm.model), checkpointing:
+        with Curve(log_path if loop.leads else None) as curve, cpu_kernels(lm.model), checkpointing:
             report = loop.run(curve, stop_after)
         if report.steps >= settings.steps or report.stopped_early:
             loop.publish(Path(out_dir), report)
@@ -155,21 +156,22 @@ class _Loop:
             self._evaluate(curve)
         batches = batches_from(self.train_windows, settings.batch, self.seed, state.step * settings.accumulation)
         end = settings.steps if stop_after is None else min(settings.steps, state.step + stop_after)
-        with Progress(settings.steps, state.step, curve) as progress:
+        with Progress(settings.steps, state.step, curve, self.leads) as progress:
             while state.step < end and not state.stopped:
                 self._before_step()
                 windows = [[self.train_windows[i] for i in next(batches)] for _ in range(settings.accumulation)]
                 targets, notes, value = self._step(windows)
                 self._watch(value)
-                progress.update(state.step, value, targets, notes)
+                progress.update(value, targets, notes)
                 self._after_step(curve, last=state.step == end)
         report = self._report(time.perf_counter() - began)
         curve.log({"end": state.step, "seconds": round(report.seconds, 3), "peak_bytes": mx.get_peak_memory()})
         return report
 
     def _before_step(self) -> None:
-        self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
-        if self.own.asked_to_stop():
+        if self.leads:
+            self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
+        if self.leads and self.own.asked_to_stop():
             self._save()
             raise LockedError(f"another trainer takes over {self.own.folder} at step {self.state.step}; this one ends")
 
@@ -316,12 +318,19 @@ class _Loop:
 
     def publish(self, out_dir: Path, report: TrainReport) -> None:
         """Load the best weights into the model and write them to `out_dir`."""
+        _wait_for_all()  # the best weights may just be being written
         best, _ = load_checkpoint(self.own.folder / f"best-{report.best_step:08d}")
         self.lm.model.load_weights(list(best.items()), strict=False)
         self.lm.model.eval()
         mx.eval(self.lm.model.parameters())
         if self.leads:
             adapters.write_trained(self.lm, self.settings, out_dir, report.rows)
+
+
+def _wait_for_all() -> None:
+    """Until every process of an mlx.launch run has come here; no time with one process."""
+    if mx.distributed.init().size() > 1:
+        mx.eval(mx.distributed.all_sum(mx.array(1.0)))
 
 
 def load_best_step(checkpoint: Path) -> int:
