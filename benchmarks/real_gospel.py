@@ -31,8 +31,8 @@ from plagal.corpus.store import read_pieces
 from plagal.errors import InputError
 from plagal.evaluation.heldout import Piece, Texts, choose, read_texts
 from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
-from plagal.evaluation.models import stage_models, window_of
 from plagal.evaluation.scoring import floors, make_scorer, score_model
+from plagal.model.folders import stage_models, window_of
 from plagal.params import Params, load_params
 from plagal.tokens.vocabulary import WORD_OF
 

@@ -49,33 +49,51 @@ def options(
         os.environ[terminal.DEBUG_VARIABLE] = "1"
 
 
-def _collect(stage: str, output: Path, target_files: int | None) -> None:
+class Backend(StrEnum):
+    local = "local"
+    dask = "dask"
+
+
+BackendOption = Annotated[Backend, typer.Option(help="Whose cores do the work.")]
+SchedulerOption = Annotated[str, typer.Option(help="The Dask scheduler's address, as in tcp://host:8786.")]
+
+
+def _collect(stage: str, output: Path, target_files: int | None, backend: Backend, scheduler: str) -> None:
     from plagal.corpus.collect import collect
+    from plagal.corpus.parallel import Workers
+    from plagal.errors import InputError
     from plagal.params import load_params
+
+    if (backend is Backend.dask) != bool(scheduler):
+        raise InputError("--backend dask and --scheduler ADDRESS go together, as in --scheduler tcp://host:8786")
 
     params = load_params()
     settings = getattr(params, f"collect_{stage}")
     if target_files is not None:
         settings = settings.model_copy(update={"target_files": target_files})
-    collect(stage, settings, output, params.seed)
+    collect(stage, settings, output, params.seed, Workers(scheduler=scheduler))
 
 
 @collect_app.command("stage1")
 def collect_stage1(
     output: Annotated[Path, typer.Option(help="Folder to write; replaced as a whole.")] = Path("data/stage1"),
     target_files: Annotated[int | None, typer.Option(min=1, help="Pieces wanted in all.")] = None,
+    backend: BackendOption = Backend.local,
+    scheduler: SchedulerOption = "",
 ) -> None:
     """General music, from the sources that params.yaml names."""
-    _collect("stage1", output, target_files)
+    _collect("stage1", output, target_files, backend, scheduler)
 
 
 @collect_app.command("stage2")
 def collect_stage2(
     output: Annotated[Path, typer.Option(help="Folder to write; replaced as a whole.")] = Path("data/stage2"),
     target_files: Annotated[int | None, typer.Option(min=1, help="Pieces wanted in all.")] = None,
+    backend: BackendOption = Backend.local,
+    scheduler: SchedulerOption = "",
 ) -> None:
     """Gospel, from the sources that params.yaml names."""
-    _collect("stage2", output, target_files)
+    _collect("stage2", output, target_files, backend, scheduler)
 
 
 @app.command()

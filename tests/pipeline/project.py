@@ -87,6 +87,8 @@ def tiny_project(root: Path) -> Project:
     for number, (genre, style) in enumerate(
         [("gospel", "traditional_gospel"), ("jazz", "jazz"), ("traditional_gospel", "worship")]
     ):
-        write_midi(arrange(None, style, seed=100 + number), root / "data" / "midi_sources" / genre / f"own {number}.mid")
+        write_midi(
+            arrange(None, style, seed=100 + number), root / "data" / "midi_sources" / genre / f"own {number}.mid"
+        )
     project.commit("Start tiny")
     return project

@@ -41,7 +41,9 @@ def code_dependencies() -> dict[str, list[str]]:
         modules = {module, *graph.find_upstream_modules(module)}
         packages = {name.rsplit(".", up)[0] for name in modules for up in range(1, name.count(".") + 1)}
         files = {str(_file(name).relative_to(ROOT)) for name in modules | packages}
-        found[stage] = sorted(files | {data for name, data in DATA_OF.items() if name in modules and (ROOT / data).exists()})
+        found[stage] = sorted(
+            files | {data for name, data in DATA_OF.items() if name in modules and (ROOT / data).exists()}
+        )
     return found
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import mido
 import pytest
 import yaml
+
 from pipeline.project import Project
 from pipeline.stage_modules import code_dependencies, is_code
-
 from plagal.music.arranger import arrange
 from plagal.music.midi import write_midi
 
@@ -124,7 +124,11 @@ def test_the_metrics_table_tells_better_from_worse(project: Project):
     metrics = json.loads(path.read_text())
     metrics["plan"]["perplexity"] += 1
     path.write_text(json.dumps(metrics))
-    row = next(line for line in project.run("make", "metrics-diff", "-o", "setup").stdout.splitlines() if "plan.perplexity" in line)
+    row = next(
+        line
+        for line in project.run("make", "metrics-diff", "-o", "setup").stdout.splitlines()
+        if "plan.perplexity" in line
+    )
     assert "worse" in row
 
 
@@ -154,7 +158,9 @@ def test_a_model_folder_that_is_missing_or_half_written_is_one_line(project: Pro
     weights = half / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     for folder in (tmp_path / "nowhere", half):
-        done = project.run("plagal", "generate", "x", "-o", str(tmp_path / "x.mid"), "--model", str(folder), check=False)
+        done = project.run(
+            "plagal", "generate", "x", "-o", str(tmp_path / "x.mid"), "--model", str(folder), check=False
+        )
         assert done.returncode == 1
         assert folder.name in done.stderr and len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "x.mid").exists()

@@ -17,10 +17,10 @@ from plagal.evaluation.copying import TrainingMusic
 from plagal.evaluation.damage import one_bar_repeated
 from plagal.evaluation.heldout import Piece
 from plagal.evaluation.likelihood import summarise
-from plagal.evaluation.models import load_stage
 from plagal.evaluation.scoring import make_scorer, score_model
 from plagal.model import base, trainer
 from plagal.model.adapters import write_model
+from plagal.model.folders import load_stage
 
 WINDOW = 96
 

@@ -12,7 +12,6 @@ from plagal.evaluation.card import model_card
 from plagal.evaluation.charts import write_plots
 from plagal.evaluation.heldout import Texts, load_texts
 from plagal.evaluation.likelihood import Likelihood, PieceLikelihood, compare, summarise
-from plagal.evaluation.models import load_stage, stage_models, window_of
 from plagal.evaluation.ngram import NGram
 from plagal.evaluation.page import write_page
 from plagal.evaluation.ratings import read_ratings
@@ -21,6 +20,7 @@ from plagal.evaluation.report import Tree, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
 from plagal.evaluation.scoring import floors, make_scorer, score_model
 from plagal.files import read_json, write_json, write_text
+from plagal.model.folders import load_stage, stage_models, window_of
 from plagal.params import EvaluateSettings
 
 TRAIN_REPORT = "train.json"

@@ -17,7 +17,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from plagal.errors import ModelError
-from plagal.files import atomic_path
+from plagal.files import atomic_path, read_json
 from plagal.model import blas
 from plagal.model.kernels import on_cpu
 from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, WordTokens, word_text
@@ -26,6 +26,9 @@ from plagal.tokens.vocabulary import MUSIC_WORDS
 log = logging.getLogger(__name__)
 
 Encoding = Literal["event", "text"]
+
+BASE_POINTER = "base.json"
+"""In the place of a base that lies elsewhere: {"base": folder or name on a hub}."""
 
 # Words of the prompts that a byte-level tokenizer would spend most positions on; those with a space first.
 PROMPT_WORDS = (
@@ -249,6 +252,8 @@ def read_weights(folder: Path) -> dict[str, Any]:
 def find_folder(path_or_name: str | Path) -> Path:
     """The folder of a base. A name such as "owner/model" that is no folder is fetched from the hub."""
     folder = Path(path_or_name)
+    if (folder / BASE_POINTER).is_file():
+        return find_folder(read_json(folder / BASE_POINTER)["base"])
     if folder.is_dir():
         return folder
     name = str(path_or_name)

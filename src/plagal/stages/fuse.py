@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from plagal.model.folders import whole_model_under_stage2
 from plagal.model.fuse import fuse
 from plagal.params import Params
 from plagal.stages.common import MODELS, TEXT, run_stage
-from plagal.stages.training import texts_of, whole_model_under_stage2
+from plagal.stages.training import texts_of
 
 
 def main(params: Params) -> None:
     fuse(
-        whole_model_under_stage2(),
+        whole_model_under_stage2(MODELS),
         MODELS / "stage2",
         MODELS / "fused",
         texts_of(TEXT / "stage2" / "valid.jsonl"),

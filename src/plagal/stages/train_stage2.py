@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from plagal.model.base import load
+from plagal.model.folders import load_stage
 from plagal.params import Params
-from plagal.stages.common import run_stage
-from plagal.stages.training import train_stage, whole_model_under_stage2
+from plagal.stages.common import MODELS, run_stage
+from plagal.stages.training import train_stage
 
 
 def main(params: Params) -> None:
-    train_stage("stage2", load(whole_model_under_stage2()), params.train_stage2, params.seed)
+    train_stage("stage2", load_stage(MODELS, "stage1"), params.train_stage2, params.seed)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plagal.errors import TrainingError
 from plagal.files import atomic_path, read_jsonl, write_json
-from plagal.model.adapters import ADAPTER_CONFIG, CURVE, base_sha256
+from plagal.model.adapters import CURVE, base_sha256
 from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import run_key, sha256_of
 from plagal.model.trainer import train
@@ -20,12 +20,6 @@ CHECKPOINTS = Path(".checkpoints")
 TRAIN_REPORT = "train.json"
 _CODE = ("model", "tokens")
 """Packages whose code decides how a run goes on."""
-
-
-def whole_model_under_stage2() -> Path:
-    """What stage 2's adapters lie over: stage 1's model, or the base where stage 1 made adapters too."""
-    stage1 = MODELS / "stage1"
-    return MODELS / "base" if (stage1 / ADAPTER_CONFIG).exists() else stage1
 
 
 def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -> None:
