@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from corpus_helpers import collect_settings, hymn, sources_file, write_hymns
 
@@ -206,3 +208,15 @@ def test_the_hymns_of_open_hymnal_add_up(tmp_path: Path):
     assert report["offered"] == count
     assert adds_up(report)
     assert report["found"] > 0.9 * count
+
+
+def test_how_hot_a_file_was_recorded_does_not_reach_the_words() -> None:
+    from plagal.corpus.reading import USUAL_VELOCITY, level_loudness
+    from plagal.music.arranger import arrange
+    from plagal.music.score import VELOCITY
+
+    score = arrange(None, "worship", seed=3)
+    hot = replace(score, notes=score.notes.copy())
+    hot.notes[:, VELOCITY] += 20
+    assert (level_loudness(hot).notes == level_loudness(score).notes).all()
+    assert np.median(level_loudness(hot).notes[:, VELOCITY]) == USUAL_VELOCITY

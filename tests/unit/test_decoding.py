@@ -71,3 +71,9 @@ def test_the_sampler_keeps_to_the_mask_and_to_top_p() -> None:
     assert shares == pytest.approx([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0], abs=2e-3)
     assert set(Sampler(1.0, 0.8).draw(logits, masks, uniforms)) == {0, 1}
     assert set(Sampler(0.0, 1.0).draw(logits, masks, uniforms)) == {0}
+
+
+def test_a_key_a_metre_and_a_tempo_asked_for_never_change_within_the_piece(lm: base.LanguageModel) -> None:
+    head = ["KEY_Db", "TIMESIG_3_4", "TEMPO_66"]
+    for words in generate(lm, [Request("x", tuple(head), 4)] * 4, seed=5, max_words=300):
+        assert [word for word in words if word.startswith(("KEY_", "TIMESIG_", "TEMPO_"))] == head

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from plagal.corpus.duplicates import (
     Signature,
     heard_melody,
@@ -29,10 +31,13 @@ from plagal.corpus.quality import Limits, reason_to_leave_out
 from plagal.corpus.sources import Candidate
 from plagal.errors import PlagalError
 from plagal.music.grid import regular
-from plagal.music.score import Score
+from plagal.music.score import VELOCITY, Score
 
 GOSPEL_GENRES = ("gospel", "traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "spiritual")
 _FORBIDS_COMMERCIAL = ("non-commercial", "noncommercial", "-nc", "all rights reserved")
+
+USUAL_VELOCITY = 80
+"""VEL MF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,18 @@ def _with_defaults(score: Score, candidate: Candidate) -> Score:
         from plagal.music.harmony import hear_key
 
         score = replace(score, keys=(hear_key(score),))
-    return regular(score)
+    return level_loudness(regular(score))
+
+
+def level_loudness(score: Score) -> Score:
+    """The same piece with its median velocity at VEL MF: how hot a file was recorded says nothing about the music, and
+    a model that has to guess it learns nothing else. What is louder and softer within the piece stays."""
+    if not len(score.notes):
+        return score
+    shift = USUAL_VELOCITY - int(np.median(score.notes[:, VELOCITY]))
+    notes = score.notes.copy()
+    notes[:, VELOCITY] = np.clip(notes[:, VELOCITY] + shift, 1, 127)
+    return replace(score, notes=notes)
 
 
 def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -> Piece:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -120,6 +121,7 @@ class _Row:
         self.prompt = lm.encode_text(prompt_text(request.prompt))
         self.words: list[str] = []
         self.state = grammar.start()
+        self.kept = _kept(request.head)
         for word in (FIRST_WORD, *request.head):
             self.add(word)
 
@@ -143,9 +145,9 @@ class _Row:
         mask = grammar.allowed_mask(self.state)
         bars = self.request.bars
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
-        if bars is None and not closing:
+        if bars is None and not closing and self.kept is _ALL:
             return mask
-        mask = mask.copy()
+        mask = mask & self.kept
         if bars is not None and self.state.bars < bars and not closing:
             mask[_END] = False
         elif bars is not None:
@@ -169,6 +171,14 @@ class _Row:
 
 
 _ALL: Mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+_HELD = ("KEY_", "TIMESIG_", "TEMPO_")
+
+
+@cache
+def _kept(head: tuple[str, ...]) -> Mask:
+    """All words but those that would change a key, metre or tempo that a request's head asks for."""
+    asked = tuple(held for held in _HELD if any(word.startswith(held) for word in head))
+    return np.array([not word.startswith(asked) for word in MUSIC_WORDS]) if asked else _ALL
 
 
 def _close(mask: Mask) -> Mask:
