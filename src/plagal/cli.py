@@ -225,6 +225,19 @@ def profile(name: Annotated[str, typer.Argument(help="A file of profiles/, witho
 
 
 @app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="config.json of the base, or its folder.")] = Path("models/base"),
+) -> None:
+    """The memory that a training step of each stage needs, and the longest sequence that fits each size of Mac."""
+    from plagal.params import load_params
+    from plagal.planning import plan_lines
+
+    params = load_params()
+    for line in plan_lines(config, {"train_stage1": params.train_stage1, "train_stage2": params.train_stage2}):
+        _say(line)
+
+
+@app.command()
 def doctor() -> None:
     """What this machine offers, and what to do where it is poor."""
     from plagal.doctor import examine
