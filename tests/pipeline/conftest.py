@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.project import Project, tiny_project
+from pipeline.project import Project, new_file, tiny_project
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def project(reproduced: Project) -> Iterator[Project]:
     """The project as committed, and put back so afterwards."""
     yield reproduced
     reproduced.run("git", "checkout", "-q", "--", ".")
-    reproduced.run("git", "clean", "-q", "-fdx", "data/midi_sources")
+    new_file(reproduced).unlink(missing_ok=True)
     ran, _ = reproduced.repro()
     assert ran == set(), f"going back to the first state trained again: {ran}"
 

@@ -74,6 +74,11 @@ def copy_of_this_project(root: Path) -> Project:
     return project
 
 
+def new_file(project: Project) -> Path:
+    """Where a test may put a MIDI file that git ignores, as it does all users' music."""
+    return project.root / "data" / "midi_sources" / "gospel_jazz" / "new.mid"
+
+
 def tiny_project(root: Path) -> Project:
     """A copy with few sources, few steps and a few real MIDI files in its folders."""
     project = copy_of_this_project(root)

@@ -10,6 +10,7 @@ from plagal.errors import WordsError
 from plagal.model import base
 from plagal.model.decoding import Request, Sampler, generate
 from plagal.tokens import grammar
+from plagal.tokens.vocabulary import MUSIC_WORDS
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,18 @@ def test_a_key_a_metre_and_a_tempo_asked_for_never_change_within_the_piece(lm: b
     head = ["KEY_Db", "TIMESIG_3_4", "TEMPO_66"]
     for words in generate(lm, [Request("x", tuple(head), 4)] * 4, seed=5, max_words=300):
         assert [word for word in words if word.startswith(("KEY_", "TIMESIG_", "TEMPO_"))] == head
+
+
+def test_no_bar_is_silent_even_when_the_model_wants_nothing_but_bar_lines(
+    lm: base.LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bar = MUSIC_WORDS.index("BAR_START")
+
+    def bar_line_first(_sampler: Sampler, _logits: object, masks: np.ndarray, _uniforms: object) -> np.ndarray:
+        return np.where(masks[:, bar], bar, masks.argmax(axis=1))
+
+    monkeypatch.setattr(Sampler, "draw", bar_line_first)
+    (words,) = generate(lm, [Request("x", ("KEY_C", "TIMESIG_4_4", "TEMPO_120"), bars=6)], max_words=2000)
+    bars = " ".join(words).split("BAR_START")[1:]
+    assert len(bars) == 6
+    assert all("NOTE_ON_" in each for each in bars)

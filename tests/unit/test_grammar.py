@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import numpy as np
 import pytest
@@ -147,19 +146,3 @@ def test_nothing_but_a_whole_piece_is_accepted():
 def test_masks_cannot_be_changed_by_those_who_share_them():
     with pytest.raises(ValueError, match="read-only"):
         grammar.allowed_mask(grammar.start())[0] = False
-
-
-def test_a_word_costs_the_same_wherever_it_stands():
-    bar = "BAR_START BEAT_0 NOTE_ON_60 DUR_HALF VEL_P BEAT_1 NOTE_ON_60 DUR_HALF VEL_P".split()  # noqa: SIM905
-    took = []
-    for bars in (300, 3000):
-        words = [*HEAD.split(), *bar * bars]
-        best = min(_seconds(words) for _ in range(3))
-        took.append(best / len(words))
-    assert took[1] < 2 * took[0]
-
-
-def _seconds(words: list[str]) -> float:
-    begun = time.perf_counter()
-    grammar.check(words)
-    return time.perf_counter() - begun

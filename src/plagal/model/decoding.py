@@ -37,6 +37,7 @@ _CLOSING_WORDS = 16  # words before the limit at which a piece starts to close: 
 _COMPACT_SHARE = 0.75  # rows still writing under which the finished ones are dropped from the batch
 _PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
 _END, _BAR, _REPEAT_END = _PLACE["SONG_END"], _PLACE[BAR_WORD], _PLACE["REPEAT_END"]
+_BAR_ENDS = [_END, _BAR, _REPEAT_END]
 _QUICK = np.array([word.startswith(("NOTE_ON", "DUR_", "VEL_")) and not word.endswith("_TIED") for word in MUSIC_WORDS])
 
 OnWord = Callable[[int, str], None]
@@ -122,6 +123,7 @@ class _Row:
         self.words: list[str] = []
         self.state = grammar.start()
         self.kept = _kept(request.head)
+        self.silent = False
         for word in (FIRST_WORD, *request.head):
             self.add(word)
 
@@ -133,6 +135,7 @@ class _Row:
                 raise WordsError(len(self.words), word, error.allowed) from None
             self.state = self.state._replace(kind=grammar.SONG_END) if word == "SONG_END" else self.state
         self.words.append(word)
+        self.silent = word == BAR_WORD or (self.silent and not word.startswith("NOTE_ON_"))
 
     @property
     def done(self) -> bool:
@@ -145,9 +148,11 @@ class _Row:
         mask = grammar.allowed_mask(self.state)
         bars = self.request.bars
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
-        if bars is None and not closing and self.kept is _ALL:
+        if bars is None and not closing and not self.silent and self.kept is _ALL:
             return mask
         mask = mask & self.kept
+        if self.silent:  # a bar without a note is no music that anybody asked for
+            mask[_BAR_ENDS] = False
         if bars is not None and self.state.bars < bars and not closing:
             mask[_END] = False
         elif bars is not None:
