@@ -160,7 +160,8 @@ class Params(Settings):
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A misspelt key is unknown and leaves another missing: naming the misspelt one helps more.
+    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{key} is no known key; remove it or mend its spelling"

@@ -93,3 +93,8 @@ def test_every_profile_applies_and_the_embedded_one_leads_back(path: Path, tmp_p
 def test_an_unknown_profile_lists_those_there_are():
     with pytest.raises(ParamsError, match="embedded"):
         profile_path("enormous", ROOT / "profiles")
+
+
+def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it():
+    with pytest.raises(ParamsError, match="sede is no known key"):
+        check_params(TEXT.replace("seed: ", "sede: ", 1), "params.yaml")

@@ -19,9 +19,9 @@ from plagal.corpus.duplicates import Grams, Groups, candidate_pairs, melody_gram
 
 SPLITS = ("train", "valid", "test")
 LEFT_OUT = "left out"
-_SALT = "plagal-split-41"
+_SALT = "plagal-split-24"
 """Part of every hash; changing it deals all tunes anew. The number is the first under which the tune book's few tunes
-come out as 58 to train on, 7 to validate and 10 to test; it was chosen by counting, before any model saw them."""
+come out as 56 to train on, 8 to validate and 11 to test; it was chosen by counting, not by any model's figures."""
 
 
 @dataclass(frozen=True, slots=True)
