@@ -110,9 +110,9 @@ def test_without_an_original_every_training_row_is_augmented(text: Path):
 
 def test_stage_one_is_the_same_bytes_whatever_stage_two_holds(collected: Path, text: Path, tmp_path: Path):
     settings = settings_with(text_settings(), text_settings(copies=1))
-    write_hymns(tmp_path / "gospel", range(100, 112))
+    write_hymns(tmp_path / "gospel", range(100, 130))
     sources = sources_file(tmp_path / "s.yaml", ("gospel", tmp_path / "gospel"))
-    collect("stage2", collect_settings(sources, 12, {"gospel": 12}), tmp_path / "stage2", 1, Workers(1))
+    collect("stage2", collect_settings(sources, 30, {"gospel": 30}), tmp_path / "stage2", 1, Workers(1))
     prepare(collected / "stage1", tmp_path / "stage2", tmp_path / "text", settings, 3, Workers(1))
     for name in ("train.jsonl", "valid.jsonl", "test.jsonl", "report.json"):
         assert (tmp_path / "text" / "stage1" / name).read_bytes() == (text / "stage1" / name).read_bytes()
