@@ -65,8 +65,7 @@ def make(folder: Path, shape: EmbeddedShape, vocabulary: int, bits: int) -> base
         config["quantization"] = {"group_size": 32, "bits": bits}
     rows = mx.random.normal((len(MUSIC_WORDS), shape.hidden_size)) * 0.02
     model.model.embed_tokens = grow.GrownEmbedding(model.model.embed_tokens, rows, vocabulary)
-    ids = np.append(np.arange(len(MUSIC_WORDS)) + vocabulary, 5).astype(np.int32)
-    words = WordTokens(ids, 0, {}, {})
+    words = WordTokens(tuple((vocabulary + place,) for place in range(len(MUSIC_WORDS))), 5, 0)
     return base.LanguageModel(model, lm.tokenizer, words, {**config, "vocab_size": vocabulary + len(rows)}, folder)
 
 

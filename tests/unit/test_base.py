@@ -22,7 +22,8 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> base.LanguageModel:
 
 def test_every_music_word_is_one_token(lm: base.LanguageModel) -> None:
     for word in MUSIC_WORDS:
-        assert lm.encode_text(word_text(word)) == [lm.word_tokens.id_of_word[word]]
+        assert tuple(lm.encode_text(word_text(word))) == lm.word_tokens.spelling_of[word]
+        assert len(lm.word_tokens.spelling_of[word]) == 1
 
 
 def test_a_text_comes_back_exactly(lm: base.LanguageModel) -> None:

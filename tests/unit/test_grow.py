@@ -18,7 +18,7 @@ from plagal.model import base, gguf, trainer
 from plagal.model.adapters import load_adapters
 from plagal.model.fuse import fuse
 from plagal.model.grow import rows_of
-from plagal.model.words import word_text
+from plagal.model.words import split_text, word_text
 from plagal.params import EmbeddedShape
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
@@ -132,3 +132,12 @@ def test_smollm2_is_a_working_english_model(tmp_path: Path) -> None:
     ids = mx.array(lm.encode_text(text))
     loss = nn.losses.cross_entropy(lm.model(ids[None, :-1])[0], ids[1:]).mean().item()
     assert lm.tokenizer.decode(ids.tolist()) == text and loss < 2.0
+
+
+def test_in_text_each_word_is_spelled_as_the_whole_text_spells_it(tmp_path: Path) -> None:
+    lm = base.load(pretrained(tmp_path / "base", tied=True), "text")
+    parts = split_text(texts(1)[0])
+    ids = [*lm.encode_text(parts.prompt), *lm.word_tokens.encode(parts.words), lm.word_tokens.end_id]
+    assert ids == lm.encode_text(texts(1)[0])
+    assert lm.word_tokens.decode(ids) == list(parts.words)
+    assert len(lm.word_tokens.spellings) == len(MUSIC_WORDS) and not lm.word_tokens.whole

@@ -20,7 +20,7 @@ from plagal.errors import ModelError
 from plagal.files import atomic_path, read_json
 from plagal.model import blas
 from plagal.model.kernels import on_cpu
-from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, WordTokens, word_text
+from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, WordTokens, find_words, word_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,13 @@ class Shape(Protocol):
 class LanguageModel:
     """A model in memory with its tokenizer.
 
-    `model`: mlx-lm's module; `tokenizer`: transformers'; `words`: the music words' tokens (None in the `text`
-    encoding);
-    `config`: of config.json; `folder`: where it came from.
+    `model`: mlx-lm's module; `tokenizer`: transformers'; `words`: the music words' tokens; `config`: of config.json;
+    `folder`: where it came from.
     """
 
     model: Any
     tokenizer: Any
-    words: WordTokens | None
+    words: WordTokens
     config: dict[str, Any]
     folder: Path
     encoding: Encoding = "event"
@@ -89,8 +88,6 @@ class LanguageModel:
 
     @property
     def word_tokens(self) -> WordTokens:
-        if self.words is None:
-            raise ModelError(f"{self.folder} is in the text encoding, which has no tokens for words")
         return self.words
 
     def encode_text(self, text: str) -> list[int]:
@@ -207,7 +204,7 @@ def load(path_or_name: str | Path, encoding: Encoding = "event", lazy: bool = Fa
     except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder} is no model that can be loaded: {reason}; make or fetch it anew") from error
-    lm = LanguageModel(model, tokenizer, None, config, folder, "text")
+    lm = LanguageModel(model, tokenizer, find_words(tokenizer, str(folder)), config, folder, "text")
     if encoding == "text":
         return lm
     from plagal.model.grow import grow

@@ -6,6 +6,7 @@ the rows that spelled the word before. Fusing makes one plain embedding of both,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -75,7 +76,7 @@ def grow(lm: LanguageModel) -> LanguageModel:
     """Give `lm`, loaded in the text encoding, a token and rows for each music word. Where its tokenizer has them,
     only find them."""
     if not has_words(lm.tokenizer):
-        spellings = [lm.tokenizer.encode(word_text(word), add_special_tokens=False) for word in MUSIC_WORDS]
+        spellings = lm.words.spellings
         add_words(lm.tokenizer)
         first = int(lm.tokenizer.convert_tokens_to_ids(word_text(MUSIC_WORDS[0])))
         layers = [(EMBEDDING, GrownEmbedding, lm.model.model.embed_tokens)]
@@ -97,7 +98,7 @@ def add_words(tokenizer: Any) -> None:
     tokenizer.add_tokens([AddedToken(word_text(word), normalized=False, special=False) for word in MUSIC_WORDS])
 
 
-def _mean_rows(layer: Any, spellings: list[list[int]]) -> Array:
+def _mean_rows(layer: Any, spellings: Sequence[Sequence[int]]) -> Array:
     """For each spelling the mean of its tokens' rows, in the layer's precision."""
     used = sorted({i for spelling in spellings for i in spelling})
     place = {token: n for n, token in enumerate(used)}

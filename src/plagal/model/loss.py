@@ -41,7 +41,7 @@ def batch_arrays(batch: Batch) -> Arrays:
 
 def takes_all_rows(lm: LanguageModel) -> bool:
     """Whether the loss runs over the whole vocabulary (see the module)."""
-    return lm.words is None or lm.config["vocab_size"] <= _SMALL_VOCABULARY * len(lm.words.ids)
+    return lm.encoding == "text" or lm.config["vocab_size"] <= _SMALL_VOCABULARY * len(lm.words.ids)
 
 
 def hidden_states(model: Any, ids: Array, cache: Any = None) -> Array:
