@@ -140,8 +140,11 @@ def detokenize(
 ) -> None:
     """Words to a MIDI file. Repairs are reported, unless --strict."""
     import plagal
+    from plagal.errors import InputError
 
-    text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+    text = (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8", "replace")
+    if "\ufffd" in text:
+        raise InputError(f"{file or 'standard input'} is no UTF-8 text; words are")
     decoded = plagal.decode(text.split(), output, strict=strict)
     for repair in decoded.repairs:
         print(repair, file=sys.stderr)

@@ -31,8 +31,10 @@ def disk_error(path: Path, error: OSError) -> DiskError | None:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; write a file or make a folder there. It takes the name `path` (whatever
     stood there is replaced) when the block ends well, and is removed when it does not. Raises DiskError for a full or
-    read-only disk."""
+    read-only disk, InputError where a file would take the place of a folder or the path has no name of its own."""
     path = Path(path)
+    if path.name in ("", ".."):
+        raise InputError(f"{str(path)!r} has no name of its own; name the file or folder to write")
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +50,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _take_the_name(temporary: Path, path: Path) -> None:
+    if path.is_dir() and not temporary.is_dir():
+        raise InputError(f"{path} is a folder, which stays; name a file to write")
     if path.is_dir() and not path.is_symlink():
         # A folder cannot be replaced in one step: move the old one aside first, so that a kill leaves one or none.
         old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")

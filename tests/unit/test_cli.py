@@ -32,9 +32,16 @@ def test_importing_plagal_loads_neither_mlx_nor_any_heavy_package():
         (["metrics", "show"], "metrics.json"),
         (["profile", "enormous"], "enormous"),
         (["generate", "x", "-o", "x.mid"], "models/fused"),
+        (["detokenize", "latin.txt", "-o", "x.mid"], "latin.txt"),
+        (["detokenize", "nowhere.txt", "-o", "x.mid"], "nowhere.txt"),
+        (["arrange", "-o", "letters"], "letters is a folder"),
+        (["arrange", "-o", "."], "name"),
+        (["roundtrip", "letters"], "letters"),
     ],
 )
 def test_an_error_is_one_line_with_exit_code_one(tmp_path: Path, arguments: list[str], says: str):
+    (tmp_path / "latin.txt").write_bytes("Größe".encode("latin-1"))
+    (tmp_path / "letters").mkdir()
     done = plagal(*arguments, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert says in done.stderr

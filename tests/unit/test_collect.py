@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,29 @@ def test_no_piece_at_all_is_an_error_that_says_why_and_what_to_do(tmp_path: Path
     with pytest.raises(CorpusError, match=r"1 no music file.*data/midi_sources"):
         collect("stage1", collect_settings(sources, 5, {"gospel": 5}), tmp_path / "out", 1)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_somebody_elses_files_is_not_replaced(tmp_path: Path):
+    write_hymns(tmp_path / "gospel", range(2))
+    sources = sources_file(tmp_path / "s.yaml", ("gospel", tmp_path / "gospel"))
+    settings = collect_settings(sources, 2, {"gospel": 2})
+    with pytest.raises(CorpusError, match="gospel holds other files"):
+        collect("stage1", settings, tmp_path / "gospel", 1)
+    assert (tmp_path / "gospel" / "hymn0.mid").exists()
+    for _ in range(2):  # what collecting wrote, it may replace
+        collect("stage1", settings, tmp_path / "out", 1)
+
+
+@pytest.mark.parametrize("name", ["ハレルヤ.mid", "שיר.mid", "a\nb.mid", "\u202egnp.mid", "🎹.mid", b"\xff\xfe.mid"])
+def test_a_name_in_any_script_is_a_row_like_any_other(tmp_path: Path, name: str | bytes):
+    write_hymns(tmp_path / "gospel", range(1))
+    file = tmp_path / "gospel" / os.fsdecode(name)
+    (tmp_path / "gospel" / "hymn0.mid").rename(file)
+    file.with_suffix(".pdf").touch()
+    sources = sources_file(tmp_path / "s.yaml", ("gospel", tmp_path / "gospel"))
+    report = collect("stage1", collect_settings(sources, 2, {"gospel": 2}), tmp_path / "out", 1)
+    assert (report["found"], report["discarded"]) == (1, {"no music file": 1})
+    assert len(rows_of(tmp_path / "out")) == len(discards(tmp_path / "out")) == 1
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path):

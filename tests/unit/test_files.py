@@ -37,6 +37,21 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path):
     assert names(tmp_path) == ["folder"]
 
 
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="letters is a folder"):
+        files.write_text(tmp_path / "letters", "x")
+    assert (tmp_path / "letters" / "mine.txt").read_text() == "mine"
+    assert names(tmp_path) == ["letters"]
+
+
+@pytest.mark.parametrize("nameless", [".", "..", "/"])
+def test_a_path_without_a_name_of_its_own_is_refused(nameless: str):
+    with pytest.raises(InputError, match="name"), files.atomic_path(nameless):
+        pass
+
+
 def test_a_kill_while_writing_leaves_nothing_under_the_name(tmp_path: Path):
     script = (
         "import os, sys; from plagal.files import atomic_path\n"

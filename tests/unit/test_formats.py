@@ -64,6 +64,10 @@ BAD = {
     json.dumps({"prompt": "a", "tokens": [True]}).encode(): "`tokens`",
     json.dumps({"prompt": "a", "tokens": [99999]}).encode(): "99999",
     json.dumps({"prompt": "a", "tokens": [0], "metadata": 3}).encode(): "`metadata`",
+    b'{"prompt": "a", "tokens": [%s]}' % (b"9" * 5000): "no JSON",
+    b'{"prompt": "a \\ud800", "tokens": [0]}': "half a character",
+    b'{"prompt": "a", "tokens": [0], "metadata": {"x": NaN}}': "no JSON",
+    b'{"prompt": "a", "tokens": [0], "metadata": {"x": -1e999}}': "no JSON",
 }
 
 

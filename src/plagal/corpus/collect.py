@@ -71,6 +71,8 @@ def collect(
 ) -> dict[str, Any]:
     """Collect one stage's pieces into the folder `out` (whole or not at all), print the table by genre, and return the
     report. Raises CorpusError where nothing at all was found, DiskError where the disk is full."""
+    if out.is_dir() and any(out.iterdir()) and not (out / "report.json").exists():
+        raise CorpusError(f"{out} holds other files, and would be replaced as a whole; name another folder")
     selection = _Selection(stage, settings, load_sources(settings.sources), seed)
     with atomic_path(out) as folder, workers or Workers() as pool:
         folder.mkdir()
@@ -126,7 +128,7 @@ def _fill(
 ) -> None:
     """Take up to `wanted` pieces of one genre; good ones beyond that are kept as spare."""
     genre, before = selection.genre(name), selection.taken
-    queue = _chained(queues)
+    queue = _in_turn(queues) if kind == "synthetic" else _chained(queues)
     tries = 0
     while (short := wanted - (selection.taken - before)) > 0 and tries < 3 * wanted + _AHEAD:
         batch = _take(queue, short + (_ahead(short) if kind == "real" else 0))
@@ -166,6 +168,16 @@ def _chained(queues: list[Iterator[Candidate]]) -> Iterator[Candidate]:
     # Not `yield from`: that would close a source's generator together with this one, and the surplus still wants it.
     for queue in queues:
         for candidate in queue:  # noqa: UP028
+            yield candidate
+
+
+def _in_turn(queues: list[Iterator[Candidate]]) -> Iterator[Candidate]:
+    """One of each: arrangers are endless, and several share a genre."""
+    while queues:
+        for queue in queues:
+            candidate = next(queue, None)
+            if candidate is None:
+                return
             yield candidate
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
@@ -170,19 +171,34 @@ def _convert_batch(batch: list[Line], kind: str, validate: bool, template: str) 
     rows = []
     for number, line in batch:
         try:
-            record = convert_record(_parsed(line), kind, validate, template)
-            rows.append((number, json.dumps(record, ensure_ascii=False, separators=(",", ":")), True))
+            rows.append((number, _line_of(convert_record(_parsed(line), kind, validate, template)), True))
         except RecordError as error:
             rows.append((number, str(error), False))
     return rows
+
+
+def _line_of(record: dict[str, Any]) -> str:
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise RecordError("holds half a character (a lone surrogate), which no file can hold")
+    return text
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if isfinite(number) else _no_number(digits)
 
 
 def _parsed(line: bytes) -> Any:
     if not line.strip():
         raise RecordError("empty, or longer than a record may be")
     try:
-        return json.loads(line.decode("utf-8"))
+        return json.loads(line.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError:
         raise RecordError("no UTF-8 text") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise RecordError(f"no JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"no JSON: {str(error)[:200]}") from None

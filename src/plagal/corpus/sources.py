@@ -166,7 +166,7 @@ def folder_candidates(source: _Source, folder: Path, shown: str = "") -> Iterato
     base = blank(source, getattr(source, "kind", "folder"))
     shown = shown or _shown(folder)
     for file, problem in _walk(folder):
-        name = f"{shown}/{file.relative_to(folder).as_posix()}"
+        name = _printable(f"{shown}/{file.relative_to(folder).as_posix()}")
         found = replace(base, path=name, file=str(file), problem=problem or _file_problem(file))
         yield from _pieces(found, file)
 
@@ -174,6 +174,11 @@ def folder_candidates(source: _Source, folder: Path, shown: str = "") -> Iterato
 def _shown(folder: Path) -> str:
     """A folder's path without this machine's own part."""
     return folder.name if folder.is_absolute() else folder.as_posix()
+
+
+def _printable(name: str) -> str:
+    """A name that is no UTF-8 text with its odd bytes written out: manifests must hold it."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:

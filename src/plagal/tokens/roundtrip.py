@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import PlagalError
+from plagal.errors import InputError, PlagalError
 from plagal.music import midi
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.score import (
@@ -79,7 +79,10 @@ def _expanded(piece: str | Path | Piece) -> list[Path | Piece]:
     path = Path(piece)
     if not path.is_dir():
         return [path]
-    return [file for file in sorted(path.rglob("*")) if file.suffix.lower() in MIDI_SUFFIXES]
+    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in MIDI_SUFFIXES]
+    if not files:
+        raise InputError(f"{path} holds no MIDI file ({', '.join(MIDI_SUFFIXES)})")
+    return files
 
 
 def roundtrip_file(piece: str | Path | Piece) -> dict[str, Any]:
