@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from plagal.music.dynamics import MELODY, velocity
+from plagal.music.four_part import four_part
 from plagal.music.hands import HandNote, reachable, together
 from plagal.music.leadsheet import LeadSheet, Section, Span
 from plagal.music.left_hand import LeftHand
@@ -52,6 +53,8 @@ def play(
     lead: LeadSheet, spans: Sequence[Span], line: Sequence[MelodyNote], style: Style, rng: random.Random
 ) -> list[HandNote]:
     """Both hands' notes, reachable and without doubled keys, in order of onset and pitch."""
+    if style.texture == "four_part":
+        return four_part(lead, spans, line, rng)
     phrases = _Phrases(lead, style, rng)
     left_hand, right_hand = LeftHand(lead), RightHand(lead)
     onsets = [note[0] for note in line]

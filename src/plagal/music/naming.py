@@ -1,8 +1,8 @@
 """The name of a chord as it was played: what the plan called for, unless the keys say otherwise.
 
 A voicing may have to leave out a tone that its plan named, and a melody may hold one that it did not. The arranger's
-markers are the ground truth for hearing chords, so they say what sounds: root and bass stay, the quality is the one
-that the keys struck in the chord's time spell best.
+markers are the ground truth for hearing chords, so they say what sounds: the root stays, the bass is the chord's tone
+that is struck lowest, the quality is the one that the keys struck in the chord's time spell best.
 """
 
 from __future__ import annotations
@@ -33,8 +33,16 @@ def name_played(spans: Sequence[Span], notes: Sequence[HandNote]) -> list[Span]:
         while first < len(ordered) and ordered[first][0] + _LONGEST < span.onset:
             first += 1
         shares = _shares(span, ordered[first:])
-        named.append(Span(span.onset, span.end, _best_name(span.chord, shares)))
+        planned = _on_its_bass(span, ordered[first:])
+        named.append(Span(span.onset, span.end, _best_name(planned, shares)))
     return named
+
+
+def _on_its_bass(span: Span, notes: Sequence[HandNote]) -> Chord:
+    """The planned chord over the lowest of its tones that is struck where it begins."""
+    lowest = min((pitch for onset, pitch, _, _ in notes if onset == span.onset), default=span.chord.bass)
+    bass = lowest % 12 if lowest % 12 in span.chord.pitch_classes else span.chord.bass
+    return Chord(span.chord.root, span.chord.quality, bass)
 
 
 _LONGEST = 24 * 16

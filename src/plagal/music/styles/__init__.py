@@ -14,8 +14,10 @@ import yaml
 
 from plagal.errors import ParamsError
 
-STYLES = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "jazz", "blues", "neo_soul")
-"""The first four are gospel; the rest serve stage 1."""
+STYLES = (
+    "traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "hymnal", "jazz", "blues", "neo_soul",
+)  # fmt: skip
+"""The first four are gospel, "hymnal" is the plain setting that gospel starts from; the rest serve stage 1."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -92,6 +94,8 @@ class Style:
     """As `vamps`, for major keys; the ending's last chord fills what is left of its bars."""
     pedal: str
     """"bar", "chord" or "none"."""
+    texture: str
+    """"hands" (figures and textures above), or "four_part": the tune over three voices, all four moving together."""
 
 
 def _events(texts: list[str]) -> tuple[Event, ...]:
@@ -153,4 +157,5 @@ def load_style(name: str) -> Style:
         intros=tuple(tuple(intro) for intro in raw["intros"]),
         endings=tuple(tuple(ending) for ending in raw["endings"]),
         pedal=raw["pedal"],
+        texture=raw.get("texture", "hands"),
     )
