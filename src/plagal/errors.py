@@ -13,6 +13,7 @@
     │   └── CheckpointError
     ├── TrainingError       a loss that left the numbers, a run that cannot fit
     ├── LockedError         somebody else is writing here
+    ├── BusyError           a service that cannot take or finish a piece now
     └── DiskError           no room, or no right to write
 
 Messages are one line: the file or key, the value, and the way out. The command line prints them
@@ -80,6 +81,10 @@ class TrainingError(PlagalError):
 
 class LockedError(PlagalError):
     """Another process holds the lock."""
+
+
+class BusyError(PlagalError):
+    """A queue that is full, a time limit that is over, a service that stops: the same may work later."""
 
 
 class DiskError(PlagalError):

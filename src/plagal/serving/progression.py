@@ -1,0 +1,55 @@
+"""Chord progressions as people write them: "Dbmaj9 | Gb13 | Ab13sus Ab7"."""
+
+from __future__ import annotations
+
+import re
+
+from plagal.errors import ChordError, InputError
+from plagal.music.chords import Chord, parse_chord
+
+Progression = tuple[tuple[Chord, ...], ...]
+"""Bars of chords; those of one bar share it equally."""
+
+MOST_CHORDS_A_BAR = 8
+_BETWEEN = re.compile(r"(?:\s*[,;→–—]\s*|\s+-+>?\s+|\s+)")
+
+
+def read_progression(text: str) -> Progression:
+    """Bars are parted by "|"; where there is none, each chord has a bar. "%" repeats the bar before it. Raises
+    InputError, naming the chord that does not parse."""
+    bars: list[tuple[Chord, ...]] = []
+    parts = [part.strip() for part in text.strip().strip("|:").split("|")]
+    for part in parts:
+        symbols = [symbol for symbol in _BETWEEN.split(part) if symbol]
+        if symbols == ["%"] and bars:
+            bars.append(bars[-1])
+            continue
+        if not symbols:
+            raise InputError("chords: a bar between two | holds no chord; write % to repeat the one before")
+        if len(symbols) > MOST_CHORDS_A_BAR and len(parts) > 1:
+            raise InputError(f"chords: {len(symbols)} chords in one bar; at most {MOST_CHORDS_A_BAR}")
+        bars.append(tuple(_chord(symbol) for symbol in symbols))
+    return tuple((chord,) for chord in bars[0]) if len(parts) == 1 else tuple(bars)
+
+
+def _chord(symbol: str) -> Chord:
+    try:
+        return parse_chord(symbol)
+    except ChordError as error:
+        raise InputError(f"chords: {error}") from None
+
+
+def place_chords(progression: Progression, first_bar: int, bars: int, bar_ticks: int) -> list[tuple[int, int, Chord]]:
+    """(bar, tick from the bar line, chord) over `bars` bars from `first_bar` on, the progression repeated to the end.
+    The shares of a bar begin on whole ticks."""
+    placed = []
+    for number in range(bars):
+        chords = progression[number % len(progression)]
+        placed += [(first_bar + number, place * bar_ticks // len(chords), chord) for place, chord in enumerate(chords)]
+    return placed
+
+
+def written(symbol: str) -> str:
+    """As people write it: "Bbdom7/F" -> "Bb7/F", "Cmaj" -> "C", "Amin9" -> "Am9"."""
+    symbol = re.sub(r"^([A-G]b?)maj(?=/|$)", r"\1", symbol)
+    return re.sub(r"^([A-G]b?)min", r"\1m", re.sub(r"^([A-G]b?)dom", r"\1", symbol))
