@@ -19,14 +19,14 @@ from plagal.music.arranger import STYLES, arrange, generate_melody, played_chord
 from plagal.music.chords import QUALITIES
 from plagal.music.devices import DEVICES
 from plagal.music.form import Form
-from plagal.music.hands import reachable, unplayable
+from plagal.music.hands import ROLL_TICKS, reachable, unplayable
 from plagal.music.leadsheet import LeadSheet, Section, Span, layout
 from plagal.music.midi import read_midi, write_midi
 from plagal.music.reharmonize import apply_devices
-from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, VELOCITY, Score
+from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, VELOCITY, Pedal, Score
 from plagal.music.styles import load_style
 from plagal.music.tunebook import find_tune, key_tonic, parse_key, tune_book
-from plagal.music.voicing import LARGEST_SPAN, MOST_NOTES, drop_two, essential
+from plagal.music.voicing import LARGEST_SPAN, MOST_NOTES, WIDEST_ROLL, drop_two, essential
 
 GOSPEL = STYLES[:4]
 DRAWN = [
@@ -45,10 +45,22 @@ def arranged() -> list[Score]:
 def test_hundreds_of_arrangements_lie_under_two_hands(arranged: list[Score]) -> None:
     assert len(arranged) > 250
     assert {
-        (*drawn, *unplayable(score.notes))
+        (*drawn, *unplayable(score.notes, score.pedals))
         for drawn, score in zip(DRAWN, arranged, strict=True)
-        if unplayable(score.notes)
+        if unplayable(score.notes, score.pedals)
     } == set()
+
+
+def test_chords_wider_than_a_tenth_are_rolled_from_the_bass_up_under_the_pedal(arranged: list[Score]) -> None:
+    rolling = {style for (_, style, _), score in zip(DRAWN, arranged, strict=True) if unplayable(score.notes)}
+    assert rolling == {"traditional_gospel", "contemporary_gospel", "worship", "neo_soul"}
+    for score in arranged:
+        onsets = score.notes[:, ONSET]
+        down = {pedal.onset for pedal in score.pedals if pedal.state == "on"}
+        for start in np.intersect1d([onset for onset, _ in played_chords(score)], onsets - ROLL_TICKS):
+            roll = [int(score.notes[onsets == start + step * ROLL_TICKS, PITCH].min()) for step in range(4)]
+            assert roll == sorted(set(roll)) and LARGEST_SPAN < roll[-1] - roll[0] <= WIDEST_ROLL
+            assert start in down
 
 
 def test_every_note_is_a_piano_key_inside_the_piece_and_struck_once(arranged: list[Score]) -> None:
@@ -362,6 +374,27 @@ def test_what_no_two_hands_can_hold_is_found() -> None:
     assert unplayable(many) == [0]
     fine = np.array([(0, 36, 24, 80), (0, 52, 24, 80), (24, 90, 24, 80)], dtype=np.int32)
     assert unplayable(fine) == []
+
+
+def test_a_wide_chord_is_playable_only_rolled_and_only_under_the_pedal() -> None:
+    right = (0, 79, 96, 80)
+    struck = np.array([(0, 36, 96, 80), (0, 43, 96, 80), (0, 52, 96, 80), (0, 59, 96, 80), (0, 67, 96, 80), right])
+    rolled = struck.copy()
+    rolled[:4, ONSET] = [0, 1, 2, 3]
+    rolled[:4, DURATION] -= [0, 1, 2, 3]
+    rolled = rolled[np.lexsort((rolled[:, PITCH], rolled[:, ONSET]))]
+    pedals = (Pedal(0, "on"), Pedal(96, "off"))
+    assert unplayable(struck) and unplayable(struck, pedals) == [0]
+    assert unplayable(rolled) and unplayable(rolled, pedals) == []
+    assert unplayable(rolled, (Pedal(0, "on"), Pedal(48, "off")))
+
+
+def test_a_hand_that_rolls_lets_the_low_keys_ring() -> None:
+    rolled = [(0, 36, 96, 80), (1, 43, 95, 80), (2, 52, 94, 80), (3, 59, 93, 80)]
+    assert reachable(rolled) == rolled
+    assert reachable([*rolled, (48, 36, 24, 80)])[-1] == (48, 36, 24, 80)
+    apart = reachable([(0, 36, 96, 80), (12, 59, 84, 80)])
+    assert apart == [(0, 36, 12, 80), (12, 59, 84, 80)]
 
 
 def test_drop_two_takes_the_second_voice_down_an_octave() -> None:

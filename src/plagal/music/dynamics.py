@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from plagal.music.hands import ROLL_TICKS
 from plagal.music.leadsheet import LeadSheet, Span
 from plagal.music.score import Notes, Pedal, Tempo
 
@@ -27,8 +28,8 @@ def velocity(lead: LeadSheet, tick: int, voice: int) -> int:
 
 
 def pedals(notes: Notes, lead: LeadSheet, spans: Sequence[Span], how: str) -> tuple[Pedal, ...]:
-    """Down with each chord ("chord") or bar ("bar") of two beats or more, up at the last note struck before the next;
-    so a pedal never needs a moment that no note has."""
+    """Down with each chord ("chord") or bar ("bar") of two beats or more, up at the last note struck before the next
+    or, where the chord is rolled, with the next itself; so a pedal never needs a moment that no note has."""
     if how == "none":
         return ()
     starts = sorted({span.onset for span in spans if how == "chord" or span.onset % lead.bar == 0})
@@ -36,7 +37,9 @@ def pedals(notes: Notes, lead: LeadSheet, spans: Sequence[Span], how: str) -> tu
     found = []
     for start, end in zip(starts, [*starts[1:], lead.end], strict=True):
         inside = onsets[(onsets > start + (end - start) // 2) & (onsets < end)]
-        if end - start >= lead.beat * 2 and len(inside) and start in onsets:
+        if start + ROLL_TICKS in onsets and start in onsets and end in onsets:
+            found += [Pedal(start, "on"), Pedal(end, "off")]
+        elif end - start >= lead.beat * 2 and len(inside) and start in onsets:
             found += [Pedal(start, "on"), Pedal(int(inside[-1]), "off")]
     return tuple(found)
 

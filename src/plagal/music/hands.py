@@ -1,11 +1,21 @@
-"""Two hands and what they can reach: at most five notes and a tenth at once, no key held by two fingers."""
+"""Two hands and what they can reach: at most five notes and a tenth at once, no key held by two fingers.
+
+A wider chord is rolled: struck from below, `ROLL_TICKS` apart, while the pedal holds the keys that the hand has left.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, Notes
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, Notes, Pedal
 from plagal.music.voicing import LARGEST_SPAN, MOST_NOTES
+
+ROLL_TICKS = 1
+"""From one note of a rolled chord to the next, as the word ARPEGGIO has it: 36 ms at 70 quarters a minute."""
+
+LONGEST_ROLL = ROLL_TICKS * (MOST_NOTES - 1)
+"""Ticks."""
 
 HandNote = tuple[int, int, int, int]
 """Onset, pitch, duration [ticks], velocity."""
@@ -29,7 +39,7 @@ def reachable(notes: Iterable[HandNote]) -> list[HandNote]:
         still = []
         room = MOST_NOTES - len(group)
         for note in sorted(held, key=lambda note: note[1]):
-            if note[0] + note[2] <= onset:
+            if note[0] + note[2] <= onset or _is_rolled(note, onset, group[0][1]):
                 done.append(note)
             elif note[1] in again or room <= 0 or max(high, note[1]) - min(low, note[1]) > LARGEST_SPAN:
                 done.append((note[0], note[1], onset - note[0], note[3]))
@@ -39,6 +49,11 @@ def reachable(notes: Iterable[HandNote]) -> list[HandNote]:
                 room -= 1
         held = still + group
     return sorted(done + held)
+
+
+def _is_rolled(note: HandNote, onset: int, pitch: int) -> bool:
+    """Whether the note is followed in one roll by the `pitch` struck at `onset`."""
+    return 0 < onset - note[0] <= ROLL_TICKS and note[1] < pitch
 
 
 def _within_reach(group: list[HandNote]) -> list[HandNote]:
@@ -72,21 +87,40 @@ def together(left: Sequence[HandNote], right: Sequence[HandNote]) -> list[HandNo
     return sorted(done)
 
 
-def unplayable(notes: Notes) -> list[int]:
-    """Onsets [ticks] at which no split of the sounding keys gives each hand at most five notes within a tenth."""
+def unplayable(notes: Notes, pedals: Sequence[Pedal] = ()) -> list[int]:
+    """Onsets [ticks] at which no split of the keys held gives each hand at most five notes within a tenth. A key of a
+    rolled chord need not be held on where the pedal is down for as long as it sounds."""
     problems = []
-    rows = [tuple(int(value) for value in row) for row in notes]
+    rows: list[HandNote] = [(int(a), int(b), int(c), int(d)) for a, b, c, d in notes]
+    ends = _held_until(rows, pedals)
     held: list[tuple[int, int]] = []
     index = 0
     while index < len(rows):
         onset = rows[index][0]
         held = [(pitch, end) for pitch, end in held if end > onset]
         while index < len(rows) and rows[index][0] == onset:
-            held.append((rows[index][1], onset + rows[index][2]))
+            held.append((rows[index][1], ends[index]))
             index += 1
         if not _splits(sorted(pitch for pitch, _ in held)):
             problems.append(onset)
     return problems
+
+
+def _held_until(rows: Sequence[HandNote], pedals: Sequence[Pedal]) -> list[int]:
+    """When the hand may leave each key: at its end, or where a roll goes on above it and the pedal holds it."""
+    struck: dict[int, list[int]] = {}
+    for onset, pitch, _, _ in rows:
+        struck.setdefault(onset, []).append(pitch)
+    changes = [pedal.onset for pedal in pedals]
+    ends = []
+    for onset, pitch, ticks, _ in rows:
+        after = onset + ROLL_TICKS
+        place = bisect_right(changes, after) - 1
+        down = place >= 0 and pedals[place].state == "on"
+        lifted = changes[place + 1] if place + 1 < len(changes) else onset + ticks
+        rolled = any(higher > pitch for higher in struck.get(after, ()))
+        ends.append(after if rolled and down and lifted >= onset + ticks else onset + ticks)
+    return ends
 
 
 def _splits(keys: Sequence[int]) -> bool:

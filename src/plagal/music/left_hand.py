@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.dynamics import BASS, INNER, velocity
-from plagal.music.hands import HandNote
+from plagal.music.hands import ROLL_TICKS, HandNote
 from plagal.music.leadsheet import LeadSheet, Span
 from plagal.music.styles import LeftFigure
 from plagal.music.voicing import (
@@ -14,6 +14,7 @@ from plagal.music.voicing import (
     chord_tone_near,
     fifth_above,
     place,
+    rolled_shell,
     spread_shell,
     tenth_above,
     wanted,
@@ -46,8 +47,11 @@ class LeftHand:
                 if ticks <= 0:
                     continue
                 loud = velocity(lead, onset, BASS if beat == 0 and part == 0 else INNER)
-                for pitch in self._keys(gesture, chord, bass, after, min(HIGHEST_SHAPE, ceiling)):
-                    played.append((onset, pitch, ticks, loud))
+                keys = self._keys(gesture, chord, bass, after, min(HIGHEST_SHAPE, ceiling))
+                apart = ROLL_TICKS if gesture == "rolled" and len(keys) > 2 else 0
+                for number, pitch in enumerate(keys):
+                    later = number * apart
+                    played.append((onset + later, pitch, ticks - later, loud))
         return played
 
     def _ticks(self, part: float, length: float) -> int:
@@ -63,6 +67,8 @@ class LeftHand:
             return list(self._upper_shape(chord, 2 if gesture == "shell" else 3, ceiling))
         if gesture == "full":
             return [key for key in spread_shell(chord, bass) if key == bass or key <= max(ceiling, bass + 12)]
+        if gesture == "rolled":
+            return list(rolled_shell(chord, bass, ceiling)) or self._keys("tenths", chord, bass, after, ceiling)
         if gesture == "up":
             return [self._approach(bass, after)]
         single = {

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from plagal.music.chords import Chord
 from plagal.music.dynamics import BASS, INNER, MELODY, velocity
-from plagal.music.hands import HandNote
+from plagal.music.hands import LONGEST_ROLL, HandNote
 from plagal.music.leadsheet import LeadSheet, Span
 from plagal.music.styles import RightTexture
 from plagal.music.tunebook import MelodyNote
@@ -34,7 +34,9 @@ class RightHand:
         lead = self._lead
         held = [note for note in line if note[0] <= span.onset < note[0] + note[2]]
         top = held[-1][1] if held else None
-        inner = self._inner_voices(span.chord, top, self._sounding(span, line, low), texture, low)
+        rolled = {note[1] for note in low if 0 < note[0] - low[0][0] <= LONGEST_ROLL}
+        voices = self._inner_voices(span.chord, top, self._sounding(span, line, low), texture, low)
+        inner = tuple(key for key in voices if key not in rolled)
         played: list[HandNote] = []
         if held and texture.octave and held[-1][0] == span.onset:
             below = held[-1][1] - 12
@@ -65,7 +67,7 @@ class RightHand:
         self, chord: Chord, top: int | None, have: set[int], texture: RightTexture, low: Sequence[HandNote]
     ) -> tuple[int, ...]:
         ceiling = top if top is not None else self._free_top()
-        at_start = [note[1] for note in low if note[0] == low[0][0] and note[1] < ceiling - 3] if low else []
+        at_start = [note[1] for note in low if note[0] - low[0][0] <= LONGEST_ROLL and note[1] < ceiling - 3]
         floor = max([_LOWEST_INNER + 2, ceiling - LARGEST_SPAN, *(pitch + 1 for pitch in at_start)])
         missing = {(chord.root + step) % 12 for step in essential(chord.quality)} - have
         count = min(_MOST_INNER, max(texture.voices + (1 if top is None else 0), len(missing)))

@@ -11,6 +11,9 @@ from plagal.music.chords import QUALITIES, Chord
 LARGEST_SPAN = 16
 """Semitones that a hand takes at once: a major tenth."""
 
+WIDEST_ROLL = 24
+"""Semitones of a rolled chord: two octaves."""
+
 MOST_NOTES = 5
 LOWEST_BASS, HIGHEST_BASS = 28, 50
 LOWEST_SHAPE, HIGHEST_SHAPE = 48, 65
@@ -81,6 +84,19 @@ def spread_shell(chord: Chord, bass: int) -> tuple[int, ...]:
     tones = QUALITIES[chord.quality]
     seventh = next((step for step in (10, 11, 9, 7) if step in tones), 7)
     return tuple(sorted({bass, bass + seventh, tenth_above(chord, bass)}))
+
+
+def rolled_shell(chord: Chord, bass: int, ceiling: int) -> tuple[int, ...]:
+    """Bass, fifth (or what stands for it), tenth and one tone more up to two octaves above the bass: wider than a hand,
+    so it is rolled. Empty where the chord's bass is not its root or `ceiling` leaves no room for the top."""
+    if chord.bass != chord.root:
+        return ()
+    tenth = tenth_above(chord, bass)
+    tops = range(bass + LARGEST_SPAN + 1, min(bass + WIDEST_ROLL, ceiling) + 1)
+    ranked = [step for step in by_importance(chord.quality) if (bass + step - tenth) % 12]
+    top = next((key for step in ranked for key in tops if (key - bass) % 12 == step), None)
+    middle = fifth_above(chord, bass)
+    return (bass, middle, tenth, top) if top is not None and bass < middle < tenth else ()
 
 
 def place(

@@ -79,7 +79,7 @@ def _expanded(piece: str | Path | Piece) -> list[Path | Piece]:
     path = Path(piece)
     if not path.is_dir():
         return [path]
-    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in MIDI_SUFFIXES]
+    files: list[Path | Piece] = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in MIDI_SUFFIXES]
     if not files:
         raise InputError(f"{path} holds no MIDI file ({', '.join(MIDI_SUFFIXES)})")
     return files
