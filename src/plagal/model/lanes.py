@@ -9,8 +9,8 @@ lane.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import mlx.core as mx
@@ -29,11 +29,25 @@ def lane_count() -> int:
     return CPU_LANES if on_cpu() else 1
 
 
-@cache
+_of_thread = threading.local()
+
+
 def _streams() -> list[Any]:
-    """The lanes' streams; the first is the default one."""
-    device = mx.default_device()
-    return [mx.default_stream(device)] + [mx.new_stream(device) for _ in range(lane_count() - 1)]
+    """The lanes' streams, each thread's own; the first is its default one."""
+    if not hasattr(_of_thread, "streams"):
+        device = mx.default_device()
+        _of_thread.streams = [mx.default_stream(device)] + [mx.new_stream(device) for _ in range(lane_count() - 1)]
+    streams: list[Any] = _of_thread.streams
+    return streams
+
+
+def leave_thread() -> None:
+    """Give back the calling thread's streams. The last thing that a thread other than the main one does with MLX: a
+    process with streams of ended threads aborts when it exits."""
+    mx.synchronize()
+    mx.clear_streams()
+    if hasattr(_of_thread, "streams"):
+        del _of_thread.streams
 
 
 def on_lanes(tasks: Sequence[Callable[[], Any]]) -> list[Any]:

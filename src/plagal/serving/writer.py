@@ -215,9 +215,17 @@ class Writer:
     # --- in the writer's thread
 
     def _run(self) -> None:
-        try:
-            from plagal.model.base import load
+        from plagal.model.lanes import leave_thread
 
+        try:
+            self._serve()
+        finally:
+            leave_thread()
+
+    def _serve(self) -> None:
+        from plagal.model.base import load
+
+        try:
             lm = load(self.model)
         except PlagalError as error:
             self._load_error = error
