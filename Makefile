@@ -13,7 +13,7 @@ STAGES := collect_stage1 collect_stage2 convert train_stage1 train_stage2 fuse e
 PROMPT ?= slow worship ballad in Db
 OUT ?= out/prompt.mid
 
-.PHONY: help setup check test repro metrics-diff generate clean deps bench $(STAGES)
+.PHONY: help setup check test repro metrics-diff generate clean deps bench web web-test $(STAGES)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,17 @@ deps: setup ## write each stage's modules into dvc.yaml, from the import graph
 bench: setup ## every benchmark, one after the other
 	@for script in benchmarks/*.py; do echo "== $$script"; python $$script || exit 1; done
 
+web: web/node_modules/.package-lock.json ## build the page that plagal serve shows; needs Node 20 or newer
+	npm --prefix web run --silent build
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	@node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null \
+	  || { echo "The page needs Node 20 or newer, with npm; Plagal itself runs without it."; exit 1; }
+	npm --prefix web ci --no-audit --no-fund --loglevel=error
+
+web-test: ## the page's tests: units, then the real service in a real Chromium (CHROMIUM=path); skipped, in words, where a part is missing
+	@tests/browser/run
+
 clean: ## remove what can be made again: environment, caches, logs (models and data stay in DVC)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis logs out
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis logs out web/node_modules web/public/samples
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,33 @@
+/** "Db" as engraved, "D♭"; also in chords such as "Bbm7b5/Eb". */
+export function engraved(symbol: string): string {
+  return symbol.replace(/([A-G])b/g, "$1♭").replace(/#/g, "♯").replace(/b(?=\d)/g, "♭");
+}
+
+/** "Dbmaj9/F" as a screen reader should say it: "D flat major 9 over F". */
+export function spoken(symbol: string): string {
+  return symbol
+    .replace(/\/(?=[A-G])/, " over ")
+    .replace(/([A-G])b/g, "$1 flat ")
+    .replace(/b(?=\d)/g, " flat ")
+    .replace(/#/g, " sharp ")
+    .replace(/maj/g, " major ")
+    .replace(/halfdim/g, " half diminished ")
+    .replace(/dim/g, " diminished ")
+    .replace(/dom/g, " dominant ")
+    .replace(/aug|\+/g, " augmented ")
+    .replace(/sus/g, " suspended ")
+    .replace(/min|m(?![a-z])/g, " minor ")
+    .replace(/\s+/g, " ")
+    .trim();
+}
+
+/** "Bbm" or "Bb minor" as a heading has it: "B♭ minor"; a lone "Db" is major. */
+export function keyName(key: string): string {
+  const match = /^([A-G][b#]?)\s*(m|min|minor|maj|major)?$/.exec(key);
+  if (!match) return engraved(key);
+  return `${engraved(match[1]!)} ${match[2]?.startsWith("m") && !match[2].startsWith("maj") ? "minor" : "major"}`;
+}
+
+export function plural(count: number, one: string): string {
+  return `${count} ${one}${count === 1 ? "" : "s"}`;
+}

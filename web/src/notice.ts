@@ -1,0 +1,33 @@
+import { ProblemError } from "./api";
+import { find } from "./dom";
+
+/** What went wrong, at the top of the page and read out by screen readers. */
+export function showError(error: unknown): void {
+  if (error instanceof DOMException && error.name === "AbortError") return;
+  const problem = error instanceof ProblemError ? error.problem : null;
+  find("alert-title").textContent = problem ? `${problem.title}.` : "That did not work.";
+  find("alert-detail").textContent = problem ? problem.detail : error instanceof Error ? error.message : String(error);
+  find("alert").hidden = false;
+}
+
+export function clearError(): void {
+  find("alert").hidden = true;
+}
+
+/** Asks for the server's token; null where the person has none. */
+export function askToken(wrong: boolean): Promise<string | null> {
+  const dialog = find<HTMLDialogElement>("token-dialog");
+  const input = find<HTMLInputElement>("token");
+  find("token-title").textContent = wrong ? "That token is not the server's" : "This server asks for a token";
+  input.value = "";
+  dialog.returnValue = "cancel";
+  if (!dialog.open) dialog.showModal();
+  return new Promise((resolve) => {
+    const closed = () => resolve(dialog.returnValue === "ok" && input.value ? input.value : null);
+    dialog.addEventListener("close", closed, { once: true });
+  });
+}
+
+export function setUpNotices(): void {
+  find("alert-close").addEventListener("click", clearError);
+}

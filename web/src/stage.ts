@@ -1,0 +1,168 @@
+import type { Api } from "./api";
+import { find } from "./dom";
+import { span, type Span } from "./geometry";
+import { Keys } from "./keys";
+import { keyName, plural } from "./names";
+import type { Piano } from "./piano";
+import { Player } from "./player";
+import { Roll } from "./roll";
+import { Ruler } from "./ruler";
+import type { Take } from "./take";
+import { Transport } from "./transport";
+
+const DRAG_PX = 6;
+
+/** Shows a take while it is written and played: roll, bars, keyboard, transport. */
+export class Stage {
+  take: Take | null = null;
+  onSelect: (selection: Span | null) => void = () => {};
+  readonly player: Player;
+  readonly transport: Transport;
+  readonly ruler: Ruler;
+  private readonly roll: Roll;
+  private readonly keys = new Keys(find<HTMLCanvasElement>("keys"));
+  private readonly scroller = find("scroller");
+  private wanted = false;
+
+  constructor(piano: Piano) {
+    this.player = new Player(piano);
+    this.player.onChange = () => this.want();
+    this.transport = new Transport(this.player, piano, () => this.want());
+    this.roll = new Roll({
+      scroller: this.scroller,
+      content: find("roll-content"),
+      canvas: find<HTMLCanvasElement>("roll-canvas"),
+      gutter: find<HTMLCanvasElement>("gutter"),
+    });
+    this.ruler = new Ruler(find("ruler"), {
+      select: (selection) => this.selected(selection),
+      play: (bar) => void this.transport.play(this.take?.piece.bars[bar - 1]?.onset ?? 0),
+    });
+    this.scroller.addEventListener("scroll", () => this.want());
+    new ResizeObserver(() => this.resized()).observe(find("roll"));
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
+    this.listenToDrags(find<HTMLCanvasElement>("roll-canvas"));
+    this.want();
+  }
+
+  show(take: Take): void {
+    this.take = take;
+    this.player.take(take.piece);
+    this.transport.take(take.piece);
+    this.roll.take(take.piece);
+    this.ruler.take(take.piece);
+    find("roll-empty").hidden = true;
+    this.update();
+  }
+
+  /** Applies a take's events as they come, until it is done. */
+  async follow(take: Take, api: Api, signal: AbortSignal): Promise<void> {
+    for await (const event of api.events(take.created.links.events, signal)) {
+      take.piece.apply(event);
+      if (this.take === take) this.update();
+    }
+  }
+
+  /** Brings everything in line with what is known of the piece. */
+  update(): void {
+    const take = this.take;
+    if (!take) return;
+    this.roll.measure();
+    this.ruler.update(this.roll.pixelsPerTick);
+    find("ruler").hidden = take.piece.bars.length === 0;
+    this.describe(take);
+    if (!take.piece.over && this.player.state === "stopped") this.roll.follow(take.piece.horizon);
+    this.want();
+  }
+
+  private describe(take: Take): void {
+    const { piece } = take;
+    find("piece-title").textContent = take.title;
+    find("piece-facts").textContent = take.facts;
+    find("roll").dataset["notes"] = String(piece.notes.length);
+    find("roll").dataset["status"] = piece.status;
+    const progress = find<HTMLProgressElement>("progress");
+    progress.hidden = piece.over;
+    if (piece.barsAsked > 0) progress.value = piece.bars.length / piece.barsAsked;
+    else progress.removeAttribute("value");
+    const status = this.status(take);
+    // A live region is read out whenever it is written, even with the same words.
+    if (find("status").textContent !== status) find("status").textContent = status;
+  }
+
+  private status({ piece, origin }: Take): string {
+    const size = piece.barsAsked ? plural(piece.barsAsked, "bar") : "music";
+    switch (piece.status) {
+      case "queued":
+        return piece.ahead > 0 ? `Waiting: ${plural(piece.ahead, "piece")} ahead.` : "Waiting to begin…";
+      case "writing":
+        return `Writing ${size}${piece.key ? ` in ${keyName(piece.key)}` : ""}…`;
+      case "done":
+        return `Done: ${plural(piece.bars.length, "bar")}, ${plural(piece.notes.length, "note")}${origin ? `; ${origin}` : ""}.`;
+      case "cancelled":
+        return `Stopped after ${plural(piece.bars.length, "bar")}.`;
+      case "failed":
+        return "This piece could not be finished.";
+    }
+  }
+
+  /** Asks for one frame. */
+  want(): void {
+    if (this.wanted) return;
+    this.wanted = true;
+    requestAnimationFrame(() => this.frame());
+  }
+
+  private frame(): void {
+    this.wanted = false;
+    const tick = this.player.position;
+    const going = this.player.state !== "stopped";
+    if (going) this.roll.follow(tick);
+    this.roll.draw(tick, going);
+    const held = going ? (this.take?.piece.heldAt(tick) ?? []) : [];
+    this.keys.draw(new Set(held.map((note) => note.pitch)));
+    this.transport.draw(tick);
+    if (going || this.roll.moving) this.want();
+  }
+
+  private resized(): void {
+    this.keys.redraw();
+    this.roll.measure();
+    this.update();
+    this.want();
+  }
+
+  private recolour(): void {
+    this.roll.recolour();
+    this.resized();
+  }
+
+  private selected(selection: Span | null): void {
+    this.roll.selection = selection;
+    this.onSelect(selection);
+    this.want();
+  }
+
+  /** A drag over the roll chooses bars, a click moves the cursor. Fingers scroll instead; they choose in the row of bars. */
+  private listenToDrags(canvas: HTMLCanvasElement): void {
+    let from: { x: number; bar: number } | null = null;
+    let dragged = false;
+    const barAt = (event: PointerEvent) => this.take?.piece.barAt(Math.max(0, this.roll.tickAt(event.clientX)))?.bar ?? 0;
+    canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || barAt(event) === 0) return;
+      from = { x: event.clientX, bar: barAt(event) };
+      dragged = false;
+      if (event.pointerType === "mouse") canvas.setPointerCapture(event.pointerId);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (!from || event.pointerType !== "mouse") return;
+      dragged ||= Math.abs(event.clientX - from.x) > DRAG_PX;
+      if (dragged) this.ruler.choose(span(from.bar, barAt(event)));
+    });
+    canvas.addEventListener("pointerup", (event) => {
+      if (from && !dragged) this.player.seek(this.roll.tickAt(event.clientX)).catch(() => {});
+      from = null;
+    });
+    canvas.addEventListener("pointercancel", () => (from = null));
+  }
+}

