@@ -232,5 +232,22 @@ def test_an_enabled_archive_offers_its_music_and_its_problems(
     assert offered == {"net/x/a.mid": "", "net/../c.mid": "unsafe member"}
     list(candidates(source, 1))
     assert len(server.asked) == 1
-    with pytest.raises(CorpusError, match="no sha256"):
-        list(candidates(source.model_copy(update={"sha256": ""}), 1))
+
+
+def test_an_archive_whose_sum_nobody_has_noted_is_fetched_and_its_sum_told_but_never_opened(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    body = zip_of({"a.mid": MIDI})
+    server.files["/music.zip"] = body
+    source = ArchiveSource(
+        kind="archive", name="net", genre="jazz", licence="CC0", attribution="x", url=f"{server.url}/music.zip",
+        sha256="", enabled=True,
+    )  # fmt: skip
+    told = hashlib.sha256(body).hexdigest()
+    with pytest.raises(CorpusError, match=f"net: no sha256; .*music.zip has {told}"):
+        list(candidates(source, 1))
+    assert leftovers(tmp_path / "cache") == ["music.zip"]
+    (candidate,) = candidates(source.model_copy(update={"sha256": told}), 1)
+    assert candidate.path == "net/a.mid"
+    assert len(server.asked) == 1, "what lies there already is not fetched again"

@@ -5,21 +5,18 @@ Nothing an archive says about paths is trusted: only plain files whose names sta
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from plagal.errors import CorpusError
 from plagal.files import atomic_path, disk_error, read_json, write_json
-
-if TYPE_CHECKING:
-    from plagal.corpus.sources import ArchiveSource, Candidate
 
 CACHE_VARIABLE = "PLAGAL_CACHE"
 """Names the folder for downloads; without it they go to the user's own cache folder."""
@@ -40,35 +37,45 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("plagal"))
 
 
-def archive_candidates(source: ArchiveSource) -> Iterator[Candidate]:
-    """The music of an archive, fetched and unpacked when it isn't there yet. Raises CorpusError, DiskError."""
-    from plagal.corpus.sources import blank, folder_candidates
-
-    if not source.sha256:
+def unpacked(name: str, url: str, sha256: str, wanted: Iterable[str]) -> tuple[Path, list[tuple[str, str]]]:
+    """The folder with an archive's wanted files, fetched and unpacked when it isn't there yet, and the members that
+    were left out, each with its problem. `name`: of the source, for messages. Raises CorpusError, also where no
+    `sha256` is known yet: the archive is fetched then, its sum told, and nothing opened."""
+    if not sha256:
+        found = _sum_of(url, cache_folder())
         raise CorpusError(
-            f"source {source.name}: no sha256; fetch {source.url} once by hand, check it, and write its sum"
+            f"source {name}: no sha256; {url} has {found}: compare it with what the publisher says, write it in"
         )
-    archive = fetch(source.url, source.sha256, cache_folder())
+    archive = fetch(url, sha256, cache_folder())
     folder = archive.with_name(f"{archive.name}.unpacked")
     if not (folder / _LEFT_OUT).exists():
-        unpack(archive, folder, source.files)
-    for name, problem in read_json(folder / _LEFT_OUT):
-        yield replace(blank(source, "archive"), path=f"{source.name}/{name}", problem=problem)
-    for candidate in folder_candidates(source, folder / "files", shown=source.name):
-        yield replace(candidate, kind="archive")
+        unpack(archive, folder, wanted)
+    return folder / "files", [(member, problem) for member, problem in read_json(folder / _LEFT_OUT)]
+
+
+def _sum_of(url: str, folder: Path) -> str:
+    """The sha256 of what is at `url`, which then lies where `fetch` with this sum looks for it."""
+    file = fetch(url, "", folder)
+    with file.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    file.rename(folder / _name_in_cache(url, found))
+    return found
+
+
+def _name_in_cache(url: str, sha256: str) -> str:
+    return f"{sha256[:12] or 'unchecked'}-{re.sub(r'[^A-Za-z0-9._-]', '_', PurePosixPath(url).name) or 'archive'}"
 
 
 def fetch(url: str, sha256: str, folder: Path, attempts: int = ATTEMPTS) -> Path:
-    """The file at `url`, in `folder` under its checksum and name. A cut download goes on where it stopped. Raises
-    CorpusError that names the address, DiskError where the disk is full."""
+    """The file at `url`, in `folder` under its checksum and name; with an empty `sha256` it is not checked. A cut
+    download goes on where it stopped. Raises CorpusError that names the address, DiskError where the disk is full."""
     import pooch
     import requests
 
     pooch.get_logger().setLevel("WARNING")
-    name = f"{sha256[:12]}-{re.sub(r'[^A-Za-z0-9._-]', '_', PurePosixPath(url).name) or 'archive'}"
-    pup = pooch.create(
-        path=folder, base_url="", registry={name: f"sha256:{sha256}"}, urls={name: url}, retry_if_failed=attempts - 1
-    )
+    name = _name_in_cache(url, sha256)
+    registry = {name: f"sha256:{sha256}" if sha256 else None}
+    pup = pooch.create(path=folder, base_url="", registry=registry, urls={name: url}, retry_if_failed=attempts - 1)
     partial = folder / f"{name}.partial"
     try:
         return Path(pup.fetch(name, downloader=_Resuming(partial)))

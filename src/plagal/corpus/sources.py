@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from plagal.corpus.archives import unpacked
 from plagal.errors import CorpusError, InputError
 from plagal.music.notation import NOTATION_SUFFIXES, read_text, split_tunes
 
@@ -59,13 +60,15 @@ class ArrangerSource(_Source):
     kind: Literal["arranger"]
     keys: tuple[str, ...] = ()
     """Tonics to draw from ("Db"); the tune's own key where empty. A minor tune stays minor."""
+    in_turn: Annotated[int, Field(ge=1)] = 1
+    """Pieces taken at each turn, where several arrangers serve one genre."""
 
 
 class ArchiveSource(_Source):
     kind: Literal["archive"]
     url: str
     sha256: str = Field(pattern=r"^([0-9a-f]{64})?$")
-    """Empty where the publisher gives none; then it must be written here before the source can be enabled."""
+    """Empty where none is known: the archive is fetched then and its sum told, to be compared and written here."""
     files: tuple[str, ...] = ("*.mid", "*.midi")
     """Globs of the members wanted, matched on whole names without regard to case; `*` matches slashes, too."""
     enabled: bool = False
@@ -137,14 +140,12 @@ def candidates(source: Source, seed: int) -> Iterator[Candidate]:
     elif isinstance(source, Music21Source):
         found = list(_music21_candidates(source))
     else:
-        from plagal.corpus.archives import archive_candidates
-
-        found = list(archive_candidates(source)) if source.enabled else []
+        found = list(_archive_candidates(source)) if source.enabled else []
     random.Random(f"{seed}:{source.name}").shuffle(found)
     yield from found
 
 
-def blank(source: _Source, kind: str) -> Candidate:
+def _blank(source: _Source, kind: str) -> Candidate:
     """A candidate with what its source knows of it."""
     return Candidate(
         source=source.name,
@@ -163,7 +164,7 @@ def blank(source: _Source, kind: str) -> Candidate:
 def folder_candidates(source: _Source, folder: Path, shown: str = "") -> Iterator[Candidate]:
     """Every music file below `folder`, by name; what is no music, too large or unreadable comes with its problem. Links
     are followed, each folder is visited once."""
-    base = blank(source, getattr(source, "kind", "folder"))
+    base = _blank(source, getattr(source, "kind", "folder"))
     shown = shown or _shown(folder)
     for file, problem in _walk(folder):
         name = _printable(f"{shown}/{file.relative_to(folder).as_posix()}")
@@ -242,7 +243,7 @@ def music21_folder() -> Path:
 
 def _music21_candidates(source: Music21Source) -> Iterator[Candidate]:
     root = music21_folder()
-    base = blank(source, "music21")
+    base = _blank(source, "music21")
     left_out = {file for pattern in source.leave_out for file in root.glob(pattern)}
     for pattern in source.files:
         files = sorted(root.glob(pattern))
@@ -255,11 +256,19 @@ def _music21_candidates(source: Music21Source) -> Iterator[Candidate]:
                 yield from _pieces(replace(base, path=name, file=str(file)), file)
 
 
+def _archive_candidates(source: ArchiveSource) -> Iterator[Candidate]:
+    folder, left_out = unpacked(source.name, source.url, source.sha256, source.files)
+    for name, problem in left_out:
+        yield replace(_blank(source, "archive"), path=f"{source.name}/{_printable(name)}", problem=problem)
+    for candidate in folder_candidates(source, folder, shown=source.name):
+        yield replace(candidate, kind="archive")
+
+
 def _arranged(source: ArrangerSource, seed: int) -> Iterator[Candidate]:
     """Arrangements without end: every tune of the book once in random order, then again with other seeds and keys."""
     from plagal.music.tunebook import tune_book
 
-    base = blank(source, "arranger")
+    base = _blank(source, "arranger")
     random_number = random.Random(f"{seed}:{source.name}")
     tunes = list(tune_book())
     number = 0
