@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plagal import terminal
+from plagal import cli_play, terminal
 
 app = typer.Typer(
     help="Teaches a language model to play gospel piano.",
@@ -217,6 +217,9 @@ def generate(
 
         write_piano_roll(piece.score, roll, title=prompt)
         _say(str(roll))
+
+
+cli_play.register(app)
 
 
 @app.command()

@@ -1,0 +1,294 @@
+"""The HTTP service: pieces made, streamed and fetched; ratings and blind pairs; health and metrics; the page.
+
+Errors are RFC 9457 problems. Nothing is written but the file of ratings. `create_app` makes the app, `serve` runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+import plagal
+from plagal.corpus.prompts import spoken
+from plagal.errors import InputError, PlagalError
+from plagal.music.midi import to_midi_bytes
+from plagal.serving import controls
+from plagal.serving.controls import PieceRequest
+from plagal.serving.desk import Desk, Limits, created, later_on_loop, piece_json
+from plagal.serving.guards import LOOPBACK, MOST_BODY_BYTES, Guards
+from plagal.serving.problems import Problem, ProblemError, on_http, on_invalid, on_library_error, on_problem
+from plagal.serving.sse import event_stream
+from plagal.serving.store import Choice, Pair, Piece
+from plagal.tokens.codec import decode
+from plagal.tokens.vocabulary import KEY_NAMES_MAJOR, KEY_NAMES_MINOR
+
+PAGE = Path(__file__).parent / "page"
+USUAL_METRES = ("4/4", "3/4", "12/8", "6/8", "2/2", "2/4", "5/4", "7/8", "9/8")
+_NO_PAGE = "<!doctype html><title>Plagal</title><p>The page is not built: run <code>make web</code>, then reload.</p>"
+
+_STRICT = ConfigDict(extra="forbid")
+_Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Id = Annotated[str, PathParameter(min_length=1, max_length=40, examples=["dG9uZSBvZg"])]
+
+
+class Rating(BaseModel):
+    model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"rater": "ann", "piece": "ID", "rating": 8}]})
+    rater: _Name
+    piece: str = Field(min_length=1, max_length=40)
+    rating: int = Field(ge=1, le=10)
+
+
+class PairRequest(BaseModel):
+    model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"prompt": "worship in Db"}]})
+    prompt: str = Field("", max_length=controls.LONGEST_PROMPT)
+
+
+class ChoiceMade(BaseModel):
+    model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"rater": "ann", "choice": "a"}]})
+    rater: _Name
+    choice: Choice
+
+
+class _Links(BaseModel):
+    events: str
+    midi: str
+    words: str
+
+
+class Created(BaseModel):
+    id: str
+    seed: int
+    links: dict[str, str]
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Documentation of the problems that a call may answer with."""
+    return {
+        status: {"model": Problem, "content": {"application/problem+json": {}}, "description": "A problem."}
+        for status in statuses
+    }
+
+
+def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | None = LOOPBACK) -> FastAPI:
+    """The app around a desk whose models are loaded when it starts. `token`, `hosts` as in `Guards`."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(desk.start)
+        yield
+        await asyncio.to_thread(desk.close)
+
+    app = FastAPI(
+        title="Plagal", version=plagal.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="A prompt in, gospel piano out. Times are in ticks, 24 a quarter note.",
+    )  # fmt: skip
+    _add_pieces(app, desk)
+    _add_opinions(app, desk)
+    _add_about(app, desk)
+    _add_page(app)
+    app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(PlagalError, on_library_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    count = desk.measures.requests.labels
+    app.add_middleware(
+        Guards, token=token, hosts=hosts, on_answer=lambda route, status: count(route, str(status)).inc()
+    )
+    return app
+
+
+def _add_pieces(app: FastAPI, desk: Desk) -> None:
+    def find(piece_id: str) -> Piece:
+        piece = desk.store.pieces.find(piece_id)
+        if piece is None:
+            raise ProblemError(404, f"there is no piece {piece_id!r}; only the newest {desk.limits.pieces} are kept")
+        return piece
+
+    def find_done(piece_id: str) -> Piece:
+        piece = find(piece_id)
+        if piece.status != "done":
+            raise ProblemError(409, f"the piece is {piece.status}, not done; follow its events")
+        return piece
+
+    @app.post("/api/pieces", status_code=202, response_model=Created, responses=_problems(400, 413, 415, 422, 429))
+    async def create_piece(request: PieceRequest, response: Response) -> dict[str, Any]:
+        """Ask for a piece; it is written in its turn."""
+        piece = await asyncio.to_thread(desk.order_piece, request)
+        response.headers["Location"] = f"/api/pieces/{piece.id}"
+        return created(piece)
+
+    @app.get("/api/pieces/{piece_id}.mid", response_class=Response,
+             responses={200: {"content": {"audio/midi": {}}}, **_problems(404, 409)})  # fmt: skip
+    async def get_midi(piece_id: _Id) -> Response:
+        """The piece as a MIDI file."""
+        piece = find_done(piece_id)
+        data = await asyncio.to_thread(lambda: to_midi_bytes(decode(piece.words).score))
+        name = re.sub(r"[^A-Za-z0-9_-]", "", f"plagal-{piece.id}")
+        disposition = f'attachment; filename="{name}.mid"'
+        return Response(data, media_type="audio/midi", headers={"Content-Disposition": disposition})
+
+    @app.get("/api/pieces/{piece_id}/words", responses=_problems(404))
+    async def get_words(piece_id: _Id) -> dict[str, list[str]]:
+        """The music words written so far."""
+        return {"words": find(piece_id).words}
+
+    @app.get("/api/pieces/{piece_id}/events", response_class=StreamingResponse,
+             responses={200: {"content": {"text/event-stream": {}}}, **_problems(404)})  # fmt: skip
+    async def get_events(piece_id: _Id, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
+        """Server-sent events: queued, start, bar, chord, note, pedal, tempo, then done or problem."""
+        piece = find(piece_id)
+        last = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,9}", last_event_id) else 0
+
+        async def stream() -> AsyncIterator[str]:
+            piece.watchers += 1
+            try:
+                async for text in event_stream(piece, last):
+                    yield text
+            finally:
+                desk.leave(piece, later_on_loop)
+
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+
+    @app.get("/api/pieces/{piece_id}", responses=_problems(404))
+    async def get_piece(piece_id: _Id) -> dict[str, Any]:
+        """The piece as JSON, as far as it is written."""
+        return await asyncio.to_thread(piece_json, find(piece_id))
+
+    @app.delete("/api/pieces/{piece_id}", status_code=204, responses=_problems(404))
+    async def cancel_piece(piece_id: _Id) -> None:
+        """Stop writing it; harmless where it is done."""
+        piece = find(piece_id)
+        if piece.job is not None:
+            piece.job.cancel()
+
+
+def _add_opinions(app: FastAPI, desk: Desk) -> None:
+    def find_pair(pair_id: str) -> Pair:
+        pair = desk.store.pairs.find(pair_id)
+        if pair is None:
+            raise ProblemError(404, f"there is no pair {pair_id!r}; it may be forgotten: ask for another")
+        return pair
+
+    @app.post("/api/ratings", status_code=201, responses=_problems(404, 422))
+    async def rate(rating: Rating) -> Rating:
+        """What somebody thinks of a piece, from 1 to 10."""
+        piece = desk.store.pieces.find(rating.piece)
+        if piece is None:
+            raise ProblemError(404, f"there is no piece {rating.piece!r} to rate; only the newest are kept")
+        if piece.status != "done":
+            raise ProblemError(409, f"the piece is {piece.status}, not done; rate it when it is")
+        await asyncio.to_thread(desk.rate, rating.rater, piece, rating.rating)
+        return rating
+
+    @app.post("/api/pairs", status_code=201, responses=_problems(422, 429))
+    async def create_pair(request: PairRequest) -> dict[str, Any]:
+        """Two pieces for one prompt, in blind order. Both show when both are there."""
+        pair = await asyncio.to_thread(desk.order_pair, request.prompt)
+        return {"pair": pair.id, "a": created(pair.a), "b": created(pair.b)}
+
+    @app.post("/api/pairs/{pair_id}/choice", status_code=201, responses=_problems(404, 409, 422))
+    async def choose(pair_id: _Id, made: ChoiceMade) -> dict[str, str]:
+        """Which of the two somebody likes better; tells afterwards who wrote them."""
+        pair = find_pair(pair_id)
+        if made.rater in pair.raters:
+            raise ProblemError(409, f"{made.rater} has chosen already; ask for another pair")
+        if pair.a.status != "done" or pair.b.status != "done":
+            raise ProblemError(409, "the pieces are not done; choose when both are heard")
+        await asyncio.to_thread(desk.choose, made.rater, pair, made.choice)
+        return {"a": pair.a.system, "b": pair.b.system}
+
+
+def _add_about(app: FastAPI, desk: Desk) -> None:
+    @app.get("/api/health", responses=_problems(503))
+    async def health() -> dict[str, Any]:
+        """Whether pieces can be asked for."""
+        desk.check_model()
+        return {"status": "ok", "model": str(desk.writer.model), "queue": desk.writer.queue, "busy": desk.writer.busy}
+
+    @app.get("/api/styles")
+    async def styles() -> dict[str, Any]:
+        """What may be asked for, and the limits."""
+        return {
+            "styles": [{"name": name, "title": spoken(name).capitalize()} for name in controls.STYLES],
+            "keys": [*KEY_NAMES_MAJOR, *KEY_NAMES_MINOR],
+            "metres": list(USUAL_METRES),
+            "densities": list(controls.DENSITIES),
+            "limits": {
+                "bars": controls.MOST_BARS,
+                "prompt": controls.LONGEST_PROMPT,
+                "midi_bytes": controls.MOST_MIDI_BYTES,
+                "body_bytes": MOST_BODY_BYTES,
+                "abc": controls.LONGEST_ABC,
+                "queue": desk.limits.queue,
+                "tempo": [20, 300],
+            },
+            "compared": "previous" if desk.previous is not None else "arranger",
+        }
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(desk.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_page(app: FastAPI, folder: Path = PAGE) -> None:
+    if (folder / "index.html").is_file():
+        app.mount("/", StaticFiles(directory=folder, html=True), name="page")
+    else:
+
+        @app.get("/", include_in_schema=False)
+        async def no_page(_: Request) -> HTMLResponse:
+            return HTMLResponse(_NO_PAGE)
+
+
+def serve(
+    desk: Desk,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    on_ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run until stopped. `on_ready` is told the address. Raises InputError where it cannot listen there, ModelError
+    where a model is missing."""
+    import uvicorn
+
+    loopback = host in LOOPBACK
+    if not loopback and token is None:
+        raise InputError(f"--host {host} is open to the network: give --token-file FILE, or stay on 127.0.0.1")
+    desk.start()
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        desk.close()
+        raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --port") from None
+    app = create_app(desk, token, LOOPBACK if loopback else None)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+        proxy_headers=False,
+    )
+    name = f"[{host}]" if ":" in host else host
+    on_ready(f"http://{name}:{listening.getsockname()[1]}")
+    with listening:
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+__all__ = ["Desk", "Limits", "create_app", "serve"]

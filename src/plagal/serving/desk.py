@@ -1,0 +1,233 @@
+"""What a server does with a request, apart from HTTP: pieces, blind pairs, and what people say of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plagal.corpus.controls import parse_prompt
+from plagal.errors import InputError, ModelError
+from plagal.music.arranger import generate_melody
+from plagal.music.tunebook import key_name
+from plagal.serving.controls import PieceRequest, read_request
+from plagal.serving.events import EventReader
+from plagal.serving.measures import Measures
+from plagal.serving.order import Order, understand
+from plagal.serving.progression import written
+from plagal.serving.service import new_seed
+from plagal.serving.sse import piece_problem
+from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, choice_row, new_id, rating_row
+from plagal.serving.writer import Job, Writer
+from plagal.tokens.codec import decode, encode
+from plagal.tokens.vocabulary import key_word, metre_word, tempo_word
+
+PAIR_BARS = 8
+_PAIR_PROMPTS = ("traditional gospel", "contemporary gospel", "gospel jazz", "worship")
+GRACE_SECONDS = 15.0
+"""So long a piece goes on being written after its last reader has gone: time to come back after a broken connection."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    queue: int = 64
+    queue_seconds: float = 300.0
+    write_seconds: float = 300.0
+    pieces: int = MOST_PIECES
+    grace_seconds: float = GRACE_SECONDS
+
+
+class Desk:
+    """One model (and perhaps the one before it), the pieces it wrote, and the file of opinions under `output`."""
+
+    def __init__(self, model: Path, output: Path, previous: Path | None = None, limits: Limits | None = None):
+        self.limits = limits or Limits()
+        self.ratings = output / "ratings.jsonl"
+        self.writer = self._writer(model)
+        self.previous = self._writer(previous) if previous is not None else None
+        self.store = Store(self.limits.pieces)
+        self.measures = Measures(lambda: self.writer.queue, lambda: self.writer.busy)
+        self._ratings_lock = threading.Lock()
+
+    def _writer(self, model: Path) -> Writer:
+        limits = self.limits
+        return Writer(
+            model, queue_limit=limits.queue, queue_seconds=limits.queue_seconds, write_seconds=limits.write_seconds
+        )
+
+    def start(self) -> None:
+        """Load the models. Raises ModelError."""
+        self.writer.start()
+        if self.previous is not None:
+            self.previous.start()
+
+    def close(self) -> None:
+        for writer in (self.writer, self.previous):
+            if writer is not None:
+                writer.close()
+
+    def check_model(self) -> None:
+        """Raises ModelError where the model's folder is gone."""
+        if not (self.writer.model / "config.json").is_file():
+            raise ModelError(f"{self.writer.model} has vanished; pieces still come from memory, a restart would fail")
+
+    # --- pieces
+
+    def order_piece(self, request: PieceRequest) -> Piece:
+        """Understand and queue. Raises InputError, BusyError."""
+        if request.vary is not None:
+            source = self.store.pieces.find(request.vary.piece)
+            if source is None or source.blind:
+                raise InputError(f"vary.piece: there is no piece {request.vary.piece!r}; only the newest are kept")
+            order = source.order.again(request.seed if request.seed is not None else new_seed())
+        else:
+            order = understand(request, new_seed(), self.store.finished_words)
+        piece = Piece(new_id(), "model", order, Job(order, on_over=self.measures.over))
+        self.store.pieces.put(piece)
+        return self._submit(piece, self.writer)
+
+    def _submit(self, piece: Piece, writer: Writer) -> Piece:
+        assert piece.job is not None  # noqa: S101  # pieces of the arranger are never submitted
+        try:
+            writer.submit(piece.job)
+        except BaseException:
+            piece.job.cancel()
+            raise
+        return piece
+
+    def leave(self, piece: Piece, later: Callable[[float, Callable[[], None]], Any]) -> None:
+        """A reader of its events has gone: cancel it if nobody comes back in time."""
+        piece.watchers -= 1
+        piece.asked_for = time.monotonic()
+
+        def look() -> None:
+            gone = piece.watchers == 0 and time.monotonic() - piece.asked_for >= self.limits.grace_seconds
+            if gone and piece.job is not None and not piece.blind:
+                piece.job.cancel()
+
+        if piece.watchers == 0 and not piece.over:
+            later(self.limits.grace_seconds + 0.05, look)
+
+    # --- blind pairs
+
+    def order_pair(self, prompt: str, seed: int | None = None) -> Pair:
+        """A piece of the model's and one of the arranger's (or of the model before), of one key, tempo and length, in
+        an order that only `choose` reveals."""
+        seed = seed if seed is not None else new_seed()
+        draw = random.Random(seed)
+        prompt = prompt or f"{draw.choice(_PAIR_PROMPTS)} in {draw.choice(('C', 'Db', 'Eb', 'F', 'G', 'Ab', 'Bb'))}"
+        order, words = _matched(read_request({"prompt": prompt}), seed)
+        job = Job(order, on_over=self.measures.over)
+        mine = Piece(new_id(), "model", order, job, blind=True, hidden_until=(job,))
+        if self.previous is not None:
+            other_job = Job(order)
+            mine.hidden_until = (job, other_job)
+            other = Piece(new_id(), "previous", order, other_job, blind=True, hidden_until=(job, other_job))
+        else:
+            other = Piece(new_id(), "arranger", order, ready=words, blind=True, hidden_until=(job,))
+        a, b = (mine, other) if secrets.randbelow(2) else (other, mine)
+        pair = Pair(new_id(), a, b)
+        self.store.pieces.put(mine)
+        self.store.pieces.put(other)
+        self.store.pairs.put(pair)
+        if other.job is not None and self.previous is not None:
+            self._submit(other, self.previous)
+        self._submit(mine, self.writer)
+        return pair
+
+    # --- opinions
+
+    def rate(self, rater: str, piece: Piece, rating: float) -> None:
+        self._append(rating_row(rater, piece, rating))
+
+    def choose(self, rater: str, pair: Pair, choice: Choice) -> None:
+        pair.raters.add(rater)
+        self._append(choice_row(rater, pair, choice))
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        """One line, whole: in one write, on the disk before anybody is told so."""
+        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        with self._ratings_lock:
+            self.ratings.parent.mkdir(parents=True, exist_ok=True)
+            with self.ratings.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else b"\n" + line
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        self.measures.ratings.labels(row["kind"]).inc()
+
+
+def _matched(request: PieceRequest, seed: int) -> tuple[Order, list[str]]:
+    """The model's order and the arranger's words, of one key, metre, tempo and length."""
+    said = understand(request, seed)
+    bars = parse_prompt(request.prompt).bars or PAIR_BARS
+    key = key_name(said.key).split()[0] if said.key is not None else None
+    score = generate_melody(request.prompt, key, said.understood.get("tempo"), bars, seed)
+    words = encode(score)
+    home, metre, tempo = score.keys[0], score.metres[0], score.tempos[0].quarters_per_minute
+    head = (key_word(home.fifths, home.minor), metre_word(metre.numerator, metre.denominator), tempo_word(tempo))
+    order = Order(said.prompt, said.plain_prompt, head, words.count("BAR_START"), seed, understood=said.understood)
+    return order, words
+
+
+# --- what a client sees
+
+
+def links_of(piece: Piece) -> dict[str, str]:
+    base = f"/api/pieces/{piece.id}"
+    return {"self": base, "events": f"{base}/events", "midi": f"{base}.mid", "words": f"{base}/words"}
+
+
+def created(piece: Piece) -> dict[str, Any]:
+    told: dict[str, Any] = {"id": piece.id, "links": links_of(piece)}
+    return told if piece.blind else {"id": piece.id, "seed": piece.order.seed, "links": told["links"]}
+
+
+def piece_json(piece: Piece) -> dict[str, Any]:
+    """A piece as far as it is written."""
+    words = piece.words
+    reader, lines = EventReader(), []
+    for word in words:
+        lines += [event.data["onset"] for event in reader.feed(word) if event.kind == "bar"]
+    score = decode(words).score
+    asked = {} if piece.blind else piece.order.understood
+    metre = score.metres[0]
+    return {
+        "id": piece.id,
+        "status": piece.status,
+        "request": asked,
+        "key": key_name(score.keys[0]) if score.keys else None,
+        "tempo": score.tempos[0].quarters_per_minute,
+        "metre": f"{metre.numerator}/{metre.denominator}",
+        "bars": len(lines),
+        "notes": score.notes.tolist(),
+        "chords": [[marker.onset, written(marker.text)] for marker in score.markers if marker.kind == "chord"],
+        "pedal": [[pedal.onset, pedal.state] for pedal in score.pedals],
+        "bar_lines": lines,
+        "title": title_of(piece),
+        "problem": piece_problem(piece),
+        "links": links_of(piece),
+    }
+
+
+def title_of(piece: Piece) -> str:
+    """As "Gospel jazz in Bb major"; nothing where it could tell who wrote the piece."""
+    asked = piece.order.understood
+    if piece.blind:
+        return ""
+    style = str(asked.get("style", "gospel")).replace("_", " ").capitalize()
+    return f"{style} in {asked['key']}" if "key" in asked else style
+
+
+def later_on_loop(seconds: float, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, call)
