@@ -44,7 +44,8 @@ export class Actions {
     const take = this.stage.take;
     const ready = take?.piece.status === "done";
     find("actions").hidden = this.takes.length === 0;
-    for (const id of ["download", "again", "vary", "continue", "refill"]) find<HTMLButtonElement>(id).disabled = !ready;
+    find("download").hidden = !ready;
+    for (const id of ["again", "vary", "continue", "refill"]) find<HTMLButtonElement>(id).disabled = !ready;
     find("rating").querySelector("button")!.disabled = !ready;
     const bars = take?.piece.bars.length ?? 1;
     for (const input of [this.first, this.last]) input.max = String(bars);
@@ -69,9 +70,11 @@ export class Actions {
       this.first.value = String(selection.first);
       this.last.value = String(selection.last);
     }
-    find("continue").textContent = `Continue after bar ${this.from()}`;
     const { first, last } = this.typed();
-    find("refill").textContent = first === last ? `Refill bar ${first}` : `Refill bars ${first} to ${last}`;
+    const ready = this.stage.take?.piece.status === "done";
+    find("continue").textContent = ready ? `Continue after bar ${this.from()}` : "Continue from here";
+    const bars = first === last ? `bar ${first}` : `bars ${first} to ${last}`;
+    find("refill").textContent = ready ? `Refill ${bars}` : "Refill these bars";
   }
 
   /** "Here": the last selected bar; with none selected, the last of the piece. */

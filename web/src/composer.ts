@@ -1,8 +1,13 @@
 import type { Catalogue, PieceRequest } from "./contract";
 import { base64, find, make } from "./dom";
-import { engraved, keyName } from "./names";
+import { keyName } from "./names";
 
-const IDEAS = ["slow worship ballad in Db", "shouting gospel in Ab, fast", "gospel waltz in F, sparse", "late-night gospel jazz in Bb minor"];
+const IDEAS: Record<string, string> = {
+  "Worship in D♭": "slow worship ballad in Db, warm and sparse",
+  "Shout in A♭": "fast shouting gospel in Ab",
+  "Waltz in F": "gentle gospel waltz in F, 3/4",
+  "Late jazz in B♭m": "late-night gospel jazz in Bb minor",
+};
 const NUMBERS = ["tempo", "bars", "seed"] as const;
 const WORDS = ["style", "key", "metre", "density", "chords"] as const;
 const TEMPERATURE = 0.9;
@@ -23,7 +28,7 @@ export class Composer {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.form.requestSubmit();
     });
     this.temperature.addEventListener("input", () => this.showTemperature());
-    for (const idea of IDEAS) find("ideas").append(make("li", {}, this.idea(idea)));
+    for (const [name, prompt] of Object.entries(IDEAS)) find("ideas").append(make("li", {}, this.idea(name, prompt)));
     this.listenToFiles();
     this.listenToDrops();
   }
@@ -68,10 +73,10 @@ export class Composer {
     return find<HTMLInputElement>(id).files?.[0];
   }
 
-  private idea(text: string): HTMLButtonElement {
-    const button = make("button", { type: "button", class: "idea" }, engraved(text));
+  private idea(name: string, prompt: string): HTMLButtonElement {
+    const button = make("button", { type: "button", class: "idea" }, name);
     button.addEventListener("click", () => {
-      this.prompt.value = text;
+      this.prompt.value = prompt;
       this.prompt.focus();
     });
     return button;

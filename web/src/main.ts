@@ -31,6 +31,7 @@ async function write(request: PieceRequest, origin = ""): Promise<void> {
     actions.add(take);
     open(take);
     composer.busy = true;
+    stage.reveal();
     await stage.follow(take, api, stop.signal);
     if (take.piece.problem) showError(new Error(take.piece.problem.detail));
   } catch (error) {

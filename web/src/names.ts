@@ -3,20 +3,18 @@ export function engraved(symbol: string): string {
   return symbol.replace(/([A-G])b/g, "$1♭").replace(/#/g, "♯").replace(/b(?=\d)/g, "♭");
 }
 
+const WORDS: Record<string, string> = {
+  maj: "major", min: "minor", m: "minor", halfdim: "half diminished", dim: "diminished", dom: "dominant",
+  aug: "augmented", sus: "suspended", add: "add",
+};
+
 /** "Dbmaj9/F" as a screen reader should say it: "D flat major 9 over F". */
 export function spoken(symbol: string): string {
   return symbol
     .replace(/\/(?=[A-G])/, " over ")
-    .replace(/([A-G])b/g, "$1 flat ")
-    .replace(/b(?=\d)/g, " flat ")
+    .replace(/([A-G])b|b(?=\d)/g, "$1 flat ")
     .replace(/#/g, " sharp ")
-    .replace(/maj/g, " major ")
-    .replace(/halfdim/g, " half diminished ")
-    .replace(/dim/g, " diminished ")
-    .replace(/dom/g, " dominant ")
-    .replace(/aug|\+/g, " augmented ")
-    .replace(/sus/g, " suspended ")
-    .replace(/min|m(?![a-z])/g, " minor ")
+    .replace(/halfdim|maj|min|dim|dom|aug|sus|add|m/g, (word) => ` ${WORDS[word]} `)
     .replace(/\s+/g, " ")
     .trim();
 }

@@ -7,6 +7,8 @@ const RECORDED = ["A0", "C8"].concat(
 
 /** How long a damped string takes to fall silent [s]. */
 const DAMPING = 0.35;
+/** The recordings are quiet: full chords peak near -12 dB. The limiter behind catches what this makes too loud. */
+const MAKE_UP_DB = 6;
 const LOAD_LIMIT_MS = 30_000;
 
 interface Instrument {
@@ -20,7 +22,7 @@ interface Instrument {
 export class Piano {
   private instrument: Instrument | null = null;
   private loading: Promise<Instrument> | null = null;
-  private decibels = 0;
+  private decibels = MAKE_UP_DB;
 
   /** Fetches the recordings; rejects, in words, where they do not come. */
   load(): Promise<Instrument> {
@@ -72,7 +74,7 @@ export class Piano {
 
   /** 0 (silent) to 1. */
   set loudness(share: number) {
-    this.decibels = share > 0 ? 30 * Math.log10(share) : -Infinity;
+    this.decibels = share > 0 ? MAKE_UP_DB + 30 * Math.log10(share) : -Infinity;
     if (this.instrument) this.instrument.volume.volume.rampTo(this.decibels, 0.05);
   }
 

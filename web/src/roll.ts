@@ -69,6 +69,7 @@ export class Roll {
     this.pixelsPerTick = scale(this.piece, width, LEAST_BAR);
     const whole = Math.max(width, Math.ceil(this.piece.expectedEnd * this.pixelsPerTick));
     this.parts.content.style.width = `${whole}px`;
+    this.parts.canvas.style.width = `${width}px`;
   }
 
   x(tick: number): number {

@@ -1,4 +1,5 @@
 import type { Api } from "./api";
+import { calm } from "./canvas";
 import { find } from "./dom";
 import { span, type Span } from "./geometry";
 import { Keys } from "./keys";
@@ -53,6 +54,13 @@ export class Stage {
     this.ruler.take(take.piece);
     find("roll-empty").hidden = true;
     this.update();
+  }
+
+  /** Brings the music into view where the form fills the screen, as on a phone. */
+  reveal(): void {
+    const stage = find("stage");
+    const { top } = stage.getBoundingClientRect();
+    if (top < 0 || top > window.innerHeight * 0.5) stage.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
   }
 
   /** Applies a take's events as they come, until it is done. */
