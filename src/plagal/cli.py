@@ -195,30 +195,6 @@ def styles() -> None:
         _say(f"  {tune.name:<36} {tune.title} ({tune.composer}, {tune.year})")
 
 
-@app.command()
-def generate(
-    prompt: Annotated[str, typer.Argument(help='As in "slow worship ballad in Db".')],
-    output: Annotated[Path, typer.Option("-o", "--output", help="MIDI to write.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/fused"),
-    bars: Annotated[int | None, typer.Option(min=1, max=64, help="Bars; as the prompt says where not given.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    temperature: Annotated[float, typer.Option(min=0.01, max=2.0)] = 0.9,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
-    roll: Annotated[Path | None, typer.Option(help="PNG of the piano roll.")] = None,
-) -> None:
-    """A prompt in, a playable MIDI file out."""
-    from plagal.serving.piece import generate_piece
-
-    piece = generate_piece(prompt, model, bars=bars, seed=seed, temperature=temperature, top_p=top_p)
-    piece.write(output)
-    _say(f"{output}: {piece.description}")
-    if roll is not None:
-        from plagal.evaluation.pianoroll import write_piano_roll
-
-        write_piano_roll(piece.score, roll, title=prompt)
-        _say(str(roll))
-
-
 cli_play.register(app)
 
 

@@ -1,32 +1,237 @@
-"""The commands that play: generate, chat, serve. Each is one call into `plagal.serving`."""
+"""The commands that play: generate, chat, serve. What they do is done in `plagal.serving`."""
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from plagal.serving.order import Order
+    from plagal.serving.piece import Piece
+    from plagal.serving.talk import Talk
+
 MODEL = Path("models/fused")
 TOKEN_VARIABLE = "PLAGAL_TOKEN"  # noqa: S105  # the name of a variable, not a token
+MOST_AT_ONCE = 64
 
 ModelOption = Annotated[Path, typer.Option(help="Model folder.")]
+PlayOption = Annotated[bool, typer.Option("--play", help="Play it, where fluidsynth or timidity is found.")]
+SoundFontOption = Annotated[Path | None, typer.Option(help="SoundFont for --wav and --play.")]
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
 
 
+def generate(
+    output: Annotated[Path, typer.Option("-o", "--output", help="MIDI to write; -1, -2 ... are added with --count.")],
+    prompt: Annotated[str, typer.Argument(help='As in "slow worship ballad in Db"; options win over it.')] = "",
+    model: ModelOption = MODEL,
+    style: Annotated[str | None, typer.Option(help="As in worship or gospel_jazz.")] = None,
+    key: Annotated[str | None, typer.Option(help='As in Db, Bbm or "F# minor".')] = None,
+    tempo: Annotated[float | None, typer.Option(help="Quarter notes a minute.")] = None,
+    metre: Annotated[str | None, typer.Option(help="As in 12/8.")] = None,
+    bars: Annotated[int | None, typer.Option(help="Bars to write, at most 64.")] = None,
+    density: Annotated[str | None, typer.Option(help="sparse, medium, dense, or notes a bar.")] = None,
+    chords: Annotated[str | None, typer.Option(help='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')] = None,
+    melody: Annotated[Path | None, typer.Option(help="MIDI or ABC of a tune to harmonise.")] = None,
+    continue_: Annotated[Path | None, typer.Option("--continue", help="MIDI to go on from.")] = None,
+    keep_bars: Annotated[int | None, typer.Option(help="Bars of --continue to keep; all where not given.")] = None,
+    refill: Annotated[Path | None, typer.Option(help="MIDI some bars of which are to be written anew.")] = None,
+    refill_bars: Annotated[str | None, typer.Option(help="Which, as in 3-4.")] = None,
+    seed: Annotated[int | None, typer.Option(help="0 where not given. Same request and seed, same piece.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 to 2; 0.9 where not given.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Over 0, up to 1; 0.95 where not given.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="File with the same as a JSON object.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Pieces, each with the next seed.")] = 1,
+    play: PlayOption = False,
+    wav: Annotated[Path | None, typer.Option(help="Sound file to write.")] = None,
+    soundfont: SoundFontOption = None,
+    roll: Annotated[Path | None, typer.Option(help="PNG of the piano roll.")] = None,
+) -> None:
+    """A prompt in, a playable MIDI file out."""
+    given = {
+        "prompt": prompt or None, "style": style, "key": key, "tempo": tempo, "metre": metre, "bars": bars,
+        "density": _number_or_text(density), "chords": chords, "melody": _melody(melody),
+        "continue": _continue(continue_, keep_bars), "refill": _refill(refill, refill_bars), "seed": seed,
+        "temperature": temperature, "top_p": top_p,
+    }  # fmt: skip
+    player = _check_sound(play, wav, soundfont)
+    orders = _orders({name: value for name, value in given.items() if value is not None}, json, count)
+    pieces = _written(orders, model)
+    for number, piece in enumerate(pieces, 1):
+        path = _numbered(output, number, count)
+        piece.write(path)
+        _say(f"{path}: {piece.description}")
+        if wav is not None:
+            from plagal.serving.sound import write_wav
+
+            write_wav(piece.score, _numbered(wav, number, count), soundfont)
+            _say(str(_numbered(wav, number, count)))
+        if roll is not None:
+            from plagal.evaluation.pianoroll import write_piano_roll
+
+            write_piano_roll(piece.score, _numbered(roll, number, count), title=prompt or piece.order.plain_prompt)
+            _say(str(_numbered(roll, number, count)))
+        _play(player, path)
+
+
+def _orders(given: dict[str, Any], file: Path | None, count: int) -> list[Order]:
+    """One order for each piece: options over the JSON file over what the prompt says."""
+    from plagal.serving.controls import read_request, read_request_file
+    from plagal.serving.order import understand
+
+    values = (read_request_file(file) if file is not None else {}) | given
+    order = understand(read_request(values, "" if file is None else str(file)), seed=0)
+    return [order.again(order.seed + number) for number in range(count)]
+
+
+def _written(orders: list[Order], model: Path) -> list[Piece]:
+    from tqdm import tqdm
+
+    from plagal.serving.piece import generate_pieces
+
+    total = sum(order.new_bars for order in orders)
+    with tqdm(total=total, unit="bar", desc="write", disable=not sys.stderr.isatty(), leave=False) as progress:
+
+        def on_bar() -> None:
+            progress.update()
+
+        return generate_pieces(orders, model, on_bar)
+
+
+def _numbered(path: Path, number: int, count: int) -> Path:
+    return path if count == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _number_or_text(text: str | None) -> str | float | None:
+    return float(text) if text is not None and re.fullmatch(r"\d+(\.\d+)?", text) else text
+
+
+def _melody(file: Path | None) -> dict[str, str] | None:
+    if file is None:
+        return None
+    if file.suffix.lower() == ".abc":
+        from plagal.music.notation import read_text
+
+        return {"abc": read_text(file)}
+    return {"midi": _midi(file)}
+
+
+def _midi(file: Path) -> str:
+    from plagal.serving.controls import midi_text
+
+    return midi_text(file)
+
+
+def _continue(file: Path | None, keep_bars: int | None) -> dict[str, Any] | None:
+    from plagal.errors import InputError
+
+    if file is None:
+        if keep_bars is not None:
+            raise InputError("--keep-bars says how much of --continue FILE stays; give both")
+        return None
+    return {"midi": _midi(file)} | ({} if keep_bars is None else {"from_bar": keep_bars})
+
+
+def _refill(file: Path | None, bars: str | None) -> dict[str, Any] | None:
+    from plagal.errors import InputError
+
+    if (file is None) != (bars is None):
+        raise InputError("--refill FILE and --refill-bars FIRST-LAST go together")
+    if file is None or bars is None:
+        return None
+    match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", bars.strip())
+    if match is None:
+        raise InputError(f"--refill-bars {bars}: write the first and the last bar, as in 3-4")
+    return {"midi": _midi(file), "first_bar": int(match[1]), "last_bar": int(match[2] or match[1])}
+
+
+def _check_sound(play: bool, wav: Path | None, soundfont: Path | None) -> list[str]:
+    """The player's command, empty where nothing is to be played; said before the work, not after it."""
+    from plagal.serving.sound import find_player, find_soundfont
+
+    if wav is not None:
+        find_soundfont(soundfont)
+    return find_player(soundfont) if play else []
+
+
+def _play(player: list[str], path: Path) -> None:
+    if player:
+        from plagal.serving.sound import play
+
+        play(player, path)
+
+
+def chat(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pieces.")] = Path("out"),
+    model: ModelOption = MODEL,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first piece; each has the next.")] = 0,
+    play: PlayOption = False,
+    soundfont: SoundFontOption = None,
+) -> None:
+    """One prompt after another; "again", "slower", "in G", "go on" change the last piece. Ends with "quit"."""
+    from plagal.errors import PlagalError
+    from plagal.serving.piece import loaded
+    from plagal.serving.talk import HELP, Talk
+
+    player = _check_sound(play, None, soundfont)
+    loaded(model)
+    _say(HELP)
+    talk, last = Talk(), None
+    while (line := _next_line()) is not None:
+        try:
+            last = _answer(talk, line, last, model, seed)
+        except PlagalError as error:
+            _say(f"! {error}")
+            continue
+        path = _free_path(output, line)
+        last.write(path)
+        _say(f"{path}: {last.description}")
+        _play(player, path)
+        seed += 1
+
+
+def _answer(talk: Talk, line: str, last: Piece | None, model: Path, seed: int) -> Piece:
+    if last is not None and re.fullmatch(r"(?:go on|continue|more)[.!]?", line, re.IGNORECASE):
+        order = talk.go_on(list(last.words), seed)
+    else:
+        order = talk.understand(line, seed)
+    piece = _written([order], model)[0]
+    talk.tempo = piece.score.tempos[0].quarters_per_minute
+    return piece
+
+
+def _next_line() -> str | None:
+    """The next line with something in it; None at the end."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return None
+        if line.lower() in ("quit", "exit", "bye"):
+            return None
+        if line:
+            return line
+
+
+def _free_path(folder: Path, line: str) -> Path:
+    """A name that says what was asked and is not taken."""
+    name = "-".join(re.findall(r"[A-Za-z0-9#]+", line))[:40].lower() or "piece"
+    numbers = (number for number in range(1, 1_000_000) if not any(folder.glob(f"{number:03d}-*.mid")))
+    return folder / f"{next(numbers):03d}-{name}.mid"
+
+
 def serve(
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; beyond this machine only with a token.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
     model: ModelOption = MODEL,
-    previous: Annotated[
-        Path | None, typer.Option(help="Model to compare with in blind pairs; else the arranger.")
-    ] = None,
+    previous: Annotated[Path | None, typer.Option(help="Compared in blind pairs; else the arranger.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for ratings.jsonl; nothing else is written.")] = Path("out"),
     token_file: Annotated[Path | None, typer.Option(help=f"File with a token; or set {TOKEN_VARIABLE}.")] = None,
     queue: Annotated[int, typer.Option(min=1, max=10_000, help="Pieces that may wait.")] = 64,
@@ -54,4 +259,5 @@ def _token(file: Path | None) -> str | None:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command()(serve)
+    for command in (generate, chat, serve):
+        app.command()(command)

@@ -44,7 +44,7 @@ class Job:
 
     def __init__(self, order: Order, max_words: int | None = None, on_over: Callable[[Job], None] | None = None):
         self.order = order
-        self.max_words = max_words or _room(order.bars)
+        self.max_words = max_words or room_for(order.bars)
         self.words: list[str] = []
         self.status: Status = "queued"
         self.error: PlagalError | None = None
@@ -135,7 +135,7 @@ class Job:
         return list(self.words)
 
 
-def _room(bars: int) -> int:
+def room_for(bars: int) -> int:
     """Words that a piece may have: for the next power of two of bars, so that pieces of about one length share one."""
     return WORDS_A_BAR * (1 << (bars - 1).bit_length())
 
@@ -306,8 +306,15 @@ def write(
 
 def _as_request(lm: LanguageModel, order: Order) -> Any:
     from plagal.model.decoding import Request
+    from plagal.model.steering import PlacedChord, PlacedNote, Wishes
 
-    return Request(_fitting_prompt(lm, order), order.head, order.bars, order.seed)
+    wishes = Wishes(
+        order.key,
+        tuple(PlacedChord(*placed) for placed in order.chords),
+        tuple(PlacedNote(*placed) for placed in order.melody),
+        order.density,
+    )
+    return Request(_fitting_prompt(lm, order), order.head, order.bars, order.seed, wishes)
 
 
 def _fitting_prompt(lm: LanguageModel, order: Order) -> str:
