@@ -52,7 +52,8 @@ class _Selection:
         self.arrangers: dict[str, list[Iterator[Candidate]]] = {}
         for source in sources:
             queues = self.arrangers if isinstance(source, ArrangerSource) else self.queues
-            queues.setdefault(source.genre, []).append(candidates(source, seed))
+            offered = candidates(source, seed)
+            queues.setdefault(source.genre, []).extend([offered] * getattr(source, "in_turn", 1))
         self.spare: deque[Piece] = deque()
         self.similar = SimilarPieces()
         self.taken = self.offered = 0

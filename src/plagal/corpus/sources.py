@@ -7,6 +7,7 @@ one piece, not yet read: a file that holds many tunes offers many.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import Iterator
@@ -130,8 +131,8 @@ def load_sources(path: str | Path) -> tuple[Source, ...]:
 
 
 def candidates(source: Source, seed: int) -> Iterator[Candidate]:
-    """What a source offers, in an order drawn by `seed`, so that a part of it is a fair sample. Endless for an
-    arranger."""
+    """What a source offers, in an order drawn by `seed`, so that a part of it is a fair sample, and by each path alone,
+    so that a new file changes no other's place. Endless for an arranger."""
     if isinstance(source, ArrangerSource):
         yield from _arranged(source, seed)
         return
@@ -141,8 +142,11 @@ def candidates(source: Source, seed: int) -> Iterator[Candidate]:
         found = list(_music21_candidates(source))
     else:
         found = list(_archive_candidates(source)) if source.enabled else []
-    random.Random(f"{seed}:{source.name}").shuffle(found)
-    yield from found
+    yield from sorted(found, key=lambda candidate: _drawn(seed, candidate.path))
+
+
+def _drawn(seed: int, path: str) -> bytes:
+    return hashlib.blake2b(f"{seed}:{path}".encode(), digest_size=16).digest()
 
 
 def _blank(source: _Source, kind: str) -> Candidate:

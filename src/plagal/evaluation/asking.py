@@ -12,9 +12,12 @@ from plagal.corpus.prompts import facts_of, held_out_prompt
 from plagal.evaluation.control import Asked
 from plagal.evaluation.heldout import Piece
 from plagal.model.decoding import Request
+from plagal.model.steering import Wishes, spread_chords
 from plagal.music.chords import parse_chord
 from plagal.music.tunebook import parse_key
-from plagal.tokens.vocabulary import key_word, metre_word, tempo_word
+from plagal.tokens.vocabulary import WHOLE, key_word, metre_word, tempo_word
+
+USUAL_METRE = (4, 4)
 
 
 def asked_for(piece: Piece, bars: int, seed: int, number: int) -> Asked:
@@ -53,13 +56,16 @@ def true_of(piece: Piece) -> Asked:
 
 
 def request_for(asked: Asked) -> Request:
-    """Key, tempo, metre and bars as constraints; the rest as words of the prompt."""
+    """Key, tempo, metre, bars and chords as constraints; the rest as words of the prompt. A progression takes a bar for
+    each chord and begins again until the piece ends."""
+    metre = asked.metre or USUAL_METRE
     head = []
     if asked.key is not None:
         head.append(key_word(asked.key.fifths, asked.key.minor))
-    if asked.metre is not None or asked.tempo is not None:
-        # Every training piece names its metre before its tempo.
-        head.append(metre_word(*(asked.metre or (4, 4))))
+    if asked.metre is not None or asked.tempo is not None or asked.chords:
+        # Every training piece names its metre before its tempo, and chords are placed by it.
+        head.append(metre_word(*metre))
     if asked.tempo is not None:
         head.append(tempo_word(asked.tempo))
-    return Request(asked.prompt, tuple(head), asked.bars)
+    chords = spread_chords([[chord] for chord in asked.chords], asked.bars or 0, WHOLE * metre[0] // metre[1])
+    return Request(asked.prompt, tuple(head), asked.bars, wishes=Wishes(key=asked.key, chords=chords))

@@ -21,8 +21,9 @@ from plagal.music.leadsheet import LeadSheet, Span
 from plagal.music.tunebook import MelodyNote
 from plagal.music.voicing import essential
 
-VELOCITY = 80
-"""A hymnal says nothing of loudness: mezzo-forte throughout."""
+_LOUD, _BETWEEN = 80, 65
+"""A hymnal says nothing of loudness: mezzo-forte, in most settings softer between the beats."""
+_ACCENTED_CHANCE = 0.75
 
 _RANGES = ((53, 74), (47, 67), (38, 60))
 """Lowest and highest pitch of alto, tenor and bass."""
@@ -57,15 +58,16 @@ def four_part(lead: LeadSheet, spans: Sequence[Span], line: Sequence[MelodyNote]
             after = int(voices[number + 1][voice]) if goes_on and voice != _TENOR else None
             for start, key, ticks in _moving(int(pitch), onset, stop, after, lead, rng):
                 played[start, key] = max(ticks, played.get((start, key), 0))
-    return _cut_at_restrikes(played)
+    return _cut_at_restrikes(played, lead.beat, _BETWEEN if rng.random() < _ACCENTED_CHANCE else _LOUD)
 
 
-def _cut_at_restrikes(played: dict[tuple[int, int], int]) -> list[HandNote]:
-    """Notes as (onset, pitch, ticks, velocity); what is struck again ends there."""
+def _cut_at_restrikes(played: dict[tuple[int, int], int], beat: int, between: int) -> list[HandNote]:
+    """Notes as (onset, pitch, ticks, velocity); what is struck again ends there. `between`: velocity off the beat."""
     until: dict[int, int] = {}
     notes = []
     for (onset, pitch), ticks in sorted(played.items(), reverse=True):
-        notes.append((onset, pitch, min(ticks, until.get(pitch, onset + ticks) - onset), VELOCITY))
+        loud = between if onset % beat else _LOUD
+        notes.append((onset, pitch, min(ticks, until.get(pitch, onset + ticks) - onset), loud))
         until[pitch] = onset
     return notes[::-1]
 

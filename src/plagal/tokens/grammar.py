@@ -206,6 +206,12 @@ def allowed_mask(state: State) -> npt.NDArray[np.bool_]:
     return _mask(state.kind, state.bars > 0, position, bar_ticks, pitch, state.repeat_open)
 
 
+def following_mask(state: State, word: str) -> npt.NDArray[np.bool_]:
+    """The mask after one more word, whether that may stand here or not."""
+    kind, value = KIND_OF[word]
+    return allowed_mask(following(state, HEAD.get(kind, kind) if state.bars == 0 else kind, value))
+
+
 @lru_cache(maxsize=8192)
 def _mask(
     kind: int, in_body: bool, position: int, bar_ticks: int, pitch: int, repeat_open: bool

@@ -1,0 +1,407 @@
+"""What a piece must keep, word by word: its key, a chord progression, a melody, how many notes a bar.
+
+The grammar says which words may follow; steering narrows that to the words that keep what was asked. It never widens:
+where nothing would be left, the grammar's own choice stands, so a piece is valid whatever is asked.
+
+- key: notes of the key's scale or of the chord in force; others only as quick passing notes. Chords with at most
+  one tone from outside.
+- chords: each is written where it was asked for and nowhere else; where it begins its bass lies lowest and all tones
+  that name it are struck; notes that do not belong to it pass quickly.
+- melody: each of its notes is struck where it was asked for, as long as asked, and nothing sounds above it.
+- density: notes struck in a bar, at least and at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.chords import QUALITIES, ROOT_NAMES, Chord, parse_chord
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
+from plagal.music.tunebook import key_tonic
+from plagal.music.voicing import essential
+from plagal.tokens import grammar as g
+from plagal.tokens.vocabulary import BEAT_TICKS, DURATION_TICKS, KEY_OF, MUSIC_WORDS, duration_words
+
+Mask = npt.NDArray[np.bool_]
+
+PASSING_TICKS = TICKS_PER_QUARTER // 2
+"""A note foreign to its chord and key lasts an eighth at most."""
+_MOST_STRUCK = 8
+"""Notes struck at once by two hands; more only where a chord still lacks a tone."""
+_HIGHEST_WITH_CHORD = 84
+_BASS_BELOW = 55
+"""The bass of an asked chord lies under G3 where the words have reached no higher note yet."""
+_LOW = 48
+"""Below middle C's octave only root, third and fifth keep a chord clear."""
+_OUTSIDERS = 1
+"""Tones outside the key that a chord may have: that of a secondary dominant."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedChord:
+    """`bar` from 0 over the whole piece, `tick` from its bar line."""
+
+    bar: int
+    tick: int
+    chord: Chord
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedNote:
+    """One note of a melody: `bar` from 0, `tick` from its bar line, `ticks` long."""
+
+    bar: int
+    tick: int
+    pitch: int
+    ticks: int
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a piece must keep. Chords and melody want a TIMESIG_ in the request's head: their places count on it.
+
+    `density`: the fewest and the most notes that a bar may strike.
+    """
+
+    key: Key | None = None
+    chords: tuple[PlacedChord, ...] = ()
+    melody: tuple[PlacedNote, ...] = ()
+    density: tuple[int, int] | None = None
+
+
+def spread_chords(bars_of_chords: Sequence[Sequence[Chord]], bars: int, bar_ticks: int) -> tuple[PlacedChord, ...]:
+    """A progression, bar by bar, over `bars` bars, again and again; chords of one bar share it equally, on its beats
+    where they can."""
+    placed = []
+    for bar in range(bars if bars_of_chords else 0):
+        chords = bars_of_chords[bar % len(bars_of_chords)]
+        for number, chord in enumerate(chords):
+            tick = bar_ticks * number // len(chords)
+            beat = TICKS_PER_QUARTER if len(chords) * TICKS_PER_QUARTER <= bar_ticks else 1
+            placed.append(PlacedChord(bar, tick // beat * beat, chord))
+    return tuple(placed)
+
+
+class Steering:
+    """One piece's wishes while it is being written: tell it each word, ask it to narrow each mask."""
+
+    def __init__(self, wishes: Wishes, bars: int | None = None):
+        self._wishes, self._bars = wishes, bars
+        self._scale = _scale(wishes.key) if wishes.key is not None else None
+        self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in wishes.chords}
+        self._melody_at: dict[tuple[int, int], PlacedNote] = {}
+        for note in wishes.melody:
+            top = self._melody_at.get((note.bar, note.tick))
+            if top is None or note.pitch > top.pitch:
+                self._melody_at[note.bar, note.tick] = note
+        self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
+        self._next = 0
+        self._here = _Here()
+        self._chord: Chord | None = None
+        self._notes_in_bar = 0
+        self._ceiling, self._ceiling_until = HIGHEST_PITCH, (0, 0)
+        self._queue: list[str] = []
+        self._state = g.start()
+
+    def add(self, word: str, state: g.State) -> None:
+        """`word` was written, `state` is the grammar's after it."""
+        before, self._state = self._state, state
+        if self._queue and self._queue[0] == word:
+            self._queue.pop(0)
+        kind = state.kind
+        if kind == g.BAR:
+            self._notes_in_bar = 0
+            self._arrive(state.bars - 1, -1)
+        elif state.position != before.position or kind == g.BEAT:
+            self._arrive(state.bars - 1, state.position)
+        if kind in (g.KEY, g.HEAD_KEY) and self._wishes.key is None:
+            self._scale = _scale(Key(0, *KEY_OF[word]))
+        elif kind == g.CHORD:
+            self._chord = parse_chord(word.removeprefix("CHORD_"))
+            self._here.wants_chord = False
+            self._here.own = self._here.chord is None
+            asked = self._here.chord
+            if asked is not None and asked.bass != asked.root:
+                self._queue = [f"BASS_{ROOT_NAMES[asked.bass]}"]
+        elif kind == g.BASS and self._chord is not None:
+            self._chord = Chord(self._chord.root, self._chord.quality, _PITCH_CLASS[word.removeprefix("BASS_")])
+        elif kind == g.NOTE_ON:
+            self._struck(state.pitch)
+
+    def _arrive(self, bar: int, tick: int) -> None:
+        """A new bar (tick -1) or position: what is asked for here, and what comes next."""
+        place = (bar, tick)
+        while self._next < len(self._places) and self._places[self._next] < place:
+            self._next += 1
+        self._here = _Here()
+        if place >= self._ceiling_until:
+            self._ceiling = HIGHEST_PITCH
+        if self._next < len(self._places) and self._places[self._next] == place:
+            chord, note = self._chord_at.get(place), self._melody_at.get(place)
+            if chord is not None:
+                self._chord = chord
+                pending = {(chord.root + step) % 12 for step in essential(chord.quality)} | {chord.bass}
+                self._here = _Here(chord=chord, wants_chord=True, pending=pending)
+            if note is not None:
+                self._here.melody = note
+                self._ceiling = note.pitch
+                end = note.tick + note.ticks
+                self._ceiling_until = (bar + end // max(self._state.bar_ticks, 1), end % max(self._state.bar_ticks, 1))
+            self._next += 1
+
+    def _struck(self, pitch: int) -> None:
+        self._notes_in_bar += 1
+        here = self._here
+        here.count += 1
+        here.pending.discard(pitch % 12)
+        if here.melody is not None and pitch == here.melody.pitch:
+            self._queue = duration_words(here.melody.ticks)
+            here.melody = None
+            self._ceiling = pitch - 1
+
+    def narrow(self, mask: Mask, state: g.State) -> Mask:
+        """The part of `mask` that keeps the wishes; `mask` itself where none would."""
+        if self._queue:
+            only = _one(self._queue[0])
+            if (mask & only).any():
+                return mask & only
+            self._queue = []
+        narrowed = mask & self._wanted(state)
+        return narrowed if narrowed.any() else mask
+
+    def _wanted(self, state: g.State) -> Mask:
+        followers = g.FOLLOWERS[state.kind]
+        if g.DURATION in followers:
+            return self._durations(state)
+        if state.kind == g.DURATION or state.bars == 0:
+            return _ALL
+        wanted = self._notes(state) & self._chords(state) & self._onward(state)
+        if self._scale is None or self._wishes.chords:
+            return wanted
+        return wanted & (self._tonic_words() if self._at_home(state) else _chord_words_in(self._scale))
+
+    def _at_home(self, state: g.State) -> bool:
+        """Whether the asked key's tonic is due: with the first chord of the piece, and in its last bar."""
+        return self._wishes.key is not None and (self._chord is None or state.bars == self._bars)
+
+    def _tonic_words(self) -> Mask:
+        key = self._wishes.key
+        assert key is not None
+        return _tonic_chords(key_tonic(key), key.minor)
+
+    def _chords(self, state: g.State) -> Mask:
+        """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
+        if self._here.wants_chord and self._here.chord is not None and state.position >= 0 and state.kind != g.BAR:
+            chord = self._here.chord
+            return _one(f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}") | _PEDALS
+        return ~_CHORD_WORDS if self._wishes.chords else _ALL
+
+    def _notes(self, state: g.State) -> Mask:
+        """Which pitches may be struck here."""
+        here, density = self._here, self._wishes.density
+        if density is not None and self._notes_in_bar >= density[1] and not here.owes:
+            return ~_NOTE_WORDS
+        if here.count >= _MOST_STRUCK and not here.owes:
+            return ~_NOTE_WORDS
+        low, high = LOWEST_PITCH, self._ceiling
+        floor = state.pitch if state.kind in (g.VELOCITY, g.ARTICULATION) else LOWEST_PITCH - 1
+        pending = {pc for pc in here.pending if _reachable(pc, floor, high)}
+        here.pending = pending
+        if here.chord is not None:
+            high = min(high, _HIGHEST_WITH_CHORD) if here.melody is None else high
+            if here.count == 0:
+                return _pitches(_bits({here.chord.bass}), low, min(high, _BASS_BELOW))
+            wanted = _pitches(_bits(set(here.chord.pitch_classes)), low, high)
+            if pending:  # leave an octave for what is still to be struck
+                wanted = (wanted & _pitches(_EVERY, low, high - 12)) | _pitches(_bits(pending), low, high)
+        else:
+            wanted = self._free_notes(low, high)
+        if here.melody is not None:
+            wanted = (wanted & _pitches(_EVERY, low, here.melody.pitch - 1)) | _one(f"NOTE_ON_{here.melody.pitch}")
+        return wanted
+
+    def _free_notes(self, low: int, high: int) -> Mask:
+        """Between asked chords: the chord's tones and the key's, low down only the chord's."""
+        chord, scale = self._chord, self._scale
+        if scale is None and not self._wishes.chords:
+            return _pitches(_EVERY, low, high)
+        if chord is not None and self._here.own and self._here.count == 0:
+            return _pitches(_bits({chord.bass}), low, min(high, _BASS_BELOW - 1)) | _pitches(
+                _bits(set(chord.pitch_classes)), _BASS_BELOW, high
+            )
+        tones = set(chord.pitch_classes) if chord is not None else set()
+        classes = tones | set(scale or (_chord_scale(chord) if chord is not None else range(12)))
+        if chord is None or not self._wishes.chords:
+            return _pitches(_bits(classes), low, high)
+        firm = {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))} & tones
+        return _pitches(_bits(firm), low, min(high, _LOW - 1)) | _pitches(_bits(classes), max(low, _LOW), high)
+
+    def _onward(self, state: g.State) -> Mask:
+        """Whether this position and this bar may be left, and how far."""
+        here, density = self._here, self._wishes.density
+        if here.owes and state.position >= 0:
+            return ~_LEAVING
+        bar = state.bars - 1
+        wanted = _ALL
+        if self._next < len(self._places):
+            next_bar, next_tick = self._places[self._next]
+            if next_bar == bar and next_tick < state.bar_ticks:
+                wanted = _beats_up_to(next_tick) & ~_BAR_ENDS
+            elif next_bar > bar:
+                wanted = ~_PIECE_ENDS
+        if density is None:
+            return wanted
+        if self._notes_in_bar >= density[1]:
+            return wanted & ~(_BEATS & ~_beats_up_to(self._due(bar)))
+        return (
+            wanted & ~_BAR_ENDS if self._notes_in_bar < density[0] and state.position < state.bar_ticks // 2 else wanted
+        )
+
+    def _due(self, bar: int) -> int:
+        """The tick of what is still asked for in this bar, -1 if nothing is."""
+        if self._next < len(self._places) and self._places[self._next][0] == bar:
+            return self._places[self._next][1]
+        return -1
+
+    def _durations(self, state: g.State) -> Mask:
+        """Notes that belong to no chord or key in force pass quickly; those of an asked chord end with it."""
+        chord, pitch_class = self._chord, state.pitch % 12
+        if self._wishes.chords and chord is not None:
+            room = self._until_next_chord(state)
+            if pitch_class not in chord.pitch_classes:
+                return _durations(1, min(PASSING_TICKS, room))
+            if self._here.chord is not None:
+                return _durations(min(TICKS_PER_QUARTER, room), room)
+            return _durations(1, room)
+        if self._scale and pitch_class not in self._scale and (chord is None or pitch_class not in chord.pitch_classes):
+            return _durations(1, PASSING_TICKS)
+        return _ALL
+
+    def _until_next_chord(self, state: g.State) -> int:
+        """Ticks to the next asked chord; two bars at least where it is further away or there is none."""
+        bar, tick = state.bars - 1, max(state.position, 0)
+        for next_bar, next_tick in self._places[self._next :]:
+            if (next_bar, next_tick) in self._chord_at:
+                return max(1, (next_bar - bar) * state.bar_ticks + next_tick - tick)
+        return 2 * state.bar_ticks
+
+
+@dataclass
+class _Here:
+    """What is asked for at the position at hand and not yet written."""
+
+    chord: Chord | None = None
+    wants_chord: bool = False
+    pending: set[int] = field(default_factory=set)
+    """Pitch classes still to be struck."""
+    melody: PlacedNote | None = None
+    own: bool = False
+    """Whether a chord that nobody asked for was written here."""
+    count: int = 0
+    """Notes struck here."""
+
+    @property
+    def owes(self) -> bool:
+        return self.wants_chord or bool(self.pending) or self.melody is not None
+
+
+_PITCH_CLASS = {name: pitch_class for pitch_class, name in enumerate(ROOT_NAMES)}
+_MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
+"""The minor has its leading tone, too."""
+
+
+def _scale(key: Key) -> frozenset[int]:
+    tonic = key_tonic(key)
+    return frozenset((tonic + step) % 12 for step in (_MINOR if key.minor else _MAJOR))
+
+
+def _chord_scale(chord: Chord) -> frozenset[int]:
+    """Where no key is known: the major scale's steps that do not rub against the chord's tones."""
+    tones = chord.pitch_classes
+    return frozenset(
+        pc for pc in range(12)
+        if pc in tones or ((pc - 1) % 12 not in tones and (pc + 1) % 12 not in tones)
+    )  # fmt: skip
+
+
+def _reachable(pitch_class: int, floor: int, high: int) -> bool:
+    first = floor + 1 + (pitch_class - floor - 1) % 12
+    return first <= min(high, HIGHEST_PITCH)
+
+
+def _bits(classes: set[int]) -> int:
+    return sum(1 << pitch_class for pitch_class in classes)
+
+
+_EVERY = (1 << 12) - 1
+_ALL: Mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+_KINDS = np.array([g.KIND_OF[word][0] for word in MUSIC_WORDS])
+_note_pitch = np.array([g.KIND_OF[word][1] if g.KIND_OF[word][0] == g.NOTE_ON else -1 for word in MUSIC_WORDS])
+_beat_tick = np.array([BEAT_TICKS.get(word, -1) for word in MUSIC_WORDS])
+_length_ticks = np.array([DURATION_TICKS.get(word, 0) for word in MUSIC_WORDS])
+_NOTE_WORDS: Mask = np.isin(_KINDS, [g.NOTE_ON, g.ARTICULATION])
+_CHORD_WORDS: Mask = _KINDS == g.CHORD
+_PEDALS: Mask = np.isin(_KINDS, [g.PEDAL, g.PEDAL_OFF])
+_BEATS: Mask = _KINDS == g.BEAT
+_PIECE_ENDS: Mask = _KINDS == g.SONG_END
+_BAR_ENDS: Mask = np.isin(_KINDS, [g.BAR, g.SONG_END, g.REPEAT_END])
+_LEAVING: Mask = _BAR_ENDS | _BEATS
+_PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
+for _fixed in (_ALL, _NOTE_WORDS, _CHORD_WORDS, _PEDALS, _BEATS, _PIECE_ENDS, _BAR_ENDS, _LEAVING):
+    _fixed.flags.writeable = False
+
+
+@lru_cache(maxsize=4096)
+def _one(word: str) -> Mask:
+    mask = np.zeros(len(MUSIC_WORDS), dtype=np.bool_)
+    mask[_PLACE[word]] = True
+    return mask
+
+
+@lru_cache(maxsize=8192)
+def _pitches(bits: int, low: int, high: int) -> Mask:
+    """All words but the notes outside [low, high] or of other pitch classes than `bits`."""
+    fits = (_note_pitch >= low) & (_note_pitch <= high) & ((bits >> (_note_pitch % 12)) & 1 == 1)
+    return np.asarray(fits | (_note_pitch < 0))
+
+
+@lru_cache(maxsize=1024)
+def _beats_up_to(tick: int) -> Mask:
+    return np.asarray(_beat_tick <= tick)
+
+
+@lru_cache(maxsize=1024)
+def _durations(least: int, most: int) -> Mask:
+    """Lengths in [least, most] ticks, as near as there are any; tied ones where there is room for them."""
+    known = _length_ticks > 0
+    fits = known & (_length_ticks >= least) & (_length_ticks <= most)
+    if most > 4 * TICKS_PER_QUARTER:
+        fits |= _KINDS == g.TIE
+    return np.asarray(fits if fits.any() else known)
+
+
+@lru_cache(maxsize=64)
+def _chord_words_in(scale: frozenset[int]) -> Mask:
+    """All words but chords too far from the key."""
+    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+    for place in np.flatnonzero(_CHORD_WORDS):
+        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
+        mask[place] = len(chord.pitch_classes - scale) <= _OUTSIDERS and chord.root in scale
+    return mask
+
+
+@lru_cache(maxsize=64)
+def _tonic_chords(tonic: int, minor: bool) -> Mask:
+    """All words but chords that are no tonic of the key: its root, with the key's third."""
+    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+    for place in np.flatnonzero(_CHORD_WORDS):
+        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
+        steps = QUALITIES[chord.quality]
+        third = 3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and 10 not in steps
+        mask[place] = chord.root == tonic and third
+    return mask
