@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 
+import plagal.model  # noqa: F401  (the fast BLAS goes first)
 from plagal.model import base
 from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
 
 SHAPE = EmbeddedShape(hidden_size=32, layers=2, heads=2, kv_heads=1, intermediate_size=48)
 LORA = LoraSettings(rank=4, alpha=8.0, dropout=0.1, layers=2, projections=("q_proj", "v_proj", "down_proj"))
 
+PRETRAINED = EmbeddedShape(hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=64)
+
 
 def tiny_base(folder: Path, seed: int = 1) -> Path:
     return base.make_embedded(folder / f"base{seed}", SHAPE, seed)
+
+
+def pretrained(folder: Path, tied: bool, bits: int = 4) -> Path:
+    """A quantized base whose tokenizer knows no music word, as a hub would give it; plain with 0 bits."""
+    from mlx_lm.models import qwen2
+
+    made = base.make_embedded(folder, PRETRAINED, 3)
+    tokenizer = json.loads((made / "tokenizer.json").read_text())
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["special"]]
+    (made / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((made / "config.json").read_text())
+    config |= {"tie_word_embeddings": tied}
+    mx.random.seed(0)
+    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
+    if bits:
+        config["quantization"] = {"group_size": 32, "bits": bits}
+        nn.quantize(model, 32, bits)
+    mx.save_safetensors(str(made / "model.safetensors"), dict(tree_flatten(model.parameters())))
+    (made / "config.json").write_text(json.dumps(config))
+    return made
 
 
 def settings(**changes: object) -> TrainSettings:

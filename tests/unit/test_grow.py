@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
-from model_helpers import settings, texts
+from model_helpers import pretrained, settings, texts
 
 from plagal.errors import ModelError, TrainingError
 from plagal.model import base, gguf, trainer
@@ -19,28 +17,7 @@ from plagal.model.adapters import load_adapters
 from plagal.model.fuse import fuse
 from plagal.model.grow import rows_of
 from plagal.model.words import split_text, word_text
-from plagal.params import EmbeddedShape
 from plagal.tokens.vocabulary import MUSIC_WORDS
-
-SHAPE = EmbeddedShape(hidden_size=64, layers=2, heads=2, kv_heads=1, intermediate_size=64)
-
-
-def pretrained(folder: Path, tied: bool, bits: int = 4) -> Path:
-    """A quantized base whose tokenizer knows no music word, as a hub would give it."""
-    from mlx_lm.models import qwen2
-
-    made = base.make_embedded(folder, SHAPE, 3)
-    tokenizer = json.loads((made / "tokenizer.json").read_text())
-    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["special"]]
-    (made / "tokenizer.json").write_text(json.dumps(tokenizer))
-    config = json.loads((made / "config.json").read_text())
-    config |= {"tie_word_embeddings": tied, "quantization": {"group_size": 32, "bits": bits}}
-    mx.random.seed(0)
-    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
-    nn.quantize(model, 32, bits)
-    mx.save_safetensors(str(made / "model.safetensors"), dict(tree_flatten(model.parameters())))
-    (made / "config.json").write_text(json.dumps(config))
-    return made
 
 
 @pytest.mark.parametrize("tied", [True, False])

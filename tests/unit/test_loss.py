@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 import pytest
-from model_helpers import SHAPE, text_of, texts, tiny_base
+from model_helpers import pretrained, text_of, texts, tiny_base
 
 from plagal.errors import TrainingError
-from plagal.model import base, kernels
-from plagal.model.loss import batch_arrays, make_loss, takes_all_rows
+from plagal.model import base, blas, kernels
+from plagal.model.loss import batch_arrays, chunked_loss, head_logits, hidden_states, make_loss, takes_all_rows
 from plagal.model.windows import batches_from, collate, make_windows, plan_epoch
 from plagal.model.words import split_text
 
@@ -104,5 +105,57 @@ def test_an_epoch_holds_every_window_once(lm: base.LanguageModel) -> None:
     assert [next(later) for _ in range(13)] == first[17:]
 
 
-def test_the_shape_is_a_settings_object() -> None:
-    assert SHAPE.hidden_size == 32 and np.isfinite(1.0)
+@pytest.mark.parametrize(("tied", "bits"), [(True, 4), (False, 4), (True, 0), (False, 0)])
+def test_a_loss_in_chunks_is_the_loss_over_the_whole_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool, bits: int
+) -> None:
+    monkeypatch.setattr("plagal.model.memory._CHUNK_LOGITS", 1)  # so that a chunk is 128 positions
+    lm = base.load(pretrained(tmp_path / "base", tied, bits), "text")
+    windows = make_windows(lm, texts(4), 400)
+    batch = collate(windows, lm.word_tokens.pad_id)
+    assert batch is not None and len(batch.targets) > 300
+
+    def whole(model: object, arrays: dict[str, object]) -> mx.array:
+        hidden = hidden_states(model, arrays["ids"])
+        hidden = hidden.reshape(-1, hidden.shape[-1])[arrays["positions"]]
+        losses = nn.losses.cross_entropy(head_logits(model, hidden), arrays["targets"])
+        return (losses * arrays["weights"]).sum()
+
+    if bits:
+        lm.model.freeze()
+        lm.model.model.norm.unfreeze()
+    expected, stock = nn.value_and_grad(lm.model, whole)(lm.model, batch_arrays(batch))
+    loss, ours = nn.value_and_grad(lm.model, make_loss(lm))(lm.model, batch_arrays(batch))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for (name, a), (_, b) in zip(nn.utils.tree_flatten(stock), nn.utils.tree_flatten(ours), strict=True):
+        scale = float(mx.abs(a).max().item()) + 1e-6
+        assert float(mx.abs(a - b).max().item()) <= 2e-4 * scale, name
+
+
+def test_a_loss_in_chunks_never_holds_the_whole_logits(tmp_path: Path) -> None:
+    from mlx_lm.models import qwen2
+
+    lm = base.load(pretrained(tmp_path / "base", True, 0), "text")
+    vocabulary, positions = 32_768, 2048
+    config = {**lm.config, "vocab_size": vocabulary}
+    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
+    hidden = mx.random.normal((positions, config["hidden_size"]))
+    targets, weights = mx.arange(positions), mx.ones(positions)
+    differentiate = mx.grad(lambda x: chunked_loss(model, x, targets, weights, 32))
+    blas.set_threads(1)
+    mx.eval(model.parameters(), hidden)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    mx.eval(differentiate(hidden))
+    assert mx.get_peak_memory() - before < 0.5 * 4 * positions * vocabulary
+
+
+def test_prompts_and_padding_are_no_targets_in_text(tmp_path: Path) -> None:
+    lm = base.load(pretrained(tmp_path / "base", True), "text")
+    given = texts(3)
+    batch = collate(make_windows(lm, given, 4096), lm.word_tokens.pad_id)
+    assert batch is not None
+    trained = batch.targets[: batch.count].tolist()
+    expected = [[*lm.word_tokens.encode(split_text(text).words), lm.word_tokens.end_id] for text in given]
+    assert sorted(trained) == sorted(int(i) for ids in expected for i in ids)
+    assert not batch.weights[batch.count :].any()

@@ -106,6 +106,8 @@ def write_trained(lm: LanguageModel, settings: TrainSettings, out_dir: Path, row
 def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> None:
     mx.save_safetensors(str(folder / ADAPTERS), dict(tree_flatten(lm.model.trainable_parameters())))
     config = {"window": settings.max_tokens, "base_sha256": base_sha256(lm.folder), **lora_config(lm, settings.lora)}
+    if lm.encoding == "text":
+        config["encoding"] = lm.encoding
     write_json(folder / ADAPTER_CONFIG, config)
 
 
@@ -118,7 +120,7 @@ def write_folder(lm: LanguageModel, weights: dict[str, Any], config: dict[str, A
     """Write weights and config with `lm`'s tokenizer, which knows the music words if `lm` does."""
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     write_json(folder / "config.json", config)
-    if lm.encoding == "event" and not _holds_words(lm.folder / "tokenizer.json"):
+    if not _holds_words(lm.folder / "tokenizer.json"):  # then the words, the chat template or both are new
         lm.tokenizer.save_pretrained(str(folder))
         return
     for name in _TOKENIZER_FILES:
@@ -149,6 +151,11 @@ def load_adapters(lm: LanguageModel, folder: str | Path) -> dict[str, Any]:
         ) from error
     if config.get("base_sha256") not in (None, base_sha256(lm.folder)):
         raise ModelError(f"{folder}: these adapters were trained on another base than {lm.folder}; train them again")
+    if config.get("encoding", "event") != lm.encoding:
+        raise ModelError(
+            f"{folder}: these adapters are of the encoding {config.get('encoding', 'event')!r}, and {lm.folder} was"
+            f" read as {lm.encoding!r}; run the stage train_stage1 again"
+        )
     add_lora(lm, config)
     lm.adapters = dict(config)
     known = dict(tree_flatten(lm.model.parameters()))

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,16 +18,22 @@ from mlx.utils import tree_flatten, tree_unflatten
 from plagal.errors import ModelError
 from plagal.files import atomic_path, read_json
 from plagal.model import blas
+from plagal.model.grow import grow
 from plagal.model.kernels import on_cpu
-from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, WordTokens, find_words, word_text
+from plagal.model.language_model import CHAT_TEMPLATE, Encoding, LanguageModel
+from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, find_words, word_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
+
+__all__ = [
+    "BASE_POINTER", "CHAT_TEMPLATE", "Encoding", "LanguageModel", "find_folder", "load", "load_tokenizer",
+    "make_embedded", "named_encoding", "read_config", "read_weights", "total_bytes", "unpack", "with_encoding",
+    "write_json_file",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
-Encoding = Literal["event", "text"]
-
 BASE_POINTER = "base.json"
-"""In the place of a base that lies elsewhere: {"base": folder or name on a hub}."""
+"""In the place of a base that lies elsewhere: {"base": folder or name on a hub}, and its encoding if that is text."""
 
 # Words of the prompts that a byte-level tokenizer would spend most positions on; those with a space first.
 PROMPT_WORDS = (
@@ -41,13 +46,6 @@ _QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '\n<|im_start|>assistant\n' }}{% endif %}"
-)
-"""The same text, mark for mark, as the template of the stage `convert`."""
 
 
 class Shape(Protocol):
@@ -63,36 +61,6 @@ class Shape(Protocol):
     def kv_heads(self) -> int: ...
     @property
     def intermediate_size(self) -> int: ...
-
-
-@dataclass
-class LanguageModel:
-    """A model in memory with its tokenizer.
-
-    `model`: mlx-lm's module; `tokenizer`: transformers'; `words`: the music words' tokens; `config`: of config.json;
-    `folder`: where it came from.
-    """
-
-    model: Any
-    tokenizer: Any
-    words: WordTokens
-    config: dict[str, Any]
-    folder: Path
-    encoding: Encoding = "event"
-    adapters: dict[str, Any] | None = None
-    """The config of adapters laid over it, if any."""
-
-    @property
-    def tied(self) -> bool:
-        return not hasattr(self.model, "lm_head")
-
-    @property
-    def word_tokens(self) -> WordTokens:
-        return self.words
-
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of any text; the marks in it count as marks."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
 
 def make_embedded(folder: str | Path, shape: Shape, seed: int) -> Path:
@@ -189,13 +157,15 @@ def write_json_file(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load(path_or_name: str | Path, encoding: Encoding = "event", lazy: bool = False) -> LanguageModel:
-    """Read a base from a folder, or from a hub by name. Raises ModelError where it is missing, half written or of
-    a kind that mlx-lm does not know."""
+def load(path_or_name: str | Path, encoding: Encoding | None = None, lazy: bool = False) -> LanguageModel:
+    """Read a base from a folder, or from a hub by name, in the encoding that its folder names (`event` where it names
+    none) or in `encoding`. Raises ModelError where it is missing, half written or of a kind that mlx-lm does not
+    know."""
     folder = find_folder(path_or_name)
     from mlx_lm.utils import load_model
 
     config = read_config(folder)
+    encoding = encoding or named_encoding(Path(path_or_name), config)
     try:
         model, config = load_model(folder, lazy=lazy)
         if on_cpu():
@@ -205,11 +175,22 @@ def load(path_or_name: str | Path, encoding: Encoding = "event", lazy: bool = Fa
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder} is no model that can be loaded: {reason}; make or fetch it anew") from error
     lm = LanguageModel(model, tokenizer, find_words(tokenizer, str(folder)), config, folder, "text")
-    if encoding == "text":
-        return lm
-    from plagal.model.grow import grow
+    lm.tokenizer.chat_template = CHAT_TEMPLATE
+    if encoding == "event":
+        return grow(lm)
+    lm.config = with_encoding(config, "text")
+    return lm
 
-    return grow(lm)
+
+def with_encoding(config: dict[str, Any], encoding: Encoding) -> dict[str, Any]:
+    """config.json of a model in `encoding`; it names `text` alone."""
+    return config if encoding == "event" else {**config, "plagal": {**config.get("plagal", {}), "encoding": encoding}}
+
+
+def named_encoding(folder: Path, config: dict[str, Any]) -> Encoding:
+    """What a folder's note or config.json names, else `event`."""
+    note = read_json(folder / BASE_POINTER) if (folder / BASE_POINTER).is_file() else config.get("plagal", {})
+    return "text" if note.get("encoding") == "text" else "event"
 
 
 def unpack(model: Any) -> None:

@@ -9,7 +9,15 @@ from typing import Any
 from plagal.errors import ModelError
 from plagal.files import atomic_path, read_json, write_json
 from plagal.model.adapters import ADAPTER_CONFIG, load_adapters
-from plagal.model.base import BASE_POINTER, LanguageModel, find_folder, load, make_embedded, read_config
+from plagal.model.base import (
+    BASE_POINTER,
+    LanguageModel,
+    find_folder,
+    load,
+    make_embedded,
+    read_config,
+    with_encoding,
+)  # fmt: skip
 from plagal.params import ModelSettings
 
 STAGES = ("untrained", "stage1", "stage2", "fused")
@@ -20,17 +28,23 @@ EMBEDDED, SMOLLM2 = "embedded", "smollm2"
 
 def place_base(settings: ModelSettings, folder: Path, seed: int) -> Path:
     """Make the base that params name under `folder`: the embedded model, SmolLM2 from its package, or for a folder or a
-    hub's name a note of where it is, so that gigabytes are not copied. Raises ModelError."""
+    hub's name a note of where it is, so that gigabytes are not copied. The encoding is named there, too. Raises
+    ModelError."""
+    if settings.base not in (EMBEDDED, SMOLLM2):
+        read_config(find_folder(settings.base))
+        note = {"base": settings.base} | ({"encoding": "text"} if settings.encoding == "text" else {})
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            write_json(temporary / BASE_POINTER, note)
+        return folder
     if settings.base == EMBEDDED:
-        return make_embedded(folder, settings.embedded, seed)
-    if settings.base == SMOLLM2:
+        make_embedded(folder, settings.embedded, seed)
+    else:
         from plagal.model.gguf import make_from_gguf, smollm2_file
 
-        return make_from_gguf(folder, smollm2_file())
-    read_config(find_folder(settings.base))
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
-        write_json(temporary / BASE_POINTER, {"base": settings.base})
+        make_from_gguf(folder, smollm2_file())
+    if settings.encoding == "text":
+        write_json(folder / "config.json", with_encoding(read_config(folder), settings.encoding))
     return folder
 
 

@@ -14,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_unflatten
 
-from plagal.model.base import CHAT_TEMPLATE, LanguageModel
+from plagal.model.language_model import LanguageModel
 from plagal.model.words import find_words, has_words, word_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
@@ -85,7 +85,6 @@ def grow(lm: LanguageModel) -> LanguageModel:
         grown = [(name, kind(layer, _mean_rows(layer, spellings), first)) for name, kind, layer in layers]
         lm.model.update_modules(tree_unflatten(grown))
         lm.config = {**lm.config, "vocab_size": first + len(MUSIC_WORDS)}
-        lm.tokenizer.chat_template = CHAT_TEMPLATE
     lm.words = find_words(lm.tokenizer, str(lm.folder))
     lm.encoding = "event"
     return lm

@@ -22,6 +22,9 @@ MAC_BUDGETS_GB = {16: 11.5, 24: 17.3, 32: 23.0, 64: 48.0}
 """Unified memory [GB] -> what Metal may use for one process, with a little left free [GB]."""
 TOKENS_PER_NOTE = {"event": 3.5, "text": 15.3}
 _LARGE_SEQUENCE = 1 << 17
+_CHUNK_LOGITS = 1 << 22  # built at once over a whole vocabulary: 16 MB
+_CHUNK_STEP = 32  # positions
+_CHUNKS_AHEAD = 16  # that MLX allots while the first is computed, measured
 
 # Fitted; see the module. Kept activations, kept scores, logits, gradients and update, one layer's temporaries.
 _KEPT, _SCORES, _LOGITS, _TRAINED, _LAYER, _LAYER_SCORES = 1.03, 0.47, 2.64, 0.52, 14.1, 3.66
@@ -94,6 +97,11 @@ class Model:
         return layers * lora.rank * sum(ends[name] for name in lora.projections)
 
 
+def chunk_positions(vocabulary: int) -> int:
+    """Positions whose logits over a whole vocabulary are built at once (plagal.model.loss)."""
+    return max(_CHUNK_LOGITS // vocabulary // _CHUNK_STEP, 1) * _CHUNK_STEP
+
+
 def predict(
     config: Mapping[str, Any],
     settings: TrainSettings,
@@ -118,7 +126,9 @@ def predict(
     kept = 1 if settings.gradient_checkpointing else passed
     per_position = 7 * m.hidden + 3 * m.intermediate + 2 * m.kv + 7 * rank
     inputs = passed * positions * m.hidden if settings.gradient_checkpointing else 0
-    rows = m.vocabulary if plain_loss or encoding == "text" else len(MUSIC_WORDS) + 1
+    logits = _LOGITS * positions * (m.vocabulary if plain_loss else len(MUSIC_WORDS) + 1)
+    if encoding == "text" and not plain_loss:
+        logits = min(_LOGITS * positions, _CHUNKS_AHEAD * chunk_positions(m.vocabulary)) * m.vocabulary
     frozen = m.weights * m.bits / 8 if lora else 0
     return Need(
         weights=frozen + new_rows * 4 if lora else trained * 4.0,
@@ -127,7 +137,7 @@ def predict(
         activations=s
         * (_KEPT * kept * positions * per_position + inputs + _LAYER * positions * (m.hidden + m.intermediate)),
         attention=s * (_SCORES * kept + _LAYER_SCORES) * scores,
-        logits=4 * _LOGITS * positions * rows,
+        logits=4 * logits,
     )
 
 

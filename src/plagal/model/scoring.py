@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from plagal.model.base import LanguageModel
 from plagal.model.kernels import cpu_kernels, log_sum_exp
 from plagal.model.lanes import on_lanes
+from plagal.model.language_model import LanguageModel
 from plagal.model.loss import head_logits, hidden_states
 from plagal.model.windows import Window, collate, make_windows
 from plagal.model.words import split_text

@@ -108,8 +108,10 @@ def train(
     checkpoint, after so many steps in this process (for tests). `log_path`: JSON lines with speed and memory.
     Raises TrainingError, CheckpointError, LockedError, DiskError.
     """
-    grown = lm.config["vocab_size"] > 2 * len(lm.word_tokens.ids)
-    check_fits(lm.config, settings, budget_bytes(), grown=grown, activation_bytes=4 if on_cpu() else 2)
+    tokens = lm.word_tokens
+    grown = tokens.whole and lm.config["vocab_size"] > 2 * len(tokens.ids)
+    check_fits(lm.config, settings, budget_bytes(), encoding="event" if tokens.whole else "text", grown=grown,
+               activation_bytes=4 if on_cpu() else 2)  # fmt: skip
     train_windows = make_windows(lm, train_texts, settings.max_tokens, "the training data")
     valid_windows = make_windows(lm, valid_texts, settings.max_tokens, "the validation data")
     with own_run(checkpoint_dir) if mx.distributed.init().rank() == 0 else join_run(checkpoint_dir) as run:

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.errors import TrainingError
-from plagal.model.base import LanguageModel
-from plagal.model.words import split_text
+from plagal.model.language_model import LanguageModel
+from plagal.model.words import WordTokens, split_text
 
 log = logging.getLogger(__name__)
 
@@ -110,34 +110,37 @@ def _windows_of(lm: LanguageModel, text: str, max_tokens: int, index: int, sourc
     end = np.array([tokens.end_id] if parts.after else [], dtype=np.int32)
     windows: list[Window] = []
     current = [prompt, tokens.encode(head)]
-    size, first, notes, held_bars, lost, place, seen = len(prompt) + len(head), len(prompt), 0, 0, 0, 0, len(head)
-    if size >= max_tokens:
+    size, first, notes, held_bars, lost, place, seen = sum(map(len, current)), len(prompt), 0, 0, 0, 0, len(head)
+    if size + len(tokens.spelling_of[BAR_WORD]) > max_tokens:
         raise TrainingError(
             f"{source}: text {index}: prompt and header take {size} of max_tokens={max_tokens}; raise it"
         )
+    cut = False
     for number, bar in enumerate(bars):
         ids = tokens.encode(bar.words)
         if number == len(bars) - 1:
             ids = np.concatenate([ids, end])
-        if held_bars and size + len(ids) > max_tokens:
+        if held_bars and (cut or size + len(ids) > max_tokens):
             windows.append(Window(np.concatenate(current), first, notes, index, place))
             context = tokens.encode(bar.held)
             current, size = [prompt, context], len(prompt) + len(context)
             first, notes, held_bars, place = size, 0, 0, seen
-        kept = _fit(bar.words, len(ids), max_tokens - size)
-        lost, seen = lost + len(ids) - kept, seen + len(bar.words)
-        current.append(ids[:kept])
-        size, held_bars = size + kept, held_bars + 1
+        cut = size + len(ids) > max_tokens
+        kept = _fit(tokens, bar.words, max_tokens - size) if cut else len(bar.words)
+        if cut:
+            ids = tokens.encode(bar.words[:kept])
+        lost, seen = lost + len(bar.words) - kept, seen + len(bar.words)
+        current.append(ids)
+        size, held_bars = size + len(ids), held_bars + 1
         notes += sum(word.startswith("NOTE_ON") for word in bar.words[:kept])
     windows.append(Window(np.concatenate(current), first, notes, index, place))
     return windows, lost
 
 
-def _fit(words: Sequence[str], length: int, room: int) -> int:
-    """How many of a bar's tokens to keep: all, or up to the last note that ends within `room`."""
-    if length <= room:
-        return length
-    kept = max(room, 1)
+def _fit(tokens: WordTokens, words: Sequence[str], room: int) -> int:
+    """How many of a bar's words fit into `room` tokens, up to the last note that ends there."""
+    sizes = np.cumsum([len(tokens.spelling_of[word]) for word in words])
+    kept = max(int(np.searchsorted(sizes, room, side="right")), 1)
     while kept > 1 and not words[kept - 1].startswith("VEL_"):
         kept -= 1
     return kept

@@ -28,6 +28,7 @@ def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int
     data = TEXT / name
     checkpoints = CHECKPOINTS / run_key(
         stage=name,
+        encoding=lm.encoding,
         settings=settings.model_dump(),
         seed=seed,
         data=[sha256_of(data / f"{split}.jsonl") for split in ("train", "valid")],
