@@ -70,14 +70,18 @@ def _touch_template(project: Project) -> None:
     project.edit("params.yaml", "<|im_start|>user", "<|im_start|>pianist")
 
 
-def _add_gospel_file(project: Project) -> None:
+def _add_gospel_file(project: Project, wanted: str = "train") -> None:
     split = SplitSettings(**yaml.safe_load((project.root / "params.yaml").read_text())["convert"]["split"])
     tune = next(
         name
         for name, melody in book_melodies().items()
-        if split_of(melody_key(melody), split.valid_percent, split.test_percent) == "train"
+        if split_of(melody_key(melody), split.valid_percent, split.test_percent) == wanted
     )
     write_midi(arrange(tune, "gospel_jazz", seed=7), new_file(project))
+
+
+def _add_held_out_file(project: Project) -> None:
+    _add_gospel_file(project, "test")
 
 
 def _touch_readme(project: Project) -> None:
@@ -91,6 +95,7 @@ def _touch_readme(project: Project) -> None:
         (_touch_evaluation, {"evaluate"}),
         (_touch_template, {"convert", "train_stage1", "train_stage2", "fuse", "evaluate"}),
         (_add_gospel_file, {"collect_stage2", "convert", "train_stage2", "fuse", "evaluate"}),
+        (_add_held_out_file, {"collect_stage2", "convert", "evaluate"}),
         (_touch_readme, set()),
     ],
 )
