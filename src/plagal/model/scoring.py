@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from plagal.model.kernels import cpu_kernels, log_sum_exp
+from plagal.model.kernels import cpu_kernels
 from plagal.model.lanes import on_lanes
 from plagal.model.language_model import LanguageModel
 from plagal.model.loss import head_logits, hidden_states
-from plagal.model.windows import Window, collate, make_windows
-from plagal.model.words import split_text
+from plagal.model.spelling import Spellings, places_of
+from plagal.model.windows import Ids, Window, make_windows
+from plagal.model.words import WordTokens, split_text
 
 END = "<|im_end|>"
 """Stands for the end mark where a word is asked for."""
 
 Floats = npt.NDArray[np.float32]
+Scored = tuple[Floats, npt.NDArray[np.int32], npt.NDArray[np.bool_]]
 Distributions = Callable[[int, int, Floats], None]
 """Called with (text, first target's index in the text's words, log-probabilities [targets, words + 1])."""
 
@@ -52,7 +54,8 @@ def word_scores(
     """Score every word of every text (of the stage `convert`), in the windows that training uses.
 
     `distributions` is called with the log-probabilities of all words at each place: columns in the order of
-    MUSIC_WORDS, the end mark last.
+    MUSIC_WORDS, the end mark last. In the `text` encoding, see plagal.model.spelling; `hits` then says whether each
+    sub-word was the likeliest.
     """
     windows = make_windows(lm, texts, max_tokens, "the texts to score")
     found = [_empty(text) for text in texts]
@@ -61,11 +64,11 @@ def word_scores(
     groups = [order[i : i + batch] for i in range(0, len(order), batch)]
     with cpu_kernels(lm.model), tqdm(total=len(windows), unit="window", desc="score", disable=not progress) as bar:
         for group, results in zip(groups, _scored(lm, windows, groups), strict=True):
-            for i, (log_probs, targets) in zip(group, results, strict=True):
+            for i, (log_probs, targets, hits) in zip(group, results, strict=True):
                 window, place = windows[i], windows[i].place
                 scores, rows = found[window.text], np.arange(len(targets))
                 scores.log_probs[place : place + len(targets)] = log_probs[rows, targets]
-                scores.hits[place : place + len(targets)] = log_probs.argmax(axis=1) == targets
+                scores.hits[place : place + len(targets)] = hits
                 if distributions is not None:
                     distributions(window.text, place, log_probs)
             bar.update(len(group))
@@ -77,33 +80,64 @@ def _empty(text: str) -> WordScores:
     return WordScores((*words, END), np.full(len(words) + 1, np.nan, np.float32), np.zeros(len(words) + 1, np.bool_))
 
 
-def _scored(lm: LanguageModel, windows: Sequence[Window], groups: list[list[int]]) -> Iterator[list[Any]]:
-    """For each group: for each window, log-probabilities [targets, words + 1] and targets as columns."""
+def _scored(lm: LanguageModel, windows: Sequence[Window], groups: list[list[int]]) -> Iterator[list[Scored]]:
+    """For each group: for each window, log-probabilities [words, words + 1], words as columns, and whether foretold."""
     tokens = lm.word_tokens
     rows = mx.array(tokens.ids)
-    column = np.full(int(max(tokens.ids)) + 1, -1, dtype=np.int32)
-    column[tokens.ids] = np.arange(len(tokens.ids))
+    by_word = _by_row(tokens) if tokens.whole else _by_spelling(tokens)
     for group in groups:
         halves = [half for half in (group[0::2], group[1::2]) if half]
-        made = on_lanes([partial(_log_probs, lm, [windows[i] for i in half], rows) for half in halves])
+        made = on_lanes([partial(_logits, lm, [windows[i] for i in half], rows) for half in halves])
         mx.eval(made)
         results = {}
-        for half, log_probs in zip(halves, made, strict=True):
-            values, start = np.array(log_probs), 0
+        for half, logits in zip(halves, made, strict=True):
+            values, start = np.array(logits), 0
             for i in half:
-                targets = column[windows[i].ids[windows[i].first :]]
-                results[i] = (values[start : start + len(targets)], targets)
-                start += len(targets)
+                targets = windows[i].ids[windows[i].first :]
+                results[i] = by_word(values[start : start + len(targets) + 1], targets)
+                start += len(targets) + 1
         yield [results[i] for i in group]
 
 
-def _no_windows() -> NoReturn:
-    raise ValueError("no windows to score")
+def _by_row(tokens: WordTokens) -> Callable[[Floats, Ids], Scored]:
+    """Each word is a row."""
+    column = np.full(int(max(tokens.ids)) + 1, -1, dtype=np.int32)
+    column[tokens.ids] = np.arange(len(tokens.ids))
+
+    def score(logits: Floats, targets: Ids) -> Scored:
+        peak = logits[:-1].max(axis=1, keepdims=True)
+        log_probs = logits[:-1] - peak
+        log_probs -= np.log(np.exp(log_probs).sum(axis=1, keepdims=True))
+        return log_probs, column[targets], log_probs.argmax(axis=1) == column[targets]
+
+    return score
 
 
-def _log_probs(lm: LanguageModel, windows: list[Window], rows: Any) -> Any:
-    batch = collate(windows, lm.word_tokens.pad_id) or _no_windows()
-    hidden = hidden_states(lm.model, mx.array(batch.ids[:, :-1]))
-    hidden = hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.positions[: batch.count])]
-    logits = head_logits(lm.model, hidden, rows).astype(mx.float32)
-    return logits - log_sum_exp(logits)[:, None]
+def _by_spelling(tokens: WordTokens) -> Callable[[Floats, Ids], Scored]:
+    """Each word is a path of sub-words."""
+    spellings = Spellings(tokens)
+
+    def score(logits: Floats, targets: Ids) -> Scored:
+        places = places_of(tokens, targets.tolist())
+        log_probs = np.empty((len(places), len(tokens.spellings) + 1), dtype=np.float32)
+        hits, start = np.zeros(len(places), dtype=np.bool_), 0
+        for row, place in enumerate(places):
+            end = start + spellings.length(place)
+            log_probs[row], hits[row] = spellings.word(place, logits[start : end + 1])
+            start = end
+        return log_probs, np.array(places, dtype=np.int32), hits
+
+    return score
+
+
+def _logits(lm: LanguageModel, windows: list[Window], rows: Any) -> Any:
+    """Over the words' rows, before each target of each window and after its last [targets + windows, rows]."""
+    longest = max(len(window.ids) for window in windows)
+    ids = np.full((len(windows), longest), lm.word_tokens.pad_id, dtype=np.int32)
+    positions = []
+    for row, window in enumerate(windows):
+        ids[row, : len(window.ids)] = window.ids
+        positions.append(np.arange(window.first - 1, len(window.ids)) + row * longest)
+    hidden = hidden_states(lm.model, mx.array(ids))
+    hidden = hidden.reshape(-1, hidden.shape[-1])[mx.array(np.concatenate(positions))]
+    return head_logits(lm.model, hidden, rows).astype(mx.float32)

@@ -70,6 +70,10 @@ class WordTokens:
     def _longest(self) -> int:
         return max(map(len, self.spellings))
 
+    def place_of(self, word: str) -> int:
+        """In MUSIC_WORDS."""
+        return self._place_of[self.spelling_of[word]]
+
     def encode(self, words: Sequence[str]) -> Ids:
         """Words -> token ids. Raises RecordError for a word that the vocabulary lacks."""
         try:
