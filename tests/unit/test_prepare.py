@@ -14,6 +14,8 @@ from plagal.corpus.controls import parse_prompt
 from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import prepare
 from plagal.corpus.prompts import facts_of
+from plagal.corpus.provenance import STAGES, fused_card, read_provenance
+from plagal.corpus.store import read_pieces
 from plagal.errors import CorpusError
 from plagal.params import ConvertSettings, TextSettings
 from plagal.tokens.grammar import accepts
@@ -156,3 +158,17 @@ def test_too_few_tunes_for_a_split_are_told_with_the_way_out(collected: Path, tm
     with pytest.raises(CorpusError, match=r"valid_percent"):
         prepare(collected / "stage1", tmp_path / "stage2", tmp_path / "text", settings, 3, Workers(1))
     assert not (tmp_path / "text" / "stage2").exists()
+
+
+def test_the_licences_and_names_of_all_that_is_trained_on_reach_the_models_card(text: Path, collected: Path) -> None:
+    trained = {row["metadata"]["id"] for stage in STAGES for row in rows_of(text / stage / "train.jsonl")}
+    pieces = [row["metadata"] for stage in STAGES for row in read_pieces(collected / stage)]
+    provenance = read_provenance(text)
+    assert sum(sum(origins.values()) for origins in provenance.values()) == sum(
+        metadata["id"] in trained for metadata in pieces
+    )
+    card = fused_card(text)
+    for metadata in pieces:
+        if metadata["id"] in trained:
+            assert f"| {metadata['licence']} |" in card and metadata["attribution"] in card
+    assert "## Limits" in card

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from model_helpers import piece, text_of, tiny_base
 
+from plagal.corpus.provenance import Origin, write_provenance
 from plagal.evaluation.report import get, leaves
 from plagal.evaluation.run import evaluate
 from plagal.files import write_jsonl
@@ -42,6 +44,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "text" / stage).mkdir(parents=True)
         for split, count in (("train", 8), ("test", 4)):
             write_jsonl(root / "text" / stage / f"{split}.jsonl", rows(count, len(stage + split), split == "train"))
+        origin = Origin("gospel", synthetic=True, licence="CC BY 4.0", commercial=True, attribution="A. Composer")
+        write_provenance(root / "text" / stage, Counter({origin: 8}))
     base = tiny_base(root)
     for name in ("base", "stage1", "stage2", "fused"):
         shutil.copytree(base, root / "models" / name)
@@ -77,6 +81,7 @@ def test_samples_and_pictures_are_there(project: Path, tree: dict[str, object]) 
     assert "plan.perplexity" in page
     card = (project / "metrics" / "model_card.md").read_text(encoding="utf-8")
     assert "| 2 | gospel | 0 | 8 |" in card
+    assert "| CC BY 4.0 | yes | 16 | A. Composer |" in card
     assert "http:" not in page and "https:" not in page
 
 

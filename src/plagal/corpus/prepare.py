@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from plagal.corpus.augment import change_tempo, excerpt, revoice, shifts_that_fi
 from plagal.corpus.formats import text_row
 from plagal.corpus.parallel import Workers
 from plagal.corpus.prompts import facts_of, held_out_prompt, training_prompt
+from plagal.corpus.provenance import Origin, write_provenance
 from plagal.corpus.quality import bar_count
 from plagal.corpus.split import SPLITS, melodies_of, split_after, split_alone, split_counts, tune_groups
 from plagal.corpus.store import read_pieces
@@ -33,9 +34,9 @@ KEPT_METADATA = ("id", "genre", "style", "domain", "synthetic", "tune", "tune_gr
 def prepare(
     stage1: Path, stage2: Path, out: Path, settings: ConvertSettings, seed: int, workers: Workers | None = None
 ) -> dict[str, dict[str, int]]:
-    """Write `out`/stage1 and `out`/stage2, each with train.jsonl, valid.jsonl, test.jsonl and report.json, from the
-    collected folders. Stage 1's files depend on stage 1's pieces alone. Returns pieces by stage and split. Raises
-    CorpusError where a split that training needs is empty."""
+    """Write `out`/stage1 and `out`/stage2, each with train.jsonl, valid.jsonl, test.jsonl, report.json and
+    provenance.json, from the collected folders. Stage 1's files depend on stage 1's pieces alone. Returns pieces by
+    stage and split. Raises CorpusError where a split that training needs is empty."""
     splits = _splits(stage1, stage2, settings)
     with workers or Workers() as pool:
         for folder, text, name in ((stage1, settings.stage1, "stage1"), (stage2, settings.stage2, "stage2")):
@@ -67,7 +68,8 @@ def _write_stage(
             "collect more tunes, or raise convert.split.valid_percent in params.yaml"
         )
     wanted = [split for split in splits if split in SPLITS]
-    chosen = ((row, split) for row, split in zip(read_pieces(folder), splits, strict=True) if split in SPLITS)
+    origins: Counter[Origin] = Counter()
+    chosen = _chosen(folder, splits, origins)
     calls = ((row, split, settings.template, settings.chords, text, seed) for row, split in chosen)
     rows: Counter[str] = Counter()
     tunes: dict[str, set[str]] = {split: set() for split in SPLITS}
@@ -81,6 +83,16 @@ def _write_stage(
             tunes[split].add(group)
         counted = {"pieces": counts, "rows": {split: rows[split] for split in SPLITS}}
         write_json(temporary / "report.json", counted | {"tunes": {name: len(found) for name, found in tunes.items()}})
+        write_provenance(temporary, origins)
+
+
+def _chosen(folder: Path, splits: Sequence[str], origins: Counter[Origin]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The pieces that are in a split, with it; counts where those to train on come from."""
+    for row, split in zip(read_pieces(folder), splits, strict=True):
+        if split == "train":
+            origins[Origin.of(row["metadata"])] += 1
+        if split in SPLITS:
+            yield row, split
 
 
 def rows_of(

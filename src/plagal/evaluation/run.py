@@ -63,7 +63,7 @@ def evaluate(
     write_plots(tree, metrics / "plots")
     curves = {stage: metrics / "curves" / f"{stage}.csv" for stage in ("stage1", "stage2")}
     write_page(tree, kept, pictures, curves, metrics / "report.html")
-    write_text(metrics / "model_card.md", model_card(tree, texts.stage1_train, texts.stage2_train))
+    write_text(metrics / "model_card.md", model_card(tree, text))
     write_json(metrics / "metrics.json", tree)
     return tree
 

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 from plagal.errors import ModelError
-from plagal.files import atomic_path, write_json
+from plagal.files import atomic_path, write_json, write_text
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, load, read_weights
 from plagal.model.grow import merged_rows
@@ -53,12 +53,14 @@ def fuse(
     max_lost_share: float = 0.01,
     max_tokens: int = 512,
     batch: int = 4,
+    card: str = "",
 ) -> FuseReport:
     """Merge `adapter` into `base` and write `out`, an ordinary MLX model folder that stock mlx_lm loads.
 
     `quantize_bits`: what the touched layers of a quantized base are packed in again; where that costs more than
     `max_lost_share` of what training gained, 8 bits are tried, then plain weights. 0: plain at once. Layers that no
-    adapter touches stay bit for bit. Raises ModelError, and writes nothing, where even plain weights lose that much.
+    adapter touches stay bit for bit. `card`: what its README.md says. Raises ModelError, and writes nothing, where
+    even plain weights lose that much.
     """
     lm = load(base)
     windows = make_windows(lm, valid_texts, max_tokens, "the validation data")
@@ -84,6 +86,8 @@ def fuse(
             )
         report = FuseReport(base_loss, adapted_loss, loss, lost, bits, plain)
         write_json(temporary / "fuse.json", asdict(report))
+        if card:
+            write_text(temporary / "README.md", card)
     return report
 
 

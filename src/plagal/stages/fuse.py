@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from plagal.corpus.provenance import fused_card
 from plagal.model.folders import whole_model_under_stage2
 from plagal.model.fuse import fuse
 from plagal.params import Params
@@ -17,6 +18,7 @@ def main(params: Params) -> None:
         texts_of(TEXT / "stage2" / "valid.jsonl"),
         quantize_bits=params.fuse.quantize_bits,
         max_lost_share=params.fuse.max_lost_share,
+        card=fused_card(TEXT),
     )
 
 
