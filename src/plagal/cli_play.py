@@ -63,22 +63,30 @@ def generate(
     }  # fmt: skip
     player = _check_sound(play, wav, soundfont)
     orders = _orders({name: value for name, value in given.items() if value is not None}, json, count)
-    pieces = _written(orders, model)
-    for number, piece in enumerate(pieces, 1):
+    for number, piece in enumerate(_written(orders, model), 1):
         path = _numbered(output, number, count)
-        piece.write(path)
-        _say(f"{path}: {piece.description}")
-        if wav is not None:
-            from plagal.serving.sound import write_wav
+        sound, picture = (file and _numbered(file, number, count) for file in (wav, roll))
+        _deliver(piece, path, sound, picture, soundfont)
+        if player:
+            from plagal.serving.sound import play as play_file
 
-            write_wav(piece.score, _numbered(wav, number, count), soundfont)
-            _say(str(_numbered(wav, number, count)))
-        if roll is not None:
-            from plagal.evaluation.pianoroll import write_piano_roll
+            play_file(player, path)
 
-            write_piano_roll(piece.score, _numbered(roll, number, count), title=prompt or piece.order.plain_prompt)
-            _say(str(_numbered(roll, number, count)))
-        _play(player, path)
+
+def _deliver(piece: Piece, path: Path, sound: Path | None, picture: Path | None, soundfont: Path | None) -> None:
+    """Write the files and tell their names."""
+    piece.write(path)
+    _say(f"{path}: {piece.description}")
+    if sound is not None:
+        from plagal.serving.sound import write_wav
+
+        write_wav(piece.score, sound, soundfont)
+        _say(str(sound))
+    if picture is not None:
+        from plagal.evaluation.pianoroll import write_piano_roll
+
+        write_piano_roll(piece.score, picture, title=piece.order.plain_prompt)
+        _say(str(picture))
 
 
 def _orders(given: dict[str, Any], file: Path | None, count: int) -> list[Order]:
@@ -161,13 +169,6 @@ def _check_sound(play: bool, wav: Path | None, soundfont: Path | None) -> list[s
     return find_player(soundfont) if play else []
 
 
-def _play(player: list[str], path: Path) -> None:
-    if player:
-        from plagal.serving.sound import play
-
-        play(player, path)
-
-
 def chat(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pieces.")] = Path("out"),
     model: ModelOption = MODEL,
@@ -178,6 +179,7 @@ def chat(
     """One prompt after another; "again", "slower", "in G", "go on" change the last piece. Ends with "quit"."""
     from plagal.errors import PlagalError
     from plagal.serving.piece import loaded
+    from plagal.serving.sound import play as play_file
     from plagal.serving.talk import HELP, Talk
 
     player = _check_sound(play, None, soundfont)
@@ -191,9 +193,9 @@ def chat(
             _say(f"! {error}")
             continue
         path = _free_path(output, line)
-        last.write(path)
-        _say(f"{path}: {last.description}")
-        _play(player, path)
+        _deliver(last, path, None, None, None)
+        if player:
+            play_file(player, path)
         seed += 1
 
 
@@ -240,7 +242,9 @@ def serve(
     from plagal.serving import api
 
     desk = api.Desk(model, output, previous, api.Limits(queue=queue))
-    api.serve(desk, host, port, _token(token_file), lambda address: _say(f"plagal serves {model} at {address}"))
+    listening = api.listen(desk, host, port, _token(token_file))
+    _say(f"plagal serves {model} at {listening.address}")
+    listening.run()
 
 
 def _token(file: Path | None) -> str | None:

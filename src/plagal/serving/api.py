@@ -1,6 +1,7 @@
 """The HTTP service: pieces made, streamed and fetched; ratings and blind pairs; health and metrics; the page.
 
-Errors are RFC 9457 problems. Nothing is written but the file of ratings. `create_app` makes the app, `serve` runs it.
+Errors are RFC 9457 problems. Nothing is written but the file of ratings. `create_app` makes the app,
+`listen` its server.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
@@ -35,8 +37,12 @@ from plagal.serving.store import Choice, Pair, Piece
 from plagal.tokens.codec import decode
 from plagal.tokens.vocabulary import KEY_NAMES_MAJOR, KEY_NAMES_MINOR
 
+if TYPE_CHECKING:
+    import uvicorn
+
 PAGE = Path(__file__).parent / "page"
 USUAL_METRES = ("4/4", "3/4", "12/8", "6/8", "2/2", "2/4", "5/4", "7/8", "9/8")
+_SHUTDOWN_SECONDS = 3
 _NO_PAGE = "<!doctype html><title>Plagal</title><p>The page is not built: run <code>make web</code>, then reload.</p>"
 
 _STRICT = ConfigDict(extra="forbid")
@@ -60,12 +66,6 @@ class ChoiceMade(BaseModel):
     model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"rater": "ann", "choice": "a"}]})
     rater: _Name
     choice: Choice
-
-
-class _Links(BaseModel):
-    events: str
-    midi: str
-    words: str
 
 
 class Created(BaseModel):
@@ -95,7 +95,8 @@ def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | No
         title="Plagal", version=plagal.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="A prompt in, gospel piano out. Times are in ticks, 24 a quarter note.",
     )  # fmt: skip
-    _add_pieces(app, desk)
+    _add_writing(app, desk)
+    _add_reading(app, desk)
     _add_opinions(app, desk)
     _add_about(app, desk)
     _add_page(app)
@@ -110,19 +111,21 @@ def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | No
     return app
 
 
-def _add_pieces(app: FastAPI, desk: Desk) -> None:
-    def find(piece_id: str) -> Piece:
-        piece = desk.store.pieces.find(piece_id)
-        if piece is None:
-            raise ProblemError(404, f"there is no piece {piece_id!r}; only the newest {desk.limits.pieces} are kept")
-        return piece
+def _find(desk: Desk, piece_id: str) -> Piece:
+    piece = desk.store.pieces.find(piece_id)
+    if piece is None:
+        raise ProblemError(404, f"there is no piece {piece_id!r}; only the newest {desk.limits.pieces} are kept")
+    return piece
 
-    def find_done(piece_id: str) -> Piece:
-        piece = find(piece_id)
-        if piece.status != "done":
-            raise ProblemError(409, f"the piece is {piece.status}, not done; follow its events")
-        return piece
 
+def _find_done(desk: Desk, piece_id: str) -> Piece:
+    piece = _find(desk, piece_id)
+    if piece.status != "done":
+        raise ProblemError(409, f"the piece is {piece.status}, not done; follow its events")
+    return piece
+
+
+def _add_writing(app: FastAPI, desk: Desk) -> None:
     @app.post("/api/pieces", status_code=202, response_model=Created, responses=_problems(400, 413, 415, 422, 429))
     async def create_piece(request: PieceRequest, response: Response) -> dict[str, Any]:
         """Ask for a piece; it is written in its turn."""
@@ -130,26 +133,11 @@ def _add_pieces(app: FastAPI, desk: Desk) -> None:
         response.headers["Location"] = f"/api/pieces/{piece.id}"
         return created(piece)
 
-    @app.get("/api/pieces/{piece_id}.mid", response_class=Response,
-             responses={200: {"content": {"audio/midi": {}}}, **_problems(404, 409)})  # fmt: skip
-    async def get_midi(piece_id: _Id) -> Response:
-        """The piece as a MIDI file."""
-        piece = find_done(piece_id)
-        data = await asyncio.to_thread(lambda: to_midi_bytes(decode(piece.words).score))
-        name = re.sub(r"[^A-Za-z0-9_-]", "", f"plagal-{piece.id}")
-        disposition = f'attachment; filename="{name}.mid"'
-        return Response(data, media_type="audio/midi", headers={"Content-Disposition": disposition})
-
-    @app.get("/api/pieces/{piece_id}/words", responses=_problems(404))
-    async def get_words(piece_id: _Id) -> dict[str, list[str]]:
-        """The music words written so far."""
-        return {"words": find(piece_id).words}
-
     @app.get("/api/pieces/{piece_id}/events", response_class=StreamingResponse,
              responses={200: {"content": {"text/event-stream": {}}}, **_problems(404)})  # fmt: skip
     async def get_events(piece_id: _Id, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
         """Server-sent events: queued, start, bar, chord, note, pedal, tempo, then done or problem."""
-        piece = find(piece_id)
+        piece = _find(desk, piece_id)
         last = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,9}", last_event_id) else 0
 
         async def stream() -> AsyncIterator[str]:
@@ -163,17 +151,33 @@ def _add_pieces(app: FastAPI, desk: Desk) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
-    @app.get("/api/pieces/{piece_id}", responses=_problems(404))
-    async def get_piece(piece_id: _Id) -> dict[str, Any]:
-        """The piece as JSON, as far as it is written."""
-        return await asyncio.to_thread(piece_json, find(piece_id))
-
     @app.delete("/api/pieces/{piece_id}", status_code=204, responses=_problems(404))
     async def cancel_piece(piece_id: _Id) -> None:
         """Stop writing it; harmless where it is done."""
-        piece = find(piece_id)
+        piece = _find(desk, piece_id)
         if piece.job is not None:
             piece.job.cancel()
+
+
+def _add_reading(app: FastAPI, desk: Desk) -> None:
+    @app.get("/api/pieces/{piece_id}.mid", response_class=Response,
+             responses={200: {"content": {"audio/midi": {}}}, **_problems(404, 409)})  # fmt: skip
+    async def get_midi(piece_id: _Id) -> Response:
+        """The piece as a MIDI file."""
+        piece = _find_done(desk, piece_id)
+        data = await asyncio.to_thread(lambda: to_midi_bytes(decode(piece.words).score))
+        headers = {"Content-Disposition": f'attachment; filename="plagal-{piece.id}.mid"'}
+        return Response(data, media_type="audio/midi", headers=headers)
+
+    @app.get("/api/pieces/{piece_id}/words", responses=_problems(404))
+    async def get_words(piece_id: _Id) -> dict[str, list[str]]:
+        """The music words written so far."""
+        return {"words": _find(desk, piece_id).words}
+
+    @app.get("/api/pieces/{piece_id}", responses=_problems(404))
+    async def get_piece(piece_id: _Id) -> dict[str, Any]:
+        """The piece as JSON, as far as it is written."""
+        return await asyncio.to_thread(piece_json, _find(desk, piece_id))
 
 
 def _add_opinions(app: FastAPI, desk: Desk) -> None:
@@ -183,15 +187,10 @@ def _add_opinions(app: FastAPI, desk: Desk) -> None:
             raise ProblemError(404, f"there is no pair {pair_id!r}; it may be forgotten: ask for another")
         return pair
 
-    @app.post("/api/ratings", status_code=201, responses=_problems(404, 422))
+    @app.post("/api/ratings", status_code=201, responses=_problems(404, 409, 422))
     async def rate(rating: Rating) -> Rating:
         """What somebody thinks of a piece, from 1 to 10."""
-        piece = desk.store.pieces.find(rating.piece)
-        if piece is None:
-            raise ProblemError(404, f"there is no piece {rating.piece!r} to rate; only the newest are kept")
-        if piece.status != "done":
-            raise ProblemError(409, f"the piece is {piece.status}, not done; rate it when it is")
-        await asyncio.to_thread(desk.rate, rating.rater, piece, rating.rating)
+        await asyncio.to_thread(desk.rate, rating.rater, _find_done(desk, rating.piece), rating.rating)
         return rating
 
     @app.post("/api/pairs", status_code=201, responses=_problems(422, 429))
@@ -255,15 +254,9 @@ def _add_page(app: FastAPI, folder: Path = PAGE) -> None:
             return HTMLResponse(_NO_PAGE)
 
 
-def serve(
-    desk: Desk,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    token: str | None = None,
-    on_ready: Callable[[str], None] = lambda _: None,
-) -> None:
-    """Run until stopped. `on_ready` is told the address. Raises InputError where it cannot listen there, ModelError
-    where a model is missing."""
+def listen(desk: Desk, host: str = "127.0.0.1", port: int = 8000, token: str | None = None) -> Listening:
+    """Load the models and take the address. Raises InputError where it cannot listen there, ModelError where a model
+    is missing."""
     import uvicorn
 
     loopback = host in LOOPBACK
@@ -272,23 +265,33 @@ def serve(
     desk.start()
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=256)
+        taken = socket.create_server((host, port), family=family, backlog=256)
     except (OSError, OverflowError) as error:
         desk.close()
         raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --port") from None
     app = create_app(desk, token, LOOPBACK if loopback else None)
     config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-        proxy_headers=False,
-    )
+        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )  # fmt: skip
     name = f"[{host}]" if ":" in host else host
-    on_ready(f"http://{name}:{listening.getsockname()[1]}")
-    with listening:
-        uvicorn.Server(config).run(sockets=[listening])
+    return Listening(f"http://{name}:{taken.getsockname()[1]}", uvicorn.Server(config), taken)
 
 
-__all__ = ["Desk", "Limits", "create_app", "serve"]
+@dataclass(frozen=True)
+class Listening:
+    """A server that has its address and its models; `run` answers until `stop` or a signal."""
+
+    address: str
+    server: uvicorn.Server
+    taken: socket.socket
+
+    def run(self) -> None:
+        with self.taken:
+            self.server.run(sockets=[self.taken])
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+
+
+__all__ = ["Desk", "Limits", "Listening", "create_app", "listen"]

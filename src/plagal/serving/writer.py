@@ -20,6 +20,7 @@ from plagal.serving.order import Order
 
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel
+    from plagal.model.decoding import PromptMemory
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ class Writer:
         self._loaded = threading.Event()
         self._load_error: PlagalError | None = None
         self._thread: threading.Thread | None = None
+        self._memory: PromptMemory | None = None
 
     # --- for callers, in any thread
 
@@ -284,7 +286,12 @@ class Writer:
             if all(other.over for other in jobs):
                 raise _AllOver
 
-        write(lm, [job.order for job in jobs], jobs[0].max_words, on_word)
+        from plagal.model.decoding import PromptMemory
+
+        # A batch that is broken off leaves the memory half changed: it is put back only after a whole one.
+        memory, self._memory = self._memory or PromptMemory(), None
+        write(lm, [job.order for job in jobs], jobs[0].max_words, on_word, memory)
+        self._memory = memory
 
     def _fail(self, jobs: Sequence[Job], error: PlagalError) -> None:
         for job in jobs:
@@ -292,15 +299,20 @@ class Writer:
 
 
 def write(
-    lm: LanguageModel, orders: Sequence[Order], max_words: int, on_word: Callable[[int, str], None] | None = None
+    lm: LanguageModel,
+    orders: Sequence[Order],
+    max_words: int,
+    on_word: Callable[[int, str], None] | None = None,
+    memory: PromptMemory | None = None,
 ) -> list[list[str]]:
-    """Write orders that share temperature and top_p, in one batch; one with bars that follow stands alone."""
+    """Write orders that share temperature and top_p, in one batch; one with bars that follow stands alone. `memory`:
+    what the model has read for the order before."""
     from plagal.model.decoding import generate
 
     first = orders[0]
     return generate(
         lm, [_as_request(lm, order) for order in orders], temperature=first.temperature, top_p=first.top_p,
-        max_words=max_words, on_word=on_word,
+        max_words=max_words, on_word=on_word, memory=memory,
     )  # fmt: skip
 
 
