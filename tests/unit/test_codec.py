@@ -241,6 +241,37 @@ def test_a_hundred_thousand_times_the_same_word_is_no_trouble(word):
     assert encode(decode(again).score) == again
 
 
+def test_a_line_of_text_is_words_as_well():
+    line = "SONG_START BAR_START NOTE_ON_60 DUR_QUARTER VEL_MF SONG_END"
+    assert decode(line).score == decode(line.split()).score
+    assert decode(line, strict=True).repairs == []
+
+
+@pytest.mark.parametrize("odd", [None, 5, b"SONG_START", ["SONG_START"], {}])
+def test_what_is_no_word_at_all_is_left_out_or_named(odd):
+    words = ["SONG_START", odd, "BAR_START", "SONG_END"]
+    assert [repair.position for repair in decode(words).repairs] == [1]
+    assert not grammar.accepts(words)
+    with pytest.raises(WordsError) as error:
+        decode(words, strict=True)
+    assert error.value.position == 1
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        Score(np.array([(-1, 60, 9, 80)])),
+        Score(np.array([(0, 60, 9, 128)])),
+        Score(np.array([(0, 60, 9, 80)]), keys=(Key(0, 8, False),)),
+        Score(np.array([(0, 60, 9, 80)]), pedals=(Pedal(0, "down"),)),
+        Score(np.array([(0, 60, 9, 80)]), tempos=(Tempo(-3, 90.0),)),
+    ],
+)
+def test_a_score_that_no_midi_file_could_hold_is_refused_by_name(score):
+    with pytest.raises(MidiError):
+        encode(score)
+
+
 def test_strict_decoding_refuses_a_piece_that_lasts_for_days():
     words = ["SONG_START", "TIMESIG_12_4", *["BAR_START"] * 20_000, "SONG_END"]
     assert grammar.accepts(words)

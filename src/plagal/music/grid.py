@@ -56,6 +56,8 @@ SLOWEST, FASTEST = 20.0, 300.0
 LATEST_TICK = 1 << 22
 """Nothing may happen later (29 hours at 100 quarters a minute): bounds the memory that a hostile file can ask for."""
 
+PEDAL_STATES = ("off", "half", "on")
+
 SECTIONS = ("INTRO", "VERSE", "CHORUS", "BRIDGE", "OUTRO")
 
 _THIRTYSECOND = TICKS_PER_QUARTER // 8
@@ -64,7 +66,8 @@ _DENOMINATORS = (1, 2, 4, 8, 16, 32)
 
 def regular(score: Score) -> Score:
     """The score in its regular form, with what that lost added to its `losses`. Raises MidiError where it holds
-    something later than `LATEST_TICK`."""
+    something before tick 0 or later than `LATEST_TICK`, or a velocity, key or pedal that MIDI does not have."""
+    _check(score)
     losses: Counter[str] = Counter()
     notes = regular_notes(score.notes, losses)
     pedals = _regular_pedals(score.pedals, losses)
@@ -82,6 +85,21 @@ def regular(score: Score) -> Score:
     for name in sorted(name for name, count in losses.items() if count):
         merged[name] = merged.get(name, 0) + losses[name]
     return Score(notes, metres, tempos, keys, pedals, markers, score.title, merged)
+
+
+def _check(score: Score) -> None:
+    notes = np.asarray(score.notes).reshape(-1, 4)
+    onsets = [event.onset for events in _events(score) for event in events]
+    if len(notes) and (notes[:, ONSET].min() < 0 or notes[:, VELOCITY].max() > 127):
+        raise MidiError("the score's notes must begin at tick 0 or later, with velocities up to 127")
+    if min(onsets, default=0) < 0:
+        raise MidiError("nothing in a score may happen before tick 0")
+    if any(abs(key.fifths) > 7 for key in score.keys) or any(pedal.state not in PEDAL_STATES for pedal in score.pedals):
+        raise MidiError(f"a score's keys have up to seven accidentals, its pedals are {', '.join(PEDAL_STATES)}")
+
+
+def _events(score: Score) -> tuple[tuple[Metre | Tempo | Key | Pedal | Marker, ...], ...]:
+    return score.metres, score.tempos, score.keys, score.pedals, score.markers
 
 
 def last_event(score: Score) -> int:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from plagal.errors import InputError, MidiError
 from plagal.files import atomic_path
-from plagal.music.grid import SECTIONS, regular
+from plagal.music.grid import PEDAL_STATES, SECTIONS, regular
 from plagal.music.score import TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ FILE_TICKS_PER_QUARTER = 480
 
 PEDAL_CONTROLLER = 64
 _PEDAL_VALUES = {"off": 0, "half": 64, "on": 127}
-_PEDAL_STATES = ("off", "half", "on")
 _PEDAL_BOUNDS = (42, 86)
 FIRST_EFFECT_PROGRAM = 112
 _MARKER = re.compile(r"(Chord|Section|Repeat): (\S+)")
@@ -217,12 +216,12 @@ def _pedals(tracks: list[symusic.Track], offset: int, per_quarter: int) -> tuple
             held = np.concatenate([[0], state])[np.searchsorted(time, times, side="right")]
             states = np.maximum(states, held)
     changed = np.flatnonzero(np.diff(states, prepend=0))
-    return tuple(Pedal(int(times[place]), _PEDAL_STATES[states[place]]) for place in changed)
+    return tuple(Pedal(int(times[place]), PEDAL_STATES[states[place]]) for place in changed)
 
 
 def pedal_state(value: int) -> str:
     """What a value of controller 64 means: "off", "half" or "on"."""
-    return _PEDAL_STATES[int(np.digitize(value, _PEDAL_BOUNDS))]
+    return PEDAL_STATES[int(np.digitize(value, _PEDAL_BOUNDS))]
 
 
 def _markers(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Marker, ...]:

@@ -69,7 +69,7 @@ _PLACES_A_TICK = 256
 
 def encode(score: Score, chords: bool = True) -> list[str]:
     """The words of a score. `chords`: write the chords that its markers assert or, where there are none, those heard
-    in it; False writes none. Raises MidiError where the score lasts too long."""
+    in it; False writes none. Raises MidiError where the score lasts too long or holds what no MIDI file can."""
     return list(_WORD_ARRAY[encode_ids(score, chords)])
 
 
@@ -174,8 +174,8 @@ def _marker_events(marker: Marker) -> list[tuple[int, int, str]]:
 def decode(words: Iterable[str], strict: bool = False) -> Decoded:
     """The score that words mean. `strict` raises WordsError at the first word that may not stand where it stands, or
     after the last where the piece has not ended; else any sequence of words is mended, and the repairs are listed.
-    A piece is at most `LATEST_TICK` long: strictly, a longer one raises MidiError."""
-    words = list(words)
+    A piece is at most `LATEST_TICK` long: strictly, a longer one raises MidiError. A text is split at white space."""
+    words = words.split() if isinstance(words, str) else list(words)
     places = reading.lay_out(words)
     repairs: list[Repair] = []
     if places is None:

@@ -183,7 +183,7 @@ def following(state: State, kind: int, value: int) -> State:
 def advance(state: State, word: str) -> State:
     """The state after one more word. Raises WordsError where the word may not stand here; its position is 0, the
     caller knows the true one."""
-    kind, value = KIND_OF.get(word, (NOTHING, 0))
+    kind, value = KIND_OF.get(word, (NOTHING, 0)) if isinstance(word, str) else (NOTHING, 0)
     if state.bars == 0:
         kind = HEAD.get(kind, kind)
     if not may_follow(state, kind, value):
