@@ -64,7 +64,7 @@ web: web/node_modules/.package-lock.json ## build the page that plagal serve sho
 	npm --prefix web run --silent build
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
-	@node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null \
 	  || { echo "The page needs Node 20 or newer, with npm; Plagal itself runs without it."; exit 1; }
 	npm --prefix web ci --no-audit --no-fund --loglevel=error
 

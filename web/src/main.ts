@@ -1,5 +1,5 @@
 import { Actions } from "./actions";
-import { Api } from "./api";
+import { Api, ProblemError } from "./api";
 import { Composer } from "./composer";
 import type { PieceRequest } from "./contract";
 import { find } from "./dom";
@@ -33,7 +33,7 @@ async function write(request: PieceRequest, origin = ""): Promise<void> {
     composer.busy = true;
     stage.reveal();
     await stage.follow(take, api, stop.signal);
-    if (take.piece.problem) showError(new Error(take.piece.problem.detail));
+    if (take.piece.problem) showError(new ProblemError(take.piece.problem));
   } catch (error) {
     if (take && !take.piece.over) take.piece.status = stop.signal.aborted ? "cancelled" : "failed";
     showError(error);

@@ -1,0 +1,105 @@
+// Starts what the tests look at: the real service, with the real model where there is one, and a real Chromium.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const root = new URL("../../", import.meta.url).pathname;
+const require = createRequire(join(root, "web/package.json"));
+const { chromium } = require("playwright-core");
+const axeSource = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const python = join(root, ".venv/bin/python");
+
+export function runPython(...args) {
+  const { status, stdout, stderr } = spawnSync(python, args, { cwd: root, encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+  return stdout;
+}
+
+function modelFolder(scratch) {
+  const fused = process.env.PLAGAL_MODEL ?? join(root, "models/fused");
+  if (existsSync(join(fused, "model.safetensors"))) return fused;
+  const tiny = join(scratch, "tiny");
+  runPython(join(root, "tests/browser/tiny_model.py"), tiny);
+  return tiny;
+}
+
+/** A running service: its address, its output folder, and how to stop it. */
+export async function startService(environment = {}) {
+  const scratch = mkdtempSync(join(tmpdir(), "plagal-page-"));
+  const output = join(scratch, "out");
+  const args = ["serve", "--port", "0", "--model", modelFolder(scratch), "--output", output];
+  const child = spawn(join(root, ".venv/bin/plagal"), args, { cwd: root, env: { ...process.env, ...environment } });
+  let said = "";
+  const address = await new Promise((resolve, reject) => {
+    const listen = (chunk) => {
+      said += chunk;
+      const found = /http:\/\/\S+/.exec(said);
+      if (found) resolve(found[0]);
+    };
+    child.stdout.on("data", listen);
+    child.stderr.on("data", listen);
+    child.on("exit", (code) => reject(new Error(`plagal serve ended with ${code}: ${said}`)));
+  });
+  const stop = async () => {
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGTERM");
+    await gone;
+    rmSync(scratch, { recursive: true, force: true });
+  };
+  return { address, output, stop };
+}
+
+export function startBrowser() {
+  const quiet = ["disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync"];
+  const sandbox = process.getuid?.() === 0 ? ["no-sandbox"] : [];
+  return chromium.launch({ executablePath: process.env.CHROMIUM, args: [...quiet, ...sandbox].map((flag) => `--${flag}`) });
+}
+
+/** Listens at the loudspeakers: every node that is connected to them is connected to a meter of ours too. */
+function listenAtTheSpeakers() {
+  const connect = AudioNode.prototype.connect;
+  const ears = [];
+  AudioNode.prototype.connect = function (target, ...rest) {
+    if (target instanceof AudioDestinationNode && target.context instanceof AudioContext) {
+      const ear = this.context.createAnalyser();
+      connect.call(this, ear);
+      ears.push(ear);
+    }
+    return connect.call(this, target, ...rest);
+  };
+  window.heard = () => {
+    const samples = new Float32Array(2048);
+    const peaks = ears.map((ear) => {
+      ear.getFloatTimeDomainData(samples);
+      return samples.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0);
+    });
+    return { running: ears.some((ear) => ear.context.state === "running"), peak: Math.max(0, ...peaks) };
+  };
+}
+
+/** A new visit. `faults` collects what went wrong unseen: script errors, and calls to any other server. */
+export async function visit(browser, address, options = {}, path = "/") {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  const page = await context.newPage();
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(String(error)));
+  page.on("request", (request) => {
+    const { protocol, origin } = new URL(request.url());
+    if (protocol.startsWith("http") && origin !== address) faults.push(`a call to ${request.url()}`);
+  });
+  await page.addInitScript(listenAtTheSpeakers);
+  await page.goto(address + path);
+  await page.waitForFunction(() => document.querySelector("#key").options.length > 1);
+  return { page, faults };
+}
+
+/** What axe-core finds serious or worse. */
+export async function barriers(page) {
+  await page.evaluate(axeSource);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html.slice(0, 120)).join(" ; ")}`);
+}
