@@ -1,0 +1,309 @@
+"""The service in a program: words, MIDI, events, cancellation, limits, and what a request is understood as."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from model_helpers import tiny_base
+
+from plagal.errors import BusyError, InputError, ModelError
+from plagal.music.arranger import arrange
+from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.music.score import Score
+from plagal.serving import FinetunedQwenService
+from plagal.serving.controls import read_request
+from plagal.serving.events import EventReader
+from plagal.serving.order import Order, understand
+from plagal.serving.talk import Talk
+from plagal.tokens import grammar
+from plagal.tokens.codec import decode, encode
+from plagal.tokens.vocabulary import MUSIC_WORDS
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base"))
+
+
+def order(**asked: Any) -> Order:
+    return understand(read_request(asked), seed=1)
+
+
+# --- the service
+
+
+def test_a_prompt_becomes_words_that_are_a_piece(model: Path) -> None:
+    async def ask() -> list[str]:
+        async with FinetunedQwenService(model) as service:
+            return await service.generate_music_tokens("slow worship ballad in Db, 2 bars")
+
+    words = asyncio.run(ask())
+    assert grammar.accepts(words) and words[:4] == ["SONG_START", "KEY_Db", "TIMESIG_4_4", "TEMPO_66"]
+    assert words.count("BAR_START") == 2
+
+
+def test_a_piece_ends_in_good_order_before_max_tokens(model: Path) -> None:
+    async def ask() -> list[str]:
+        async with FinetunedQwenService(model) as service:
+            return await service.generate_music_tokens("gospel", max_tokens=80)
+
+    words = asyncio.run(ask())
+    assert grammar.accepts(words) and len(words) <= 80
+
+
+def test_words_midi_and_events_tell_the_same_piece(model: Path) -> None:
+    async def ask() -> tuple[list[str], bytes, list[str]]:
+        async with FinetunedQwenService(model) as service:
+            wanted: dict[str, Any] = {"bars": 2, "seed": 4}
+            words = await service.generate_music_tokens("jazz in F", **wanted)
+            kinds = [event.kind async for event in service.stream("jazz in F", **wanted)]
+            return words, await service.generate_midi("jazz in F", **wanted), kinds
+
+    words, midi, kinds = asyncio.run(ask())
+    assert read_midi(midi) == decode(words).score
+    assert kinds[0] == "start" and kinds.count("bar") == 2 and kinds[-1] == "done"
+
+
+def test_a_caller_that_goes_away_frees_the_model(model: Path) -> None:
+    async def ask() -> float:
+        async with FinetunedQwenService(model) as service:
+            task = asyncio.create_task(service.generate_midi("gospel", bars=64))
+            await asyncio.sleep(0.3)
+            assert service.writer.busy
+            task.cancel()
+            began = time.monotonic()
+            await service.generate_music_tokens("gospel", bars=1)
+            return time.monotonic() - began
+
+    assert asyncio.run(ask()) < 5
+
+
+def test_the_event_loop_stays_free_while_the_model_writes(model: Path) -> None:
+    async def ask() -> float:
+        async with FinetunedQwenService(model) as service:
+            task = asyncio.create_task(service.generate_music_tokens("gospel", bars=8))
+            longest = 0.0
+            while not task.done():
+                began = time.monotonic()
+                await asyncio.sleep(0.001)
+                longest = max(longest, time.monotonic() - began)
+            return longest
+
+    assert asyncio.run(ask()) < 0.5
+
+
+def test_a_full_queue_refuses_and_those_in_it_are_answered(model: Path) -> None:
+    async def ask() -> list[object]:
+        async with FinetunedQwenService(model, queue_limit=3, batch=1) as service:
+            return await asyncio.gather(
+                *(service.generate_music_tokens("gospel", bars=2, seed=i) for i in range(12)), return_exceptions=True
+            )
+
+    answers = asyncio.run(ask())
+    refused = [answer for answer in answers if isinstance(answer, BusyError)]
+    assert refused and len(refused) <= 9 and "try again" in str(refused[0])
+    assert all(grammar.accepts(answer) for answer in answers if isinstance(answer, list))
+
+
+def test_pieces_written_together_are_those_written_alone(model: Path) -> None:
+    async def ask() -> tuple[list[list[str]], list[list[str]]]:
+        async with FinetunedQwenService(model) as service:
+            together = await asyncio.gather(
+                *(service.generate_music_tokens("gospel", bars=2, seed=i) for i in range(4))
+            )
+            alone = [await service.generate_music_tokens("gospel", bars=2, seed=i) for i in range(4)]
+            return list(together), alone
+
+    together, alone = asyncio.run(ask())
+    assert together == alone
+
+
+def test_a_model_that_is_not_there_is_a_named_error(tmp_path: Path) -> None:
+    async def ask() -> None:
+        async with FinetunedQwenService(tmp_path / "nowhere"):
+            pass
+
+    with pytest.raises(ModelError, match="nowhere"):
+        asyncio.run(ask())
+
+
+def test_the_model_answers_to_the_arrangers_interface(model: Path) -> None:
+    service = FinetunedQwenService(model)
+    try:
+        score = service.generate_melody("worship", "Db", 66.0, 2, seed=3)
+    finally:
+        service.writer.close()
+    assert isinstance(score, Score) and score.tempos[0].quarters_per_minute == 66 and score.keys[0].fifths == -5
+
+
+def test_a_process_that_served_ends_without_an_abort(model: Path) -> None:
+    script = (
+        "import asyncio, sys\nfrom plagal.serving import FinetunedQwenService\n"
+        "async def main():\n    async with FinetunedQwenService(sys.argv[1]) as service:\n"
+        "        print(len(await service.generate_music_tokens('gospel', bars=1)))\nasyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(model)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and int(done.stdout) > 3, done.stderr
+
+
+def test_the_example_backend_writes_midi_and_falls_back_on_the_arranger(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import httpx
+
+    path = Path(__file__).parents[2] / "examples" / "fastapi_backend.py"
+    spec = importlib.util.spec_from_file_location("fastapi_backend", path)
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fastapi_backend", example)
+    spec.loader.exec_module(example)
+
+    async def answers(folder: Path, body: dict[str, Any]) -> httpx.Response:
+        monkeypatch.setenv("PLAGAL_MODEL", str(folder))
+        async with example.lifespan(example.app):
+            transport = httpx.ASGITransport(app=example.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+                return await client.post("/generate", json=body)
+
+    for folder, writer in ((model, "model"), (tmp_path / "nowhere", "arranger")):
+        answer = asyncio.run(answers(folder, {"prompt": "worship in Db", "bars": 2}))
+        assert answer.status_code == 200 and answer.headers["x-written-by"] == writer
+        assert len(read_midi(answer.content).notes)
+    assert asyncio.run(answers(model, {"prompt": "worship", "bars": 99})).status_code == 422
+
+
+# --- a stock model's free text
+
+
+def test_free_text_gives_its_words_what_was_skipped_and_what_was_repaired() -> None:
+    text = "Sure!\n```SONG_START BAR_START CHORD_Cmaj7, NOTE_ON_60 DUR_QUARTER VEL_MF NOTE_ON_64``` NOTE_ON_999 enjoy."
+    read = FinetunedQwenService.parse_token_response(text)
+    assert read.found[-1] == "NOTE_ON_64" and read.skipped == ["Sure", "NOTE_ON_999", "enjoy"]
+    assert grammar.accepts(read.words) and read.words.count("NOTE_ON_64") == 1
+    assert read.repairs and "SONG_END" in read.repairs[-1].what
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(max_size=200) | st.lists(st.sampled_from(MUSIC_WORDS), max_size=60).map(" ".join))
+def test_any_text_reads_as_a_piece(text: str) -> None:
+    assert grammar.accepts(FinetunedQwenService.parse_token_response(text).words)
+
+
+# --- events
+
+
+def test_events_of_an_arrangement_are_its_notes_bars_and_pedals() -> None:
+    words = encode(arrange("amazing_grace", "worship", seed=2))
+    score = decode(words).score
+    reader = EventReader()
+    events = [event for word in words for event in reader.feed(word)]
+    notes = [[event.data[name] for name in ("onset", "pitch", "duration", "velocity")]
+             for event in events if event.kind == "note"]  # fmt: skip
+    assert notes == score.notes.tolist()
+    assert [(event.data["onset"], event.data["state"]) for event in events if event.kind == "pedal"] == [
+        (pedal.onset, pedal.state) for pedal in score.pedals
+    ]
+    assert reader.bars == words.count("BAR_START") and reader.notes == len(notes)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.sampled_from(MUSIC_WORDS), max_size=60))
+def test_any_words_can_be_told_as_events(words: list[str]) -> None:
+    reader = EventReader()
+    for word in words:
+        for event in reader.feed(word):
+            assert event.data.get("onset", 0) >= 0
+
+
+# --- what a request is understood as
+
+
+def test_controls_win_over_the_prompt_and_the_model_is_asked_accordingly() -> None:
+    understood = order(prompt="slow worship in Db", key="G", bars=4)
+    assert understood.head == ("KEY_G", "TIMESIG_4_4", "TEMPO_66") and understood.bars == 4
+    assert "G major" in understood.prompt and "Db" not in understood.prompt
+
+
+def test_a_prompt_alone_reaches_the_model_as_it_is() -> None:
+    assert order(prompt="slow worship in Db").prompt == "slow worship in Db"
+
+
+def test_controls_alone_are_worded_as_training_prompts_are() -> None:
+    asked = order(style="gospel jazz", key="Bb", tempo=120, metre="4/4", bars=8)
+    assert asked.prompt == "Generate 8 bars of gospel jazz in Bb major at 120 BPM in 4/4"
+
+
+def test_a_progression_shares_its_bars_equally_and_repeats_to_the_end() -> None:
+    chords = [(bar, tick, chord.symbol) for bar, tick, chord in order(chords="C | F G7 | %", bars=4).chords]
+    assert chords == [(0, 0, "Cmaj"), (1, 0, "Fmaj"), (1, 48, "Gdom7"), (2, 0, "Fmaj"), (2, 48, "Gdom7"),
+                      (3, 0, "Cmaj")]  # fmt: skip
+    without_bars = order(chords="C Am F G", bars=4).chords
+    assert [(bar, tick) for bar, tick, _ in without_bars] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+
+
+def test_chords_and_bars_are_read_from_a_plain_prompt() -> None:
+    asked = order(prompt="Play gospel over Dbmaj9 | Gb13 | Ab13sus Ab7, please, 6 bars")
+    assert [(bar, tick, chord.symbol) for bar, tick, chord in asked.chords][:4] == [
+        (0, 0, "Dbmaj9"), (1, 0, "Gbdom13"), (2, 0, "Ab13sus"), (2, 48, "Abdom7")]  # fmt: skip
+    assert asked.bars == 6
+
+
+def test_a_melody_brings_its_metre_key_and_length() -> None:
+    asked = order(melody={"abc": "M:3/4\nL:1/4\nK:G\n[DG]2 B|A3|"})
+    assert asked.melody == ((0, 0, 67, 48), (0, 48, 71, 24), (1, 0, 69, 72))
+    assert asked.head[:2] == ("KEY_G", "TIMESIG_3_4") and asked.bars == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"melody": {"abc": "M:3/4\nL:1/4\nK:G\nG3|A3|"}, "metre": "4/4"}, "the melody is in 3/4"),
+        ({"melody": {"abc": "M:3/4\nL:1/4\nK:G\nG3|A3|"}, "bars": 1}, "the melody has 2"),
+        ({"prompt": "gospel", "bars": 0}, "1"),
+        ({"refill": {"piece": "x", "first_bar": 1, "last_bar": 1}, "bars": 4}, "leave out bars"),
+        ({"vary": {"piece": "x"}, "key": "C"}, "leave out key"),
+    ],
+)
+def test_contradictions_are_named(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says) as error:
+        order(**asked)
+    assert "\n" not in str(error.value)
+
+
+def test_too_much_to_go_on_from_is_named() -> None:
+    midi = base64.b64encode(to_midi_bytes(decode(encode(arrange(None, "worship", seed=1, bars=40))).score)).decode()
+    with pytest.raises(InputError, match="keep fewer"):
+        order(**{"continue": {"midi": midi}, "bars": 40})
+    kept = order(**{"continue": {"midi": midi, "from_bar": 4}, "bars": 40})
+    assert kept.bars == 44 and kept.head.count("BAR_START") == 4 and kept.new_bars == 40
+
+
+# --- conversation
+
+
+def test_follow_ups_change_the_last_request() -> None:
+    talk = Talk()
+    assert talk.understand("slow worship in Db, 4 bars", 1).bars == 4
+    talk.tempo = 66
+    assert "TEMPO_56" in talk.understand("a bit slower", 2).head
+    understood = talk.understand("now in G", 3)
+    assert understood.head[0] == "KEY_G" and "TEMPO_56" in understood.head and understood.bars == 4
+    assert talk.understand("denser", 4).density == (18, 36)
+    assert talk.understand("8 bars", 5).bars == 8
+    assert talk.understand("over C | F", 6).chords
+    assert talk.understand("fast blues in F", 7).density is None
+
+
+def test_a_follow_up_without_a_piece_says_so() -> None:
+    with pytest.raises(InputError, match="none yet"):
+        Talk().understand("again", 1)
