@@ -139,6 +139,11 @@ def _with_layer(config: dict[str, Any], name: str, value: Any) -> dict[str, Any]
     return {**config, "quantization": {**config["quantization"], name: value}}
 
 
+def held_out_loss(lm: LanguageModel, texts: Sequence[str], max_tokens: int, batch: int = 4) -> float:
+    """Mean loss on `texts` [nats per token], in the windows that training uses."""
+    return _loss(lm, make_windows(lm, texts, max_tokens, "the held-out data"), batch)
+
+
 def _loss(lm: LanguageModel, windows: Sequence[Window], batch: int) -> float:
     lm.model.freeze()
     with cpu_kernels(lm.model):

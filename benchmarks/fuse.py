@@ -1,0 +1,133 @@
+# ruff: noqa: I001  (the fast BLAS goes before mlx.core)
+"""Adapters merged into a 4-bit base: what is lost on the way, ours and stock `mlx_lm.fuse`.
+
+    python benchmarks/fuse.py [--json]
+
+A Qwen2-shaped base with random weights in 4 bits learns made-up pieces twice: with one token a word (new rows beside
+the packed ones), and in the base's own sub-words, where stock mlx-lm can read the adapters too.
+`reload_difference`: largest difference of logits between our fused model and the same folder in stock `mlx_lm.load`.
+`lost_share`: the share of what training gained on held-out pieces [nats per token] that fusing costs, ours asked to
+pack the layers in 4 bits again (it raises the bits where that would cost more than 1 %), stock by default.
+`lost_share_event` is ours on the first of the two, which stock refuses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import plagal.model  # noqa: F401
+import mlx.core as mx
+import mlx.nn as nn
+import mlx_lm
+import numpy as np
+from mlx.utils import tree_flatten
+
+from plagal.files import read_json, write_json
+from plagal.model import base, trainer
+from plagal.model.fuse import FuseReport, fuse, held_out_loss
+from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
+
+SHAPE = EmbeddedShape(hidden_size=128, layers=4, heads=4, kv_heads=2, intermediate_size=384)
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+WINDOW = 512
+SETTINGS = TrainSettings(
+    mode="lora", lora=LoraSettings(rank=16, alpha=32.0, dropout=0.0, layers=4, projections=ALL), steps=60, batch=4,
+    accumulation=1, max_tokens=WINDOW, learning_rate=3e-3, warmup_steps=4, final_learning_rate_share=0.1,
+    weight_decay=0.0, clip_norm=1.0, gradient_checkpointing=False, save_every=60, evaluate_every=60, patience=0,
+    keep_newest=1,
+)  # fmt: skip
+
+
+def texts(count: int, seed: int) -> list[str]:
+    """Made-up pieces: what is measured does not depend on the music."""
+    random = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80"]
+        for _ in range(4):
+            words.append("BAR_START")
+            for beat in range(4):
+                words += [f"BEAT_{beat}", f"NOTE_ON_{int(random.integers(40, 80))}", "DUR_QUARTER", "VEL_MF"]
+        made.append(f"<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n{' '.join(words)} SONG_END<|im_end|>")
+    return made
+
+
+def packed_base(folder: Path) -> Path:
+    """As a hub would give it: 4 bits, and a tokenizer without music words."""
+    from mlx_lm.models import qwen2
+
+    base.make_embedded(folder, SHAPE, 3)
+    tokenizer = read_json(folder / "tokenizer.json")
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["special"]]
+    write_json(folder / "tokenizer.json", tokenizer)
+    config = read_json(folder / "config.json") | {"quantization": {"group_size": 32, "bits": 4}}
+    mx.random.seed(0)
+    model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
+    nn.quantize(model, 32, 4)
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
+    write_json(folder / "config.json", config)
+    return folder
+
+
+def trained(folder: Path, encoding: base.Encoding) -> FuseReport:
+    """Train, and fuse into `folder`/fused."""
+    made = packed_base(folder / "base")
+    write_json(made / "config.json", base.with_encoding(read_json(made / "config.json"), encoding))
+    trainer.train(base.load(made), texts(40, 1), texts(6, 2), SETTINGS, folder / "run", folder / "adapter", seed=1)
+    return fuse(made, folder / "adapter", folder / "fused", texts(6, 2), quantize_bits=4, max_tokens=WINDOW)
+
+
+def stock_lost_share(folder: Path, report: FuseReport) -> float:
+    """`mlx_lm.fuse` on the same adapters, measured by the same loss."""
+    command = [sys.executable, "-m", "mlx_lm", "fuse", "--model", str(folder / "base"), "--adapter-path",
+               str(folder / "adapter"), "--save-path", str(folder / "stock")]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    write_json(folder / "stock" / "config.json", base.with_encoding(read_json(folder / "stock/config.json"), "text"))
+    loss = held_out_loss(base.load(folder / "stock"), texts(6, 2), WINDOW)
+    return max(loss - report.adapted_loss, 0.0) / (report.base_loss - report.adapted_loss)
+
+
+def reload_difference(folder: Path) -> float:
+    """Largest difference of logits; both sides on the weights as they are packed."""
+    model, _ = mlx_lm.load(str(folder))
+    unpack, base.unpack = base.unpack, lambda _: None
+    lm = base.load(folder)
+    base.unpack = unpack
+    ids = mx.array([lm.encode_text(texts(1, 9)[0])])
+    return float(mx.abs(model(ids) - lm.model(ids)).max().item())
+
+
+def row(what: str, mine: float, peer: float | None, unit: str, target: float) -> dict[str, Any]:
+    return {"what": what, "ours": round(mine, 6), "peer": None if peer is None else round(peer, 6), "unit": unit,
+            "ratio": round(mine / peer, 4) if peer else None, "target": target, "ok": mine <= target}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        event, text = Path(scratch) / "event", Path(scratch) / "text"
+        by_word, by_subword = trained(event, "event"), trained(text, "text")
+        rows = [
+            row("reload_difference", reload_difference(event / "fused"), None, "logits", 0.0),
+            row("lost_share", by_subword.lost_share, stock_lost_share(text, by_subword), "share", 0.01),
+            row("lost_share_event", by_word.lost_share, None, "share", 0.01),
+        ]
+    for found in rows:
+        told = "ok" if found["ok"] else "missed"
+        print(f"{found['what']}: ours {found['ours']}, mlx-lm {found['peer']} {found['unit']} ({told})")
+    bits = {"event": by_word.touched_bits, "text": by_subword.touched_bits}
+    print(f"bits of the touched layers: {bits} (0: plain)")
+    if options.json:
+        print(json.dumps({"name": "fuse", "rows": rows, "bits": bits}))
+
+
+if __name__ == "__main__":
+    main()

