@@ -12,7 +12,7 @@ from model_helpers import pretrained, text_of, texts, tiny_base
 from plagal.errors import TrainingError
 from plagal.model import base, blas, kernels
 from plagal.model.loss import batch_arrays, chunked_loss, head_logits, hidden_states, make_loss, takes_all_rows
-from plagal.model.windows import batches_from, collate, make_windows, plan_epoch
+from plagal.model.windows import batches_from, collate, cut_bars, make_windows, plan_epoch
 from plagal.model.words import split_text
 
 
@@ -73,6 +73,10 @@ def test_windows_cover_every_word_once_and_start_at_bar_lines(lm: base.LanguageM
         assert lm.word_tokens.decode(window.ids[: window.first]) == ["KEY_C", "TIMESIG_4_4", "TEMPO_80"]
         assert words[window.place] == "BAR_START"
     assert sum(window.notes for window in windows) == sum(word.startswith("NOTE_ON") for word in words)
+
+
+def test_words_without_a_bar_are_all_head() -> None:
+    assert cut_bars(["SONG_START", "KEY_C", "NOTE_ON_60"]) == (("SONG_START", "KEY_C", "NOTE_ON_60"), [])
 
 
 def test_a_later_window_carries_the_key_that_holds_there(lm: base.LanguageModel) -> None:

@@ -79,7 +79,7 @@ def cut_bars(words: Sequence[str]) -> tuple[tuple[str, ...], list[Bar]]:
     starts = [i for i, word in enumerate(words) if word == BAR_WORD]
     head = tuple(words[: starts[0]] if starts else words)
     held, bars = held_words(head), []
-    for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(words)], strict=False):  # without a bar there is no start
         bars.append(Bar(tuple(words[start:end]), tuple(held.values())))
         held = held_words(words[start:end], held)
     return head, bars
