@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import grimp
 import mido
 import pytest
 import yaml
@@ -35,6 +36,17 @@ def test_stages_depend_on_exactly_the_modules_that_they_import(root: Path):
     wanted = code_dependencies()
     listed = {name: sorted(filter(is_code, stage["deps"])) for name, stage in stages.items()}
     assert listed == wanted, "run `make deps`"
+
+
+def test_no_module_imports_itself_through_others():
+    graph = grimp.build_graph("plagal")
+    circles = {
+        (module, imported)
+        for module in graph.modules
+        for imported in graph.find_modules_directly_imported_by(module)
+        if graph.chain_exists(importer=imported, imported=module)
+    }
+    assert circles == set()
 
 
 def test_a_first_repro_runs_all_seven_stages(project: Project):
