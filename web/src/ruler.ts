@@ -61,15 +61,16 @@ export class Ruler {
     const bar = piece.bars[index]!;
     const chords = piece.chordsIn(bar);
     const said = chords.map((chord) => spoken(chord.symbol)).join(", ") || "same chord";
-    option.setAttribute("aria-label", `Bar ${bar.bar}: ${said}; ${plural(piece.notesIn(bar), "note")}`);
+    const name = make("span", { class: "unseen" }, `Bar ${bar.bar}: ${said}; ${plural(piece.notesIn(bar), "note")}`);
     const names = chords.map((chord, at) => {
-      const name = make("span", { class: "chord" }, engraved(chord.symbol));
+      const shown = make("span", { class: "chord", "aria-hidden": "true" }, engraved(chord.symbol));
       const end = chords[at + 1]?.onset ?? bar.onset + bar.ticks;
-      name.style.left = `${(chord.onset - bar.onset) * pixelsPerTick + 5}px`;
-      name.style.maxWidth = `${(end - chord.onset) * pixelsPerTick - 6}px`;
-      return name;
+      shown.style.left = `${(chord.onset - bar.onset) * pixelsPerTick + 5}px`;
+      shown.style.maxWidth = `${(end - chord.onset) * pixelsPerTick - 6}px`;
+      return shown;
     });
-    option.replaceChildren(make("span", { class: "number" }, String(bar.bar)), ...names);
+    const number = make("span", { class: "number", "aria-hidden": "true" }, String(bar.bar));
+    option.replaceChildren(name, number, ...names);
   }
 
   /** Chooses bars, from outside too, such as by a drag over the roll. */

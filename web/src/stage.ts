@@ -24,6 +24,7 @@ export class Stage {
   private readonly keys = new Keys(find<HTMLCanvasElement>("keys"));
   private readonly scroller = find("scroller");
   private wanted = false;
+  private stale = false;
 
   constructor(piano: Piano) {
     this.player = new Player(piano);
@@ -67,12 +68,15 @@ export class Stage {
   async follow(take: Take, api: Api, signal: AbortSignal): Promise<void> {
     for await (const event of api.events(take.created.links.events, signal)) {
       take.piece.apply(event);
-      if (this.take === take) this.update();
+      // Events come faster than frames; each frame shows all that have come.
+      this.stale = true;
+      this.want();
     }
   }
 
   /** Brings everything in line with what is known of the piece. */
   update(): void {
+    this.stale = false;
     const take = this.take;
     if (!take) return;
     this.roll.measure();
@@ -89,6 +93,7 @@ export class Stage {
     find("piece-facts").textContent = take.facts;
     find("roll").dataset["notes"] = String(piece.notes.length);
     find("roll").dataset["status"] = piece.status;
+    find("roll").dataset["piece"] = take.created.id;
     const progress = find<HTMLProgressElement>("progress");
     progress.hidden = piece.over;
     if (piece.barsAsked > 0) progress.value = piece.bars.length / piece.barsAsked;
@@ -123,6 +128,7 @@ export class Stage {
 
   private frame(): void {
     this.wanted = false;
+    if (this.stale) this.update();
     const tick = this.player.position;
     const going = this.player.state !== "stopped";
     if (going) this.roll.follow(tick);
