@@ -41,7 +41,7 @@ async function write(request: PieceRequest, origin = ""): Promise<void> {
   if (writing?.take !== take) return;
   writing = null;
   composer.busy = false;
-  stage.update();
+  stage.settle();
   actions.refresh();
 }
 

@@ -57,6 +57,12 @@ export class Stage {
     this.update();
   }
 
+  /** Back to the cursor, once there is nothing more to follow. */
+  settle(): void {
+    this.update();
+    if (this.player.state === "stopped") this.roll.follow(this.player.position);
+  }
+
   /** Brings the music into view where the form fills the screen, as on a phone. */
   reveal(): void {
     const stage = find("stage");
