@@ -20,10 +20,9 @@ from plagal.evaluation.report import Tree, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
 from plagal.evaluation.scoring import floors, make_scorer, score_model
 from plagal.files import read_json, write_json, write_text
-from plagal.model.folders import load_stage, stage_models, window_of
+from plagal.model.folders import FUSE_REPORT, TRAIN_REPORT, load_stage, stage_models, window_of
 from plagal.params import EvaluateSettings
 
-TRAIN_REPORT = "train.json"
 COHERENCE_BARS = 16
 """Of the real pieces that the ear for coherence is tried on; generated ones it hears as they are."""
 FREE_SHARE = 10
@@ -121,11 +120,16 @@ def put_ratings(tree: Tree, path: Path | None, seed: int) -> None:
 
 
 def put_training(tree: Tree, models: Path) -> None:
-    """Notes that each stage was trained on, where it left a note of it."""
+    """Notes that each stage was trained on; what fusing cost, and in how many bits (0: plain) it left the layers that
+    adapters touched. Where a stage left a note of it."""
     for stage in ("stage1", "stage2"):
         file = models / stage / TRAIN_REPORT
         if file.exists():
             put(tree, f"training.{stage}.notes_seen", read_json(file).get("notes"))
+    if (models / "fused" / FUSE_REPORT).exists():
+        fused = read_json(models / "fused" / FUSE_REPORT)
+        for what in ("base_loss", "adapted_loss", "fused_loss", "lost_share", "touched_bits"):
+            put(tree, f"training.fuse.{what}", fused.get(what))
 
 
 def put_likelihoods(found: Findings, seed: int) -> None:

@@ -15,6 +15,7 @@ from plagal.errors import ModelError
 from plagal.files import atomic_path, write_json, write_text
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, load, read_weights
+from plagal.model.folders import FUSE_REPORT
 from plagal.model.grow import merged_rows
 from plagal.model.kernels import cpu_kernels
 from plagal.model.lanes import Gradients
@@ -85,7 +86,7 @@ def fuse(
                 f" gained (fuse.max_lost_share={max_lost_share}); nothing was written"
             )
         report = FuseReport(base_loss, adapted_loss, loss, lost, bits, plain)
-        write_json(temporary / "fuse.json", asdict(report))
+        write_json(temporary / FUSE_REPORT, asdict(report))
         if card:
             write_text(temporary / "README.md", card)
     return report

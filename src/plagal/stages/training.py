@@ -11,13 +11,13 @@ from plagal.files import atomic_path, read_jsonl, write_json
 from plagal.model.adapters import CURVE, base_sha256
 from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import run_key, sha256_of
+from plagal.model.folders import TRAIN_REPORT
 from plagal.model.trainer import train
 from plagal.params import TrainSettings
 from plagal.stages.common import LOGS, METRICS, MODELS, TEXT
 
 CHECKPOINTS = Path(".checkpoints")
 """Outside DVC's outputs, so that a killed run goes on where it was."""
-TRAIN_REPORT = "train.json"
 _CODE = ("model", "tokens")
 """Packages whose code decides how a run goes on."""
 
