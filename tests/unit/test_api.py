@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from serving_helpers import ask, done, events, running
 
 from plagal.evaluation.ratings import read_ratings, summarise
-from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.music.midi import read_midi
 from plagal.serving.desk import Desk
 from plagal.serving.guards import MOST_BODY_BYTES
 from plagal.tokens import grammar
@@ -282,7 +282,7 @@ def test_a_model_folder_that_vanishes_is_told_and_pieces_still_come(tmp_path: Pa
 
 
 def test_a_token_is_wanted_where_one_is_set(tmp_path: Path) -> None:
-    with running(tmp_path, token="s3cret") as (client, _):
+    with running(tmp_path, token="s3cret") as (client, _):  # noqa: S106  # of this test alone
         assert client.get("/api/styles").status_code == 200
         for given_ in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer s3cret2"}):
             with httpx.Client(base_url=client.base_url, headers=given_) as stranger:

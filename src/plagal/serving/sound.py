@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from plagal.errors import InputError
@@ -11,7 +12,7 @@ from plagal.files import atomic_path
 from plagal.music.midi import to_midi_bytes
 from plagal.music.score import Score
 
-SAMPLE_RATE = 44_100
+SAMPLE_RATE = 48_000
 """[Hz]"""
 PLAYERS = ("fluidsynth", "timidity")
 _USUAL_SOUNDFONTS = (
@@ -37,19 +38,34 @@ def find_soundfont(soundfont: Path | None) -> Path:
 
 def write_wav(score: Score, path: str | Path, soundfont: Path | None = None) -> None:
     """Render a score, whole or not at all. Raises InputError for a SoundFont that is missing or damaged, DiskError."""
-    import symusic
-
     font = find_soundfont(soundfont)
-    if font.read_bytes()[:4] != b"RIFF":
-        raise InputError(f"{font} is no SoundFont (it does not begin with RIFF); --soundfont wants a .sf2 or .sf3 file")
+    midi = to_midi_bytes(score)
     try:
-        synthesizer = symusic.Synthesizer(sf_path=str(font), sample_rate=SAMPLE_RATE)
-        sound = synthesizer.render(symusic.Score.from_midi(to_midi_bytes(score)), stereo=True)
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{font}: this SoundFont cannot be played ({reason}); try another --soundfont") from None
+        import midirenderer
+    except ImportError:  # there is no wheel for every machine
+        sound = _rendered_by_fluidsynth(midi, font)
+    else:
+        try:
+            sound = bytes(midirenderer.render_wave_from(font.read_bytes(), midi))
+        except RuntimeError as error:
+            raise InputError(f"{font} cannot be played ({error}); --soundfont wants an intact .sf2 file") from None
     with atomic_path(path) as temporary:
-        symusic.dump_wav(str(temporary), sound, SAMPLE_RATE, use_int16=True)
+        temporary.write_bytes(sound)
+
+
+def _rendered_by_fluidsynth(midi: bytes, font: Path) -> bytes:
+    if shutil.which("fluidsynth") is None:
+        raise InputError("--wav needs fluidsynth on PATH on this machine; install it")
+    with tempfile.TemporaryDirectory() as folder:
+        source, sound = Path(folder) / "piece.mid", Path(folder) / "piece.wav"
+        source.write_bytes(midi)
+        done = subprocess.run(
+            ["fluidsynth", "-ni", "-F", str(sound), "-r", str(SAMPLE_RATE), str(font), str(source)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode or not sound.is_file():
+            raise InputError(f"{font} cannot be played by fluidsynth; --soundfont wants an intact .sf2 file")
+        return sound.read_bytes()
 
 
 def find_player(soundfont: Path | None = None) -> list[str]:

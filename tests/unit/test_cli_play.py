@@ -1,0 +1,206 @@
+"""Playing in the terminal: options, JSON, batches, sound, conversation, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import wave
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from model_helpers import tiny_base
+from typer.testing import CliRunner, Result
+
+from plagal.cli import app
+from plagal.errors import InputError
+from plagal.music.midi import read_midi
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base"))
+
+
+def generate(model: Path, *arguments: object, **more: Any) -> Result:
+    return CliRunner().invoke(app, ["generate", "--model", str(model), *map(str, arguments)], **more)
+
+
+def test_a_prompt_and_options_become_a_midi_file_with_its_picture(model: Path, tmp_path: Path) -> None:
+    done = generate(model, "slow worship in Db", "--bars", 2, "-o", tmp_path / "a.mid", "--roll", tmp_path / "a.png")
+    assert done.exit_code == 0, done.output
+    score = read_midi(tmp_path / "a.mid")
+    assert score.keys[0].fifths == -5 and score.tempos[0].quarters_per_minute == 66
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert "2 bars" in done.output and "seed 0" in done.output
+
+
+def test_options_win_over_json_and_json_over_the_prompt(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "wish.json").write_text(json.dumps({"prompt": "fast blues in F", "key": "G", "tempo": 60, "bars": 2}))
+    done = generate(model, "--json", tmp_path / "wish.json", "--tempo", 90, "-o", tmp_path / "a.mid")
+    assert done.exit_code == 0, done.output
+    score = read_midi(tmp_path / "a.mid")
+    assert score.keys[0].fifths == 1 and score.tempos[0].quarters_per_minute == 90
+
+
+def test_several_pieces_have_the_next_seeds(model: Path, tmp_path: Path) -> None:
+    assert generate(model, "gospel", "--bars", 1, "--count", 3, "--seed", 5, "-o", tmp_path / "a.mid").exit_code == 0
+    assert generate(model, "gospel", "--bars", 1, "--seed", 7, "-o", tmp_path / "b.mid").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-1.mid", "a-2.mid", "a-3.mid", "b.mid"]
+    assert read_midi(tmp_path / "a-3.mid") == read_midi(tmp_path / "b.mid") != read_midi(tmp_path / "a-1.mid")
+
+
+def test_a_tune_is_harmonised_and_a_piece_gone_on_from(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.abc").write_text("X:1\nM:3/4\nL:1/4\nK:G\nG2 B|A3|\n")
+    assert generate(model, "--melody", tmp_path / "t.abc", "-o", tmp_path / "a.mid").exit_code == 0
+    metre = read_midi(tmp_path / "a.mid").metres[0]
+    assert (metre.numerator, metre.denominator) == (3, 4)
+    done = generate(model, "--continue", tmp_path / "a.mid", "--keep-bars", 1, "--bars", 2, "-o", tmp_path / "b.mid")
+    assert done.exit_code == 0 and "3 bars" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "nothing is asked for"),
+        (["--chords", "Dbmaj9 | Hx"], "'Hx'"),
+        (["gospel", "--bars", "65"], "64"),
+        (["gospel", "--key", "H"], "F# minor"),
+        (["gospel", "--json", "nowhere.json"], "nowhere.json"),
+        (["gospel", "--melody", "nowhere.mid"], "nowhere.mid"),
+        (["gospel", "--keep-bars", "2"], "--continue"),
+        (["--refill-bars", "2"], "--refill"),
+        (["gospel", "--wav", "a.wav", "--soundfont", "nowhere.sf2"], "nowhere.sf2"),
+        (["gospel", "--density", "thick"], "sparse"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_before_anything_is_written(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = generate(model, "-o", "a.mid", *arguments)
+    assert isinstance(done.exception, InputError) and says in str(done.exception)
+    assert not any(tmp_path.iterdir())
+
+
+def test_play_without_a_synthesizer_says_what_to_do(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = generate(model, "gospel", "--play", "-o", tmp_path / "a.mid")
+    assert "fluidsynth" in str(done.exception) and "--wav" in str(done.exception)
+
+
+def test_play_hands_the_file_to_the_synthesizer(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    player = tmp_path / "timidity"
+    player.write_text(f'#!/bin/sh\nhead -c 4 "$1" > {tmp_path}/heard\n')
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setattr("plagal.serving.sound.PLAYERS", ("timidity",))
+    assert generate(model, "gospel", "--bars", 1, "--play", "-o", tmp_path / "a.mid").exit_code == 0
+    assert (tmp_path / "heard").read_bytes() == b"MThd"
+
+
+def test_a_wav_file_sounds_as_long_as_the_piece(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "sine.sf2").write_bytes(sine_soundfont())
+    done = generate(model, "at 120 bpm", "--bars", 2, "-o", tmp_path / "a.mid", "--wav", tmp_path / "a.wav",
+                    "--soundfont", tmp_path / "sine.sf2")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    with wave.open(str(tmp_path / "a.wav")) as sound:
+        samples = np.frombuffer(sound.readframes(sound.getnframes()), dtype=np.int16)
+        assert sound.getnframes() / sound.getframerate() > 1
+    assert np.abs(samples).max() > 100
+
+
+def test_a_file_that_is_no_soundfont_is_named(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.sf2").write_bytes(b"RIFF\x04\0\0\0sfbk")
+    (tmp_path / "text.sf2").write_text("hello")
+    for name in ("bad.sf2", "text.sf2"):
+        done = generate(model, "gospel", "--bars", 1, "-o", tmp_path / "a.mid", "--wav", tmp_path / "a.wav",
+                        "--soundfont", tmp_path / name)  # fmt: skip
+        assert isinstance(done.exception, InputError) and name in str(done.exception)
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_a_conversation_writes_a_piece_a_line_and_survives_mistakes(model: Path, tmp_path: Path) -> None:
+    lines = "again\nslow worship in Db, 2 bars\nin G\n99 bars\ngo on\nquit\nnever read\n"
+    done = CliRunner().invoke(app, ["chat", "--model", str(model), "-o", str(tmp_path)], input=lines)
+    assert done.exit_code == 0, done.output
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["001-slow-worship-in-db-2-bars.mid", "002-in-g.mid", "003-go-on.mid"]
+    assert done.output.count("! ") == 2 and "none yet" in done.output and "64" in done.output
+    assert read_midi(tmp_path / "002-in-g.mid").keys[0].fifths == 1
+
+
+def test_serve_says_where_it_is_and_stops_on_a_signal(model: Path, tmp_path: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-c", "from plagal.cli import main; main()", "serve", "--port", "0", "--model", str(model)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert server.stdout is not None
+    try:
+        address = re.findall(r"http://\S+", server.stdout.readline())[0]
+        assert httpx.get(f"{address}/api/health").json()["status"] == "ok"
+    finally:
+        server.terminate()
+        _, errors = server.communicate(timeout=30)
+    assert "Traceback" not in errors and "terminate called" not in errors
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--host", "0.0.0.0"], "--token-file"),  # noqa: S104  # refused, which is the point
+        (["--token-file", "nowhere"], "nowhere"),
+        (["--host", "192.0.2.1", "--token-file", "token"], "192.0.2.1"),
+    ],
+)
+def test_serve_refuses_what_is_unsafe_or_impossible(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("s3cret\n")
+    done = CliRunner().invoke(app, ["serve", "--port", "0", "--model", str(model), *arguments])
+    assert isinstance(done.exception, InputError) and says in str(done.exception)
+
+
+def sine_soundfont() -> bytes:
+    """The smallest SoundFont that plays: one preset, one instrument, a looped sine."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    def part(kind: bytes, *chunks: bytes) -> bytes:
+        return chunk(b"LIST", kind + b"".join(chunks))
+
+    def name(text: str) -> bytes:
+        return text.encode().ljust(20, b"\0")
+
+    period, periods = 100, 40  # 441 Hz at 44,100
+    sine = (8000 * np.sin(2 * np.pi * np.arange(period * periods) / period)).astype("<i2").tobytes()
+    samples = sine + bytes(92)
+    sample_end, root_key, loops, sample_id, instrument_id = len(sine) // 2, 69, 54, 53, 41
+    header = struct.pack("<IIIIIBbHH", 0, sample_end, period, sample_end - period, 44_100, root_key, 0, 0, 1)
+    preset = (b"phdr", struct.pack("<20sHHHIII", name("sine"), 0, 0, 0, 0, 0, 0)
+              + struct.pack("<20sHHHIII", name("EOP"), 0, 0, 1, 0, 0, 0))  # fmt: skip
+    tables = [
+        preset,
+        (b"pbag", struct.pack("<HHHH", 0, 0, 1, 0)),
+        (b"pmod", bytes(10)),
+        (b"pgen", struct.pack("<HHHH", instrument_id, 0, 0, 0)),
+        (b"inst", struct.pack("<20sH20sH", name("sine"), 0, name("EOI"), 1)),
+        (b"ibag", struct.pack("<HHHH", 0, 0, 2, 0)),
+        (b"imod", bytes(10)),
+        (b"igen", struct.pack("<HHHHHH", loops, 1, sample_id, 0, 0, 0)),
+        (b"shdr", name("sine") + header + name("EOS") + bytes(26)),
+    ]
+    info = part(b"INFO", chunk(b"ifil", struct.pack("<HH", 2, 1)), chunk(b"isng", b"EMU8000\0"), chunk(b"INAM", b"s\0"))
+    body = info + part(b"sdta", chunk(b"smpl", samples)) + part(b"pdta", *(chunk(*table) for table in tables))
+    return chunk(b"RIFF", b"sfbk" + body)
