@@ -20,6 +20,7 @@ from plagal.music.tunebook import key_name, parse_key
 from plagal.serving.controls import LONGEST_PROMPT, MOST_BARS, PieceRequest, Source, midi_score
 from plagal.serving.progression import Progression, place_chords, read_progression, written
 from plagal.tokens.codec import encode
+from plagal.tokens.grammar import BEFORE_BEAT, KIND_OF
 from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, nearest_tempo, tempo_word
 
 USUAL_BARS = 16
@@ -272,8 +273,31 @@ def _refilling(request: PieceRequest, said: Controls, seed: int, words: Sequence
         raise InputError(f"refill.last_bar {wanted.last_bar}: the piece has only {len(bars)} bars")
     _within_limit(len(bars))
     before = [*head, *(word for bar in bars[: wanted.first_bar - 1] for word in bar)]
-    after = [word for bar in bars[wanted.last_bar :] for word in bar]
+    gone = [word for bar in bars[wanted.first_bar - 1 : wanted.last_bar] for word in bar]
+    after = _restated(gone, [word for bar in bars[wanted.last_bar :] for word in bar])
     return _among(request, said, seed, tuple(_balanced(before)), tuple(_balanced(after)), len(bars))
+
+
+def _restated(gone: Sequence[str], after: Sequence[str]) -> list[str]:
+    """Bars that follow those that go, beginning with the metre, key and tempo that those had brought."""
+    if not after:
+        return []
+    body = next((at for at, word in enumerate(after) if at and not _opens_bar(word)), len(after))
+    opening, rest = list(after[:body]), list(after[body:])
+    if not any(word in METRE_OF for word in opening):
+        opening[1:1] = [word for word in gone if word in METRE_OF][-1:]
+    begins = ["BEAT_0"] if rest[:1] == ["BEAT_0"] else []
+    rest = rest[len(begins) :]
+    for table in (KEY_OF, TEMPO_OF):
+        own = [word for word in rest[:1] if word in table]
+        rest = rest[len(own) :]
+        if brought := own or [word for word in gone if word in table][-1:]:
+            begins = [*(begins or ["BEAT_0"]), *brought]
+    return [*opening, *begins, *rest]
+
+
+def _opens_bar(word: str) -> bool:
+    return word != "BAR_START" and KIND_OF[word][0] in BEFORE_BEAT
 
 
 def _balanced(words: Sequence[str]) -> list[str]:

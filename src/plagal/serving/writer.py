@@ -68,7 +68,7 @@ class Job:
     def batch_key(self) -> tuple[Any, ...]:
         """Jobs of one key can be written together."""
         order = self.order
-        return (order.temperature, order.top_p, self.max_words, None if not order.after else id(self))
+        return (order.temperature, order.top_p, self.max_words)
 
     def cancel(self) -> None:
         """Stop it; harmless where it is over."""
@@ -305,15 +305,22 @@ def write(
     on_word: Callable[[int, str], None] | None = None,
     memory: PromptMemory | None = None,
 ) -> list[list[str]]:
-    """Write orders that share temperature and top_p, in one batch; one with bars that follow stands alone. `memory`:
-    what the model has read for the order before."""
+    """Write orders that share temperature and top_p, in one batch. `memory`: what the model has read for the order
+    before."""
     from plagal.model.decoding import generate
 
     first = orders[0]
-    return generate(
+
+    def with_what_follows(row: int, word: str) -> None:
+        for each in (*orders[row].after, word) if word == "SONG_END" else (word,):
+            if on_word is not None:
+                on_word(row, each)
+
+    pieces = generate(
         lm, [_as_request(lm, order) for order in orders], temperature=first.temperature, top_p=first.top_p,
-        max_words=max_words, on_word=on_word, memory=memory,
+        max_words=max_words, on_word=with_what_follows, memory=memory,
     )  # fmt: skip
+    return [[*words[:-1], *order.after, words[-1]] for order, words in zip(orders, pieces, strict=True)]
 
 
 def _as_request(lm: LanguageModel, order: Order) -> Any:
@@ -326,7 +333,10 @@ def _as_request(lm: LanguageModel, order: Order) -> Any:
         tuple(PlacedNote(*placed) for placed in order.melody),
         order.density,
     )
-    return Request(_fitting_prompt(lm, order), order.head, order.bars, order.seed, wishes)
+    # Bars that are kept are over: without the bar line the model could still write into the last of them.
+    head = (*order.head, "BAR_START") if "BAR_START" in order.head else order.head
+    bars = order.bars - order.after.count("BAR_START")
+    return Request(_fitting_prompt(lm, order), head, bars, order.seed, wishes)
 
 
 def _fitting_prompt(lm: LanguageModel, order: Order) -> str:
