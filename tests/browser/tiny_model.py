@@ -1,4 +1,4 @@
-"""Write an untrained model into the folder given: what it plays is noise, but grammatical, which is enough to test a page."""
+"""Write an untrained model into the folder given: it plays noise, but grammatical noise, enough to test a page."""
 
 import sys
 from pathlib import Path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 
 import pytest
 from model_helpers import tiny_base
@@ -51,11 +50,9 @@ def test_the_first_and_the_last_bars_can_be_refilled(lm: LanguageModel, bars: tu
 
 
 def test_a_tempo_that_the_refilled_bars_brought_still_holds_after_them() -> None:
-    words = (
-        "SONG_START KEY_C TIMESIG_4_4 TEMPO_66 "
-        "BAR_START BEAT_0 NOTE_ON_60 DUR_WHOLE VEL_MF BAR_START BEAT_0 TEMPO_120 NOTE_ON_60 DUR_WHOLE VEL_MF "
-        "BAR_START BEAT_1 NOTE_ON_60 DUR_HALF VEL_MF SONG_END"
-    ).split()
+    note = ["NOTE_ON_60", "DUR_HALF", "VEL_MF"]
+    words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_66", "BAR_START", "BEAT_0", *note]
+    words += ["BAR_START", "BEAT_0", "TEMPO_120", *note, "BAR_START", "BEAT_1", *note, "SONG_END"]
     order = understand(read_request({"refill": {"piece": "p", "first_bar": 2, "last_bar": 2}}), 1, lambda _: words)
     assert " ".join(order.after) == "BAR_START BEAT_0 TEMPO_120 BEAT_1 NOTE_ON_60 DUR_HALF VEL_MF"
 
