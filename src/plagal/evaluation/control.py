@@ -22,7 +22,7 @@ import numpy.typing as npt
 from plagal.evaluation.bars import bars_of, windows
 from plagal.evaluation.features import features, spread
 from plagal.music.chords import QUALITIES, Chord
-from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.harmony import hear_chords, hear_key, same_key
 from plagal.music.midi import read_midi
 from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER, Key, Score
 
@@ -73,7 +73,7 @@ def follows_score(asked: Asked, score: Score, ears: Ears) -> dict[str, float | N
         "chords": asked.chords or None,
     }  # fmt: skip
     judges = {
-        "key": lambda: _same_key(hear_key(score), asked.key),
+        "key": lambda: asked.key is not None and same_key(hear_key(score), asked.key),
         "tempo": lambda: abs(played_tempo(score) / (asked.tempo or 1) - 1) <= TEMPO_TOLERANCE,
         "metre": lambda: ears.metre.agrees(score, asked.metre or (4, 4)),
         "bars": lambda: heard_bars(score) == asked.bars,
@@ -91,11 +91,6 @@ def summarise(verdicts: Sequence[dict[str, float | None]]) -> dict[str, float | 
     names = dict.fromkeys(name for verdict in verdicts for name in verdict)
     asked = {name: [one for verdict in verdicts if (one := verdict.get(name)) is not None] for name in names}
     return {name: float(np.mean(values)) if values else None for name, values in asked.items()}
-
-
-def _same_key(heard: Key, asked: Key | None) -> bool:
-    """Enharmonic keys are the same (12 fifths apart)."""
-    return asked is not None and heard.minor == asked.minor and (heard.fifths - asked.fifths) % 12 == 0
 
 
 def played_tempo(score: Score) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from plagal.evaluation.asking import request_for
@@ -14,6 +14,7 @@ from plagal.evaluation.validity import Validity, check_midi
 from plagal.files import atomic_path
 from plagal.model.base import LanguageModel
 from plagal.model.decoding import Request, generate
+from plagal.model.hearing import generate_as_asked
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.score import Score
 from plagal.params import EvaluateSettings
@@ -48,11 +49,12 @@ class Sample:
 def write_samples(
     lm: LanguageModel, asked: Sequence[Asked], settings: EvaluateSettings, seed: int, grammar: bool = True
 ) -> list[Sample]:
-    """One piece for each prompt. Without the grammar nothing is forced: the prompt alone has to do."""
+    """One piece for each prompt. Without the grammar nothing is forced nor listened to: the prompt alone has to do."""
     requests = [request_for(one) if grammar else Request(one.prompt) for one in asked]
-    pieces = generate(
+    write = generate_as_asked if grammar else partial(generate, grammar=False)
+    pieces = write(
         lm, requests, seed=seed, temperature=settings.temperature, top_p=settings.top_p,
-        max_words=settings.max_words, grammar=grammar, progress=True,
+        max_words=settings.max_words, progress=True,
     )  # fmt: skip
     return [Sample(one, tuple(words)) for one, words in zip(asked, pieces, strict=True)]
 

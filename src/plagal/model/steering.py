@@ -3,8 +3,10 @@
 The grammar says which words may follow; steering narrows that to the words that keep what was asked. It never widens:
 where nothing would be left, the grammar's own choice stands, so a piece is valid whatever is asked.
 
-- key: notes of the key's scale or of the chord in force; others only as quick passing notes. Chords with at most
-  one tone from outside.
+- key: notes of the key's scale or of the chord in force; those foreign to the chord pass quickly. Chords of the key, and
+  those with one tone from outside that lead somewhere: then there they go. A key that was asked for, not the model's
+  own: its tonic opens each phrase of four bars and ends the piece.
+- the model's own chords: where one is written its bass, or one of its tones, lies lowest.
 - chords: each is written where it was asked for and nowhere else; where it begins its bass lies lowest and all tones
   that name it are struck; notes that do not belong to it pass quickly.
 - melody: each of its notes is struck where it was asked for, as long as asked, and nothing sounds above it.
@@ -38,6 +40,9 @@ _BASS_BELOW = 55
 """The bass of an asked chord lies under G3 where the words have reached no higher note yet."""
 _LOW = 48
 """Below middle C's octave only root, third and fifth keep a chord clear."""
+_FREE_FROM = 60
+"""From middle C up, notes of the key that do not belong to the chord last a quarter at most."""
+_PHRASE_BARS = 4
 _OUTSIDERS = 1
 """Tones outside the key that a chord may have: that of a secondary dominant."""
 
@@ -93,6 +98,7 @@ class Steering:
     def __init__(self, wishes: Wishes, bars: int | None = None):
         self._wishes, self._bars = wishes, bars
         self._scale = _scale(wishes.key) if wishes.key is not None else None
+        self._home = (0, False) if wishes.key is None else (key_tonic(wishes.key), wishes.key.minor)
         self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in wishes.chords}
         self._melody_at: dict[tuple[int, int], PlacedNote] = {}
         for note in wishes.melody:
@@ -103,6 +109,7 @@ class Steering:
         self._next = 0
         self._here = _Here()
         self._chord: Chord | None = None
+        self._chord_bar = 0
         self._notes_in_bar = 0
         self._ceiling, self._ceiling_until = HIGHEST_PITCH, (0, 0)
         self._queue: list[str] = []
@@ -123,6 +130,7 @@ class Steering:
             self._scale = _scale(Key(0, *KEY_OF[word]))
         elif kind == g.CHORD:
             self._chord = parse_chord(word.removeprefix("CHORD_"))
+            self._chord_bar = state.bars
             self._here.wants_chord = False
             self._here.own = self._here.chord is None
             asked = self._here.chord
@@ -180,26 +188,31 @@ class Steering:
             return self._durations(state)
         if state.kind == g.DURATION or state.bars == 0:
             return _ALL
+        if state.kind in g.BEFORE_BEAT and self._places[self._next : self._next + 1] == [(state.bars - 1, 0)]:
+            return _one("BEAT_0")  # what is asked for at the bar line must not be passed by
         wanted = self._notes(state) & self._chords(state) & self._onward(state)
         if self._scale is None or self._wishes.chords:
             return wanted
-        return wanted & (self._tonic_words() if self._at_home(state) else _chord_words_in(self._scale))
+        if self._at_home(state):
+            due = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF) and self._chord_bar != state.bars
+            tonic = _tonic_chords(*self._home)
+            return tonic & (_CHORD_WORDS | _PEDALS) if due else wanted & tonic
+        return wanted & _chord_words_in(self._scale, _resolution(self._chord, self._scale))
 
     def _at_home(self, state: g.State) -> bool:
-        """Whether the asked key's tonic is due: with the first chord of the piece, and in its last bar."""
-        return self._wishes.key is not None and (self._chord is None or state.bars == self._bars)
-
-    def _tonic_words(self) -> Mask:
-        key = self._wishes.key
-        assert key is not None
-        return _tonic_chords(key_tonic(key), key.minor)
+        """Whether the asked key's tonic is due: with the first chord of the piece and of each phrase, and in the last
+        bar."""
+        if self._wishes.key is None:
+            return False
+        opens = (state.bars - 1) % _PHRASE_BARS == 0 and self._chord_bar != state.bars
+        return self._chord is None or opens or state.bars == self._bars
 
     def _chords(self, state: g.State) -> Mask:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
         if self._here.wants_chord and self._here.chord is not None and state.position >= 0 and state.kind != g.BAR:
             chord = self._here.chord
             return _one(f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}") | _PEDALS
-        return ~_CHORD_WORDS if self._wishes.chords else _ALL
+        return ~(_CHORD_WORDS | _BASS_WORDS) if self._wishes.chords else _ALL
 
     def _notes(self, state: g.State) -> Mask:
         """Which pitches may be struck here."""
@@ -278,8 +291,10 @@ class Steering:
             if self._here.chord is not None:
                 return _durations(min(TICKS_PER_QUARTER, room), room)
             return _durations(1, room)
-        if self._scale and pitch_class not in self._scale and (chord is None or pitch_class not in chord.pitch_classes):
-            return _durations(1, PASSING_TICKS)
+        if self._scale and chord is not None and pitch_class not in chord.pitch_classes:
+            return _durations(
+                1, PASSING_TICKS if state.pitch < _FREE_FROM or pitch_class not in self._scale else TICKS_PER_QUARTER
+            )
         return _ALL
 
     def _until_next_chord(self, state: g.State) -> int:
@@ -346,6 +361,7 @@ _beat_tick = np.array([BEAT_TICKS.get(word, -1) for word in MUSIC_WORDS])
 _length_ticks = np.array([DURATION_TICKS.get(word, 0) for word in MUSIC_WORDS])
 _NOTE_WORDS: Mask = np.isin(_KINDS, [g.NOTE_ON, g.ARTICULATION])
 _CHORD_WORDS: Mask = _KINDS == g.CHORD
+_BASS_WORDS: Mask = _KINDS == g.BASS
 _PEDALS: Mask = np.isin(_KINDS, [g.PEDAL, g.PEDAL_OFF])
 _BEATS: Mask = _KINDS == g.BEAT
 _PIECE_ENDS: Mask = _KINDS == g.SONG_END
@@ -385,14 +401,33 @@ def _durations(least: int, most: int) -> Mask:
     return np.asarray(fits if fits.any() else known)
 
 
-@lru_cache(maxsize=64)
-def _chord_words_in(scale: frozenset[int]) -> Mask:
-    """All words but chords too far from the key."""
+def _resolution(chord: Chord | None, scale: frozenset[int]) -> frozenset[int] | None:
+    """The roots that a chord with a tone from outside the key leads to: a fifth down, or a semitone up or down; None
+    where it has none."""
+    if chord is None or chord.pitch_classes <= scale:
+        return None
+    steps = QUALITIES[chord.quality]
+    ways = (5, 11) if 4 in steps else (1, 11) if 6 in steps else (7, 2)
+    return frozenset((chord.root + way) % 12 for way in ways) | {chord.root}
+
+
+@lru_cache(maxsize=512)
+def _chord_words_in(scale: frozenset[int], roots: frozenset[int] | None) -> Mask:
+    """All words but chords too far from the key: those of its own tones, secondary dominants, diminished chords and
+    minor sixths, on `roots` where some are given."""
     mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
     for place in np.flatnonzero(_CHORD_WORDS):
         chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
-        mask[place] = len(chord.pitch_classes - scale) <= _OUTSIDERS and chord.root in scale
+        outside = len(chord.pitch_classes - scale)
+        leads = _leads(QUALITIES[chord.quality])
+        near = outside == 0 or (outside <= _OUTSIDERS and leads)
+        mask[place] = near and chord.root in scale and (roots is None or chord.root in roots)
     return mask
+
+
+def _leads(steps: tuple[int, ...]) -> bool:
+    """Whether a chord asks to be resolved: a dominant, diminished, or minor with a sixth."""
+    return (4 in steps and 10 in steps) or (3 in steps and 6 in steps) or (3 in steps and 9 in steps)
 
 
 @lru_cache(maxsize=64)

@@ -256,3 +256,8 @@ def hear_key(score: Score) -> Key:
     long = [key for key, length in zip(keys, lengths, strict=True) if length >= end / 4]
     chosen = long[0] if long else keys[lengths.index(max(lengths))]
     return Key(0, chosen.fifths, chosen.minor)
+
+
+def same_key(one: Key, other: Key) -> bool:
+    """Whether two keys sound alike: enharmonic ones (12 fifths apart) do."""
+    return one.minor == other.minor and (one.fifths - other.fifths) % 12 == 0

@@ -1,0 +1,48 @@
+"""Pieces that are listened to before they are handed over: one that was asked for in a key and sounds in another is
+written again.
+
+Steering keeps the notes in the key's scale, but which of its degrees a piece leans on is the model's own choice, and an
+ear may take F major for D minor. What is heard here is what a listener or an evaluation would hear: the notes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from plagal.model.base import LanguageModel
+from plagal.model.decoding import generate
+from plagal.model.writing import Request
+from plagal.music.harmony import hear_key, same_key
+from plagal.tokens.codec import decode
+
+TRIES = 3
+"""Times that a piece is written at most; the last one stands as it is."""
+_NEXT_SEED = 1_000_003
+
+
+def generate_as_asked(lm: LanguageModel, requests: Sequence[Request], *, seed: int = 0, **how: Any) -> list[list[str]]:
+    """As `plagal.model.decoding.generate`, but a piece whose key (`wishes.key`) is not heard in it is written again
+    from another seed, TRIES times in all. Same arguments, same pieces."""
+    pieces = generate(lm, requests, seed=seed, **how)
+    for number in range(1, TRIES):
+        again = [place for place, (request, words) in enumerate(zip(requests, pieces, strict=True))
+                 if not in_its_key(request, words)]  # fmt: skip
+        if not again:
+            break
+        later = [_reseeded(requests[place], number) for place in again]
+        written = generate(lm, later, seed=seed + number * _NEXT_SEED, **how)
+        for place, words in zip(again, written, strict=True):
+            pieces[place] = words
+    return pieces
+
+
+def in_its_key(request: Request, words: Sequence[str]) -> bool:
+    """Whether the key that a request asks for is heard in a piece; True where it asks for none."""
+    key = request.wishes.key
+    return key is None or same_key(hear_key(decode(words).score), key)
+
+
+def _reseeded(request: Request, number: int) -> Request:
+    return request if request.seed is None else replace(request, seed=request.seed + number * _NEXT_SEED)
