@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import mlx.core as mx
 import numpy as np
 import pytest
-from model_helpers import settings, texts, tiny_base
+from model_helpers import settings, text_of, texts, tiny_base
 
 from plagal.errors import CheckpointError, DiskError, LockedError, ModelError, TrainingError
 from plagal.model import base, checkpoint, trainer
@@ -92,6 +92,33 @@ def test_a_loss_that_is_no_number_stops_with_what_to_lower(tmp_path: Path) -> No
     assert newest is not None and all(bool(mx.isfinite(t).all()) for n, t in newest[0].items() if n.startswith("model"))
 
 
+def test_a_loss_that_jumps_and_stays_stops_at_the_last_good_checkpoint(tmp_path: Path) -> None:
+    lm = base.load(tiny_base(tmp_path))
+
+    def loss(model: object, arrays: dict[str, mx.array]) -> mx.array:
+        weight = model.model.norm.weight.min()  # type: ignore[attr-defined]
+        return mx.where(weight > 0.93, weight, 50.0 + weight) * arrays["weights"].sum()  # falls, then jumps
+
+    with pytest.raises(TrainingError, match=r"jumped from .* lower learning_rate=0\.01") as caught:
+        trainer.train(lm, texts(9), texts(3), settings(steps=40, save_every=1, evaluate_every=50), tmp_path / "b",
+                      tmp_path / "out", loss=loss)  # fmt: skip
+    assert "the last good checkpoint is" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    with checkpoint.own_run(tmp_path / "b") as own:
+        newest = own.newest()
+    assert newest is not None and newest[1]["high_steps"] < 3
+
+
+def test_a_base_with_weights_that_are_no_numbers_is_stopped_before_the_first_step(tmp_path: Path) -> None:
+    folder = tiny_base(tmp_path)
+    weights = base.read_weights(folder)
+    weights["model.norm.weight"] = weights["model.norm.weight"] * float("nan")
+    mx.save_safetensors(str(folder / "model.safetensors"), weights)
+    with pytest.raises(TrainingError, match="is no number at step 0"):
+        run(tmp_path, "out", "a")
+    assert not (tmp_path / "out").exists()
+
+
 def test_early_stopping_waits_as_long_as_it_was_told(tmp_path: Path) -> None:
     report = run(tmp_path, "out", "a", learning_rate=1e-9, steps=30, evaluate_every=2, patience=2, weight_decay=0.0)
     assert report.stopped_early and report.steps < 30 and (tmp_path / "out").is_dir()
@@ -114,8 +141,12 @@ def test_an_orphan_cannot_write_over_a_new_run(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_found_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))
+    rows: list[object] = []
+    lm = base.load(tiny_base(tmp_path))
     with pytest.raises(DiskError, match="no room for the next checkpoint"):
-        run(tmp_path, "out", "a")
+        trainer.train(lm, texts(9), texts(3), settings(evaluate_every=1), tmp_path / "a", tmp_path / "out",
+                      on_row=rows.append)  # fmt: skip
+    assert len(rows) == 1, "a step was taken although its checkpoint had no room"
 
 
 def test_adapters_of_another_base_are_refused(tmp_path: Path) -> None:
@@ -137,3 +168,41 @@ def test_a_truncated_checkpoint_is_a_checkpoint_error(tmp_path: Path) -> None:
     (path / "state.json").write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoint.load_checkpoint(path)
+
+
+def test_a_pickled_checkpoint_is_passed_over_and_never_run(tmp_path: Path) -> None:
+    import json
+    import pickle
+
+    run(tmp_path, "resumed", "b", stop_after=4)
+    newest = tmp_path / "b" / "step-00000004"
+    trap = tmp_path / "trap"
+    (newest / checkpoint.TENSORS).write_bytes(pickle.dumps(_Trap(str(trap))))
+    sums = {name: checkpoint.sha256_of(newest / name) for name in (checkpoint.TENSORS, checkpoint.STATE)}
+    (newest / checkpoint.SUMS).write_text(json.dumps(sums))
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load_checkpoint(newest)
+    assert run(tmp_path, "resumed", "b").resumed_from == 2 and not trap.exists()
+
+
+class _Trap:
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.path, "w")
+
+
+def test_a_data_set_without_a_line_is_named(tmp_path: Path) -> None:
+    from plagal.stages.training import texts_of
+
+    (tmp_path / "train.jsonl").write_text("")
+    with pytest.raises(TrainingError, match=r"train\.jsonl holds no text"):
+        texts_of(tmp_path / "train.jsonl")
+
+
+def test_a_prompt_longer_than_any_window_is_named_with_the_param_to_raise(tmp_path: Path) -> None:
+    lm = base.load(tiny_base(tmp_path))
+    long = text_of(["SONG_START", "BAR_START", "SONG_END"], "x" * 300)
+    with pytest.raises(TrainingError, match="max_tokens=96; raise it"):
+        trainer.train(lm, [long], texts(1), settings(), tmp_path / "a", tmp_path / "out")
