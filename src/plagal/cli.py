@@ -215,7 +215,8 @@ def plan(
     from plagal.planning import plan_lines
 
     params = load_params()
-    for line in plan_lines(config, {"train_stage1": params.train_stage1, "train_stage2": params.train_stage2}):
+    stages = {"train_stage1": params.train_stage1, "train_stage2": params.train_stage2}
+    for line in plan_lines(config, stages, params.model.encoding):
         _say(line)
 
 
