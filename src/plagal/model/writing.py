@@ -67,6 +67,7 @@ class Row:
         self._steering = Steering(request.wishes, request.bars)
         self._kept = _kept(request.head)
         self._silent = False
+        self._first_bar = 0
         for word in (FIRST_WORD, *request.head):
             self._add(word)
 
@@ -106,21 +107,30 @@ class Row:
             self.take(int(columns[0]))
 
     def context(self, window: int) -> list[int]:
-        """The tokens to read before what comes next: all, or the prompt and the last bars, at most half the window."""
+        """The tokens to read before what comes next: all, or the prompt and the last bars, at most half the window.
+        Once cut, it grows until it fills the window again, whatever other rows do: a piece is the same in any batch."""
         typed = [int(self.speller.ids[column]) for column in self.typed]
-        ids = [*self.prompt, *self.tokens.encode(self.words), *typed]
+        ids = [*self.prompt, *self.tokens.encode(self._from_bar(self._first_bar)), *typed]
         if len(ids) < window:
             return ids
-        head, bars = cut_bars(self.words)
+        _, bars = cut_bars(self.words)
         sizes = [len(self.tokens.encode(bar.words)) for bar in bars]
         size, first = 0, len(bars) - 1
         while first > 0 and size + sizes[first - 1] <= window // 2:
             size += sizes[first - 1]
             first -= 1
+        self._first_bar = max(first, 0)
+        return [*self.prompt, *self.tokens.encode(self._from_bar(first, whole=False)), *typed]
+
+    def _from_bar(self, first: int, whole: bool = True) -> list[str]:
+        """What holds at a bar and the words from there; with `whole` all words from the beginning of the piece."""
+        if first == 0 and whole:
+            return self.words
+        head, bars = cut_bars(self.words)
         words = [*(bars[first].held if bars else held_words(head).values())]
-        for bar in bars[first:]:
+        for bar in bars[max(first, 0) :]:
             words += bar.words
-        return [*self.prompt, *self.tokens.encode(words), *typed]
+        return words
 
     def _add(self, word: str) -> None:
         try:
