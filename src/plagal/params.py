@@ -75,6 +75,8 @@ class TextSettings(Settings):
     tempo_percent: Annotated[float, Field(ge=0, le=50)]
     revoice_share: Share
     """Share of the copies whose chords are voiced anew."""
+    live_share: Share = 0.0
+    """Share of the copies that are played off the grid, as hands do."""
 
 
 class SplitSettings(Settings):

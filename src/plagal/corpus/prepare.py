@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from plagal.corpus.augment import change_tempo, excerpt, revoice, shifts_that_fit, transpose
+from plagal.corpus.augment import change_tempo, excerpt, play_live, revoice, shifts_that_fit, transpose
 from plagal.corpus.formats import text_row
 from plagal.corpus.parallel import Workers
 from plagal.corpus.prompts import facts_of, held_out_prompt, training_prompt
@@ -130,7 +130,8 @@ def _augmented(score: Score, text: TextSettings, rng: random.Random) -> Score:
     shift = rng.choice(shifts_that_fit(score, text.transpose_semitones))
     factor = 1 + rng.uniform(-text.tempo_percent, text.tempo_percent) / 100
     score = change_tempo(transpose(score, shift), factor)
-    return revoice(score, rng) if rng.random() < text.revoice_share else score
+    score = revoice(score, rng) if rng.random() < text.revoice_share else score
+    return play_live(score, rng) if rng.random() < text.live_share else score
 
 
 def _excerpt(score: Score, text: TextSettings, rng: random.Random) -> Score | None:

@@ -3,9 +3,9 @@
 The grammar says which words may follow; steering narrows that to the words that keep what was asked. It never widens:
 where nothing would be left, the grammar's own choice stands, so a piece is valid whatever is asked.
 
-- key: notes of the key's scale or of the chord in force; those foreign to the chord pass quickly. Chords of the key, and
-  those with one tone from outside that lead somewhere: then there they go. A key that was asked for, not the model's
-  own: its tonic opens each phrase of four bars and ends the piece.
+- key: notes of the key's scale or of the chord in force; those foreign to the chord pass quickly. Chords of the key,
+  and those with one tone from outside that lead somewhere: then there they go. A key that was asked for, not the
+  model's own: its tonic opens each phrase of four bars and ends the piece.
 - the model's own chords: where one is written its bass, or one of its tones, lies lowest.
 - chords: each is written where it was asked for and nowhere else; where it begins its bass lies lowest and all tones
   that name it are struck; notes that do not belong to it pass quickly.
