@@ -1,0 +1,205 @@
+"""`plagal serve` under load, and stock `mlx_lm.server` on the same model folder, as processes of their own.
+
+    python benchmarks/serve.py [--model models/fused] [--json]
+
+- clients_answered: 50 clients at once, each asks for eight bars and reads its events to the end; answered is who gets a
+  whole grammatical piece. The peer's clients ask `/v1/chat/completions` for as many tokens as such a piece takes; its
+  valid pieces stand in the unit.
+- first_event_ms: from the request to the first event of music ("start") of an idle server; the median.
+- memory_growth: resident memory after 1,000 pieces over that after the first 100.
+- queue_p99_s: from asking to the start of writing, 99th percentile of the 50 clients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from plagal.model.words import prompt_text
+from plagal.tokens import grammar
+
+CLIENTS, BARS = 50, 8
+PROMPT = f"Generate {BARS} bars of worship in Db major at 66 BPM in 4/4"
+PEER_TOKENS = 700
+"""The longest of fifty such pieces has about so many words."""
+PATIENCE_SECONDS = 400.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`waited`: seconds to the start of writing; `first`: to the first event of music; `words`: of the whole piece."""
+
+    waited: float
+    first: float
+    words: list[str]
+
+    @property
+    def valid(self) -> bool:
+        return grammar.accepts(self.words)
+
+
+@contextmanager
+def plagal_server(model: Path, folder: Path) -> Iterator[tuple[str, int]]:
+    """Its address and process id."""
+    command = [
+        sys.executable,
+        "-c",
+        "from plagal.cli import main; main()",
+        "serve",
+        "--port",
+        "0",
+        "--model",
+        str(model),
+    ]
+    with subprocess.Popen([*command, "--output", str(folder)], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield re.findall(r"http://\S+", server.stdout.readline())[0], server.pid
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def stock_server(model: Path) -> Iterator[str]:
+    """mlx_lm.server; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    script = "import plagal.model; from mlx_lm.server import main; main()"  # the same fast BLAS as ours
+    command = [sys.executable, "-c", script, "--model", str(model), "--port", str(port), "--log-level", "ERROR"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(240):
+                try:
+                    httpx.get(f"{address}/v1/models", timeout=2)
+                    break
+                except httpx.HTTPError:
+                    time.sleep(0.25)
+            yield address
+        finally:
+            server.terminate()
+
+
+def ask(address: str, seed: int, bars: int = BARS) -> Answer:
+    """One client of ours, from the request to the last event."""
+    began = time.perf_counter()
+    first = 0.0
+    with httpx.Client(base_url=address, timeout=PATIENCE_SECONDS) as client:
+        made = client.post("/api/pieces", json={"prompt": PROMPT, "bars": bars, "seed": seed}).raise_for_status().json()
+        with client.stream("GET", made["links"]["events"]) as events:
+            for line in events.iter_lines():
+                if line == "event: start" and not first:
+                    first = time.perf_counter() - began
+        words = client.get(made["links"]["words"]).json()["words"]
+    return Answer(first, first, words)
+
+
+def ask_stock(address: str, seed: int) -> str:
+    """One client of mlx_lm.server: the text of its answer, empty where there was none."""
+    asked = {"prompt": prompt_text(PROMPT), "max_tokens": PEER_TOKENS, "temperature": 0.9, "top_p": 0.95, "seed": seed}
+    try:
+        answer = httpx.post(f"{address}/v1/completions", json=asked, timeout=PATIENCE_SECONDS)
+        return str(answer.json()["choices"][0]["text"]) if answer.status_code == 200 else ""
+    except (httpx.HTTPError, KeyError, IndexError, ValueError):
+        return ""
+
+
+def at_once(task: Any, address: str) -> tuple[list[Any], float]:
+    began = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        answers = list(pool.map(lambda seed: _kept(task, address, seed), range(CLIENTS)))
+    return answers, time.perf_counter() - began
+
+
+def _kept(task: Any, address: str, seed: int) -> Any:
+    try:
+        return task(address, seed)
+    except httpx.HTTPError:
+        return None
+
+
+def resident_bytes(pid: int) -> int:
+    done = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
+    return int(done.stdout) * 1024
+
+
+def memory_growth(address: str, pid: int, pieces: int) -> tuple[float, list[int]]:
+    """Memory after all pieces over that after the first tenth, and its course [bytes] by tenths."""
+    course = []
+    with ThreadPoolExecutor(16) as pool:
+        for tenth in range(10):
+            seeds = range(tenth * pieces // 10, (tenth + 1) * pieces // 10)
+            answers = list(pool.map(lambda seed: ask(address, seed, bars=1), seeds))
+            assert all(answer.valid for answer in answers)
+            course.append(resident_bytes(pid))
+    return course[-1] / course[0], course
+
+
+def row(what: str, ours: float, peer: float | None, unit: str, target: float | None, ok: bool) -> dict[str, Any]:
+    ratio = round(ours / peer, 3) if peer else None
+    return {
+        "what": what,
+        "ours": round(ours, 3),
+        "peer": peer,
+        "unit": unit,
+        "ratio": ratio,
+        "target": target,
+        "ok": ok,
+    }
+
+
+def measure(model: Path, pieces: int) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as scratch, plagal_server(model, Path(scratch)) as (address, pid):
+        ask(address, 0, bars=1)
+        firsts = [1000 * ask(address, seed, bars=1).first for seed in range(15)]
+        answers, seconds = at_once(ask, address)
+        growth, course = memory_growth(address, pid, pieces)
+    with stock_server(model) as address:
+        ask_stock(address, 0)
+        texts, stock_seconds = at_once(ask_stock, address)
+    answered = sum(answer is not None and answer.valid for answer in answers)
+    by_stock = sum(bool(text) for text in texts)
+    valid = sum(grammar.accepts(text.split()) for text in texts)
+    unit = f"of {CLIENTS}, in {seconds:.1f} s; mlx_lm.server in {stock_seconds:.1f} s, {valid} of them valid"
+    yield row("clients_answered", answered, by_stock, unit, CLIENTS, answered == CLIENTS)
+    first = statistics.median(firsts)
+    yield row("first_event_ms", first, None, f"ms ({min(firsts):.0f} to {max(firsts):.0f})", 200, first < 200)
+    unit = f"times, over {pieces} pieces; {course[0] >> 20} to {course[-1] >> 20} MiB"
+    yield row("memory_growth", growth, None, unit, 1.05, growth <= 1.05)
+    waits = sorted(answer.waited for answer in answers if answer is not None)
+    p99 = waits[min(len(waits) - 1, int(0.99 * len(waits)))] if waits else float("inf")
+    yield row("queue_p99_s", p99, None, f"s (median {statistics.median(waits):.2f})", None, True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--model", type=Path, default=Path("models/fused"))
+    parser.add_argument("--pieces", type=int, default=1000, help="for memory_growth")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = []
+    for found in measure(options.model, options.pieces):
+        rows.append(found)
+        verdict = "ok" if found["ok"] else "missed"
+        print(f"{found['what']}: ours {found['ours']}, peer {found['peer']} {found['unit']} ({verdict})", flush=True)
+    if options.json:
+        print(json.dumps({"name": "serve", "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
