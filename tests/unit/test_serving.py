@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import importlib.util
+import json
+import re
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -159,8 +163,6 @@ def test_a_process_that_served_ends_without_an_abort(model: Path) -> None:
 def test_the_example_backend_writes_midi_and_falls_back_on_the_arranger(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import httpx
-
     path = Path(__file__).parents[2] / "examples" / "fastapi_backend.py"
     spec = importlib.util.spec_from_file_location("fastapi_backend", path)
     assert spec is not None and spec.loader is not None
@@ -307,3 +309,35 @@ def test_follow_ups_change_the_last_request() -> None:
 def test_a_follow_up_without_a_piece_says_so() -> None:
     with pytest.raises(InputError, match="none yet"):
         Talk().understand("again", 1)
+
+
+# --- stock servers
+
+
+def test_the_readmes_stock_server_answers_with_words_that_read_as_a_piece(model: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (command,) = [line for line in readme.splitlines() if line.startswith("mlx_lm.server --model models/fused")]
+    (call,) = [line for line in readme.splitlines() if line.startswith("curl") and "/v1/chat/completions" in line]
+    body = json.loads(re.findall(r"-d '(.*)'", call)[0]) | {"max_tokens": 40}
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    words = [str(model) if word == "models/fused" else port if word == "8081" else word for word in command.split()]
+    server = subprocess.Popen([Path(sys.executable).parent / words[0], *words[1:]], stderr=subprocess.DEVNULL)
+    try:
+        content = _answer_of(f"http://127.0.0.1:{port}/v1/chat/completions", body)
+    finally:
+        server.terminate()
+        server.wait(30)
+    read = FinetunedQwenService.parse_token_response(content)
+    assert read.found and grammar.accepts(read.words)
+
+
+def _answer_of(address: str, body: dict[str, Any]) -> str:
+    for _ in range(240):
+        try:
+            answer = httpx.post(address, json=body, timeout=60)
+        except httpx.ConnectError:
+            time.sleep(0.25)
+            continue
+        return str(answer.json()["choices"][0]["message"]["content"])
+    raise AssertionError("the stock server did not start")
