@@ -27,12 +27,23 @@ from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, K
 from plagal.music.tunebook import key_tonic
 from plagal.music.voicing import essential
 from plagal.tokens import grammar as g
-from plagal.tokens.vocabulary import BEAT_TICKS, DURATION_TICKS, KEY_OF, MUSIC_WORDS, duration_words
+from plagal.tokens.vocabulary import (
+    ARTICULATIONS,
+    BEAT_TICKS,
+    DURATION_TICKS,
+    KEY_OF,
+    MUSIC_WORDS,
+    OPEN_DURATIONS,
+    RELATIVE_VELOCITIES,
+    duration_words,
+)
 
 Mask = npt.NDArray[np.bool_]
 
 PASSING_TICKS = TICKS_PER_QUARTER // 2
 """A note foreign to its chord and key lasts an eighth at most."""
+_LEAST_STEP_TICKS = TICKS_PER_QUARTER // 4
+"""A bar that lacks notes may go on by so much at once, however far it has come."""
 _MOST_STRUCK = 8
 """Notes struck at once by two hands; more only where a chord still lacks a tone."""
 _HIGHEST_WITH_CHORD = 84
@@ -90,6 +101,9 @@ def spread_chords(bars_of_chords: Sequence[Sequence[Chord]], bars: int, bar_tick
             beat = TICKS_PER_QUARTER if len(chords) * TICKS_PER_QUARTER <= bar_ticks else 1
             placed.append(PlacedChord(bar, tick // beat * beat, chord))
     return tuple(placed)
+
+
+_NO_WISHES = Wishes()
 
 
 class Steering:
@@ -179,8 +193,20 @@ class Steering:
             if (mask & only).any():
                 return mask & only
             self._queue = []
-        narrowed = mask & self._wanted(state)
-        return narrowed if narrowed.any() else mask
+        if self._wishes == _NO_WISHES:
+            narrowed = mask & self._wanted(state)
+            return narrowed if narrowed.any() else mask
+        plain = mask & _PLAIN
+        for wanted in (self._wanted(state), self._not_past(state), _ALL):
+            narrowed = plain & wanted
+            if narrowed.any():
+                return narrowed
+        return mask
+
+    def _not_past(self, state: g.State) -> Mask:
+        """Where all that is wanted cannot be had: at least what is asked for later in this bar is not passed by."""
+        due = self._due(state.bars - 1)
+        return ~_CHORD_WORDS if due < 0 else _beats_up_to(due) & ~_BAR_ENDS & ~_CHORD_WORDS
 
     def _wanted(self, state: g.State) -> Mask:
         followers = g.FOLLOWERS[state.kind]
@@ -191,6 +217,8 @@ class Steering:
         if state.kind in g.BEFORE_BEAT and self._places[self._next : self._next + 1] == [(state.bars - 1, 0)]:
             return _one("BEAT_0")  # what is asked for at the bar line must not be passed by
         wanted = self._notes(state) & self._chords(state) & self._onward(state)
+        if self._places or self._wishes.density:
+            wanted = wanted & _AS_WRITTEN
         if self._scale is None or self._wishes.chords:
             return wanted
         if self._at_home(state):
@@ -223,10 +251,11 @@ class Steering:
             return ~_NOTE_WORDS
         low, high = LOWEST_PITCH, self._ceiling
         floor = state.pitch if state.kind in (g.VELOCITY, g.ARTICULATION) else LOWEST_PITCH - 1
+        if here.chord is not None and here.melody is None:
+            high = min(high, _HIGHEST_WITH_CHORD)
         pending = {pc for pc in here.pending if _reachable(pc, floor, high)}
         here.pending = pending
         if here.chord is not None:
-            high = min(high, _HIGHEST_WITH_CHORD) if here.melody is None else high
             if here.count == 0:
                 return _pitches(_bits({here.chord.bass}), low, min(high, _BASS_BELOW))
             wanted = _pitches(_bits(set(here.chord.pitch_classes)), low, high)
@@ -271,9 +300,13 @@ class Steering:
             return wanted
         if self._notes_in_bar >= density[1]:
             return wanted & ~(_BEATS & ~_beats_up_to(self._due(bar)))
-        return (
-            wanted & ~_BAR_ENDS if self._notes_in_bar < density[0] and state.position < state.bar_ticks // 2 else wanted
-        )
+        if self._notes_in_bar < density[0]:
+            return wanted & ~_BAR_ENDS & _beats_up_to(self._pace(state, density[0]))
+        return wanted
+
+    def _pace(self, state: g.State, fewest: int) -> int:
+        """The tick up to which the next position may lie, so that the notes that a bar still needs have room."""
+        return max(state.position + _LEAST_STEP_TICKS, state.bar_ticks * self._notes_in_bar // fewest)
 
     def _due(self, bar: int) -> int:
         """The tick of what is still asked for in this bar, -1 if nothing is."""
@@ -282,6 +315,20 @@ class Steering:
         return -1
 
     def _durations(self, state: g.State) -> Mask:
+        """Lengths that keep the chord or the key, and end before a melody note that lies lower."""
+        lengths = self._lengths(state)
+        return lengths & _durations(1, self._until_lower(state)) if self._wishes.melody else lengths
+
+    def _until_lower(self, state: g.State) -> int:
+        """Ticks to the next melody note below the note at hand; two bars at least where none comes before."""
+        bar, tick = state.bars - 1, max(state.position, 0)
+        for place in self._places[self._next :]:
+            note = self._melody_at.get(place)
+            if note is not None and note.pitch < state.pitch:
+                return max(1, (place[0] - bar) * state.bar_ticks + place[1] - tick)
+        return 2 * state.bar_ticks
+
+    def _lengths(self, state: g.State) -> Mask:
         """Notes that belong to no chord or key in force pass quickly; those of an asked chord end with it."""
         chord, pitch_class = self._chord, state.pitch % 12
         if self._wishes.chords and chord is not None:
@@ -354,6 +401,7 @@ def _bits(classes: set[int]) -> int:
 
 
 _EVERY = (1 << 12) - 1
+_BENDING = {*ARTICULATIONS, *RELATIVE_VELOCITIES, *OPEN_DURATIONS, "VEL_SILENT"}
 _ALL: Mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
 _KINDS = np.array([g.KIND_OF[word][0] for word in MUSIC_WORDS])
 _note_pitch = np.array([g.KIND_OF[word][1] if g.KIND_OF[word][0] == g.NOTE_ON else -1 for word in MUSIC_WORDS])
@@ -362,13 +410,17 @@ _length_ticks = np.array([DURATION_TICKS.get(word, 0) for word in MUSIC_WORDS])
 _NOTE_WORDS: Mask = np.isin(_KINDS, [g.NOTE_ON, g.ARTICULATION])
 _CHORD_WORDS: Mask = _KINDS == g.CHORD
 _BASS_WORDS: Mask = _KINDS == g.BASS
+_PLAIN: Mask = np.array([word not in _BENDING and not word.startswith("NOTE_OFF_") for word in MUSIC_WORDS])
+"""All words but those that bend a note's pitch, place or length: no score is written with them."""
 _PEDALS: Mask = np.isin(_KINDS, [g.PEDAL, g.PEDAL_OFF])
 _BEATS: Mask = _KINDS == g.BEAT
 _PIECE_ENDS: Mask = _KINDS == g.SONG_END
 _BAR_ENDS: Mask = np.isin(_KINDS, [g.BAR, g.SONG_END, g.REPEAT_END])
 _LEAVING: Mask = _BAR_ENDS | _BEATS
+_AS_WRITTEN: Mask = ~np.isin(_KINDS, [g.ARTICULATION, g.REPEAT_START])
+"""All words but those that make more or fewer notes than stand there: trills and their like, repeats."""
 _PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
-for _fixed in (_ALL, _NOTE_WORDS, _CHORD_WORDS, _PEDALS, _BEATS, _PIECE_ENDS, _BAR_ENDS, _LEAVING):
+for _fixed in (_ALL, _NOTE_WORDS, _CHORD_WORDS, _PEDALS, _BEATS, _PIECE_ENDS, _BAR_ENDS, _LEAVING, _AS_WRITTEN):
     _fixed.flags.writeable = False
 
 
