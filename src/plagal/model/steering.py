@@ -17,28 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
-import numpy as np
-import numpy.typing as npt
-
-from plagal.music.chords import QUALITIES, ROOT_NAMES, Chord, parse_chord
+from plagal.model import masks
+from plagal.model.masks import Mask
+from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.music.tunebook import key_tonic
 from plagal.music.voicing import essential
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import (
-    ARTICULATIONS,
-    BEAT_TICKS,
-    DURATION_TICKS,
     KEY_OF,
-    MUSIC_WORDS,
-    OPEN_DURATIONS,
-    RELATIVE_VELOCITIES,
     duration_words,
 )
-
-Mask = npt.NDArray[np.bool_]
 
 PASSING_TICKS = TICKS_PER_QUARTER // 2
 """A note foreign to its chord and key lasts an eighth at most."""
@@ -54,8 +44,6 @@ _LOW = 48
 _FREE_FROM = 60
 """From middle C up, notes of the key that do not belong to the chord last a quarter at most."""
 _PHRASE_BARS = 4
-_OUTSIDERS = 1
-"""Tones outside the key that a chord may have: that of a secondary dominant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +99,7 @@ class Steering:
 
     def __init__(self, wishes: Wishes, bars: int | None = None):
         self._wishes, self._bars = wishes, bars
-        self._scale = _scale(wishes.key) if wishes.key is not None else None
+        self._scale = masks.scale(wishes.key) if wishes.key is not None else None
         self._home = (0, False) if wishes.key is None else (key_tonic(wishes.key), wishes.key.minor)
         self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in wishes.chords}
         self._melody_at: dict[tuple[int, int], PlacedNote] = {}
@@ -141,7 +129,7 @@ class Steering:
         elif state.position != before.position or kind == g.BEAT:
             self._arrive(state.bars - 1, state.position)
         if kind in (g.KEY, g.HEAD_KEY) and self._wishes.key is None:
-            self._scale = _scale(Key(0, *KEY_OF[word]))
+            self._scale = masks.scale(Key(0, *KEY_OF[word]))
         elif kind == g.CHORD:
             self._chord = parse_chord(word.removeprefix("CHORD_"))
             self._chord_bar = state.bars
@@ -189,15 +177,15 @@ class Steering:
     def narrow(self, mask: Mask, state: g.State) -> Mask:
         """The part of `mask` that keeps the wishes; `mask` itself where none would."""
         if self._queue:
-            only = _one(self._queue[0])
+            only = masks.one(self._queue[0])
             if (mask & only).any():
                 return mask & only
             self._queue = []
         if self._wishes == _NO_WISHES:
             narrowed = mask & self._wanted(state)
             return narrowed if narrowed.any() else mask
-        plain = mask & _PLAIN
-        for wanted in (self._wanted(state), self._not_past(state), _ALL):
+        plain = mask & masks.PLAIN
+        for wanted in (self._wanted(state), self._not_past(state), masks.ALL):
             narrowed = plain & wanted
             if narrowed.any():
                 return narrowed
@@ -206,26 +194,26 @@ class Steering:
     def _not_past(self, state: g.State) -> Mask:
         """Where all that is wanted cannot be had: at least what is asked for later in this bar is not passed by."""
         due = self._due(state.bars - 1)
-        return ~_CHORD_WORDS if due < 0 else _beats_up_to(due) & ~_BAR_ENDS & ~_CHORD_WORDS
+        return ~masks.CHORD_WORDS if due < 0 else masks.beats_up_to(due) & ~masks.BAR_ENDS & ~masks.CHORD_WORDS
 
     def _wanted(self, state: g.State) -> Mask:
         followers = g.FOLLOWERS[state.kind]
         if g.DURATION in followers:
             return self._durations(state)
         if state.kind == g.DURATION or state.bars == 0:
-            return _ALL
+            return masks.ALL
         if state.kind in g.BEFORE_BEAT and self._places[self._next : self._next + 1] == [(state.bars - 1, 0)]:
-            return _one("BEAT_0")  # what is asked for at the bar line must not be passed by
+            return masks.one("BEAT_0")  # what is asked for at the bar line must not be passed by
         wanted = self._notes(state) & self._chords(state) & self._onward(state)
         if self._places or self._wishes.density:
-            wanted = wanted & _AS_WRITTEN
+            wanted = wanted & masks.AS_WRITTEN
         if self._scale is None or self._wishes.chords:
             return wanted
         if self._at_home(state):
             due = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF) and self._chord_bar != state.bars
-            tonic = _tonic_chords(*self._home)
-            return tonic & (_CHORD_WORDS | _PEDALS) if due else wanted & tonic
-        return wanted & _chord_words_in(self._scale, _resolution(self._chord, self._scale))
+            tonic = masks.tonic_chords(*self._home)
+            return tonic & (masks.CHORD_WORDS | masks.PEDALS) if due else wanted & tonic
+        return wanted & masks.chord_words_in(self._scale, masks.resolution(self._chord, self._scale))
 
     def _at_home(self, state: g.State) -> bool:
         """Whether the asked key's tonic is due: with the first chord of the piece and of each phrase, and in the last
@@ -239,69 +227,75 @@ class Steering:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
         if self._here.wants_chord and self._here.chord is not None and state.position >= 0 and state.kind != g.BAR:
             chord = self._here.chord
-            return _one(f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}") | _PEDALS
-        return ~(_CHORD_WORDS | _BASS_WORDS) if self._wishes.chords else _ALL
+            return masks.one(f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}") | masks.PEDALS
+        return ~(masks.CHORD_WORDS | masks.BASS_WORDS) if self._wishes.chords else masks.ALL
 
     def _notes(self, state: g.State) -> Mask:
         """Which pitches may be struck here."""
         here, density = self._here, self._wishes.density
         if density is not None and self._notes_in_bar >= density[1] and not here.owes:
-            return ~_NOTE_WORDS
+            return ~masks.NOTE_WORDS
         if here.count >= _MOST_STRUCK and not here.owes:
-            return ~_NOTE_WORDS
+            return ~masks.NOTE_WORDS
         low, high = LOWEST_PITCH, self._ceiling
         floor = state.pitch if state.kind in (g.VELOCITY, g.ARTICULATION) else LOWEST_PITCH - 1
         if here.chord is not None and here.melody is None:
             high = min(high, _HIGHEST_WITH_CHORD)
-        pending = {pc for pc in here.pending if _reachable(pc, floor, high)}
+        pending = {pc for pc in here.pending if masks.reachable(pc, floor, high)}
         here.pending = pending
         if here.chord is not None:
             if here.count == 0:
-                return _pitches(_bits({here.chord.bass}), low, min(high, _BASS_BELOW))
-            wanted = _pitches(_bits(set(here.chord.pitch_classes)), low, high)
+                return masks.pitches(masks.bits({here.chord.bass}), low, min(high, _BASS_BELOW))
+            wanted = masks.pitches(masks.bits(set(here.chord.pitch_classes)), low, high)
             if pending:  # leave an octave for what is still to be struck
-                wanted = (wanted & _pitches(_EVERY, low, high - 12)) | _pitches(_bits(pending), low, high)
+                wanted = (wanted & masks.pitches(masks.EVERY, low, high - 12)) | masks.pitches(
+                    masks.bits(pending), low, high
+                )
         else:
             wanted = self._free_notes(low, high)
         if here.melody is not None:
-            wanted = (wanted & _pitches(_EVERY, low, here.melody.pitch - 1)) | _one(f"NOTE_ON_{here.melody.pitch}")
+            wanted = (wanted & masks.pitches(masks.EVERY, low, here.melody.pitch - 1)) | masks.one(
+                f"NOTE_ON_{here.melody.pitch}"
+            )
         return wanted
 
     def _free_notes(self, low: int, high: int) -> Mask:
         """Between asked chords: the chord's tones and the key's, low down only the chord's."""
         chord, scale = self._chord, self._scale
         if scale is None and not self._wishes.chords:
-            return _pitches(_EVERY, low, high)
+            return masks.pitches(masks.EVERY, low, high)
         if chord is not None and self._here.own and self._here.count == 0:
-            return _pitches(_bits({chord.bass}), low, min(high, _BASS_BELOW - 1)) | _pitches(
-                _bits(set(chord.pitch_classes)), _BASS_BELOW, high
+            return masks.pitches(masks.bits({chord.bass}), low, min(high, _BASS_BELOW - 1)) | masks.pitches(
+                masks.bits(set(chord.pitch_classes)), _BASS_BELOW, high
             )
         tones = set(chord.pitch_classes) if chord is not None else set()
-        classes = tones | set(scale or (_chord_scale(chord) if chord is not None else range(12)))
+        classes = tones | set(scale or (masks.chord_scale(chord) if chord is not None else range(12)))
         if chord is None or not self._wishes.chords:
-            return _pitches(_bits(classes), low, high)
+            return masks.pitches(masks.bits(classes), low, high)
         firm = {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))} & tones
-        return _pitches(_bits(firm), low, min(high, _LOW - 1)) | _pitches(_bits(classes), max(low, _LOW), high)
+        return masks.pitches(masks.bits(firm), low, min(high, _LOW - 1)) | masks.pitches(
+            masks.bits(classes), max(low, _LOW), high
+        )
 
     def _onward(self, state: g.State) -> Mask:
         """Whether this position and this bar may be left, and how far."""
         here, density = self._here, self._wishes.density
         if here.owes and state.position >= 0:
-            return ~_LEAVING
+            return ~masks.LEAVING
         bar = state.bars - 1
-        wanted = _ALL
+        wanted = masks.ALL
         if self._next < len(self._places):
             next_bar, next_tick = self._places[self._next]
             if next_bar == bar and next_tick < state.bar_ticks:
-                wanted = _beats_up_to(next_tick) & ~_BAR_ENDS
+                wanted = masks.beats_up_to(next_tick) & ~masks.BAR_ENDS
             elif next_bar > bar:
-                wanted = ~_PIECE_ENDS
+                wanted = ~masks.PIECE_ENDS
         if density is None:
             return wanted
         if self._notes_in_bar >= density[1]:
-            return wanted & ~(_BEATS & ~_beats_up_to(self._due(bar)))
+            return wanted & ~(masks.BEATS & ~masks.beats_up_to(self._due(bar)))
         if self._notes_in_bar < density[0]:
-            return wanted & ~_BAR_ENDS & _beats_up_to(self._pace(state, density[0]))
+            return wanted & ~masks.BAR_ENDS & masks.beats_up_to(self._pace(state, density[0]))
         return wanted
 
     def _pace(self, state: g.State, fewest: int) -> int:
@@ -317,7 +311,7 @@ class Steering:
     def _durations(self, state: g.State) -> Mask:
         """Lengths that keep the chord or the key, and end before a melody note that lies lower."""
         lengths = self._lengths(state)
-        return lengths & _durations(1, self._until_lower(state)) if self._wishes.melody else lengths
+        return lengths & masks.durations(1, self._until_lower(state)) if self._wishes.melody else lengths
 
     def _until_lower(self, state: g.State) -> int:
         """Ticks to the next melody note below the note at hand; two bars at least where none comes before."""
@@ -334,15 +328,15 @@ class Steering:
         if self._wishes.chords and chord is not None:
             room = self._until_next_chord(state)
             if pitch_class not in chord.pitch_classes:
-                return _durations(1, min(PASSING_TICKS, room))
+                return masks.durations(1, min(PASSING_TICKS, room))
             if self._here.chord is not None:
-                return _durations(min(TICKS_PER_QUARTER, room), room)
-            return _durations(1, room)
+                return masks.durations(min(TICKS_PER_QUARTER, room), room)
+            return masks.durations(1, room)
         if self._scale and chord is not None and pitch_class not in chord.pitch_classes:
-            return _durations(
+            return masks.durations(
                 1, PASSING_TICKS if state.pitch < _FREE_FROM or pitch_class not in self._scale else TICKS_PER_QUARTER
             )
-        return _ALL
+        return masks.ALL
 
     def _until_next_chord(self, state: g.State) -> int:
         """Ticks to the next asked chord; two bars at least where it is further away or there is none."""
@@ -373,122 +367,3 @@ class _Here:
 
 
 _PITCH_CLASS = {name: pitch_class for pitch_class, name in enumerate(ROOT_NAMES)}
-_MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
-"""The minor has its leading tone, too."""
-
-
-def _scale(key: Key) -> frozenset[int]:
-    tonic = key_tonic(key)
-    return frozenset((tonic + step) % 12 for step in (_MINOR if key.minor else _MAJOR))
-
-
-def _chord_scale(chord: Chord) -> frozenset[int]:
-    """Where no key is known: the major scale's steps that do not rub against the chord's tones."""
-    tones = chord.pitch_classes
-    return frozenset(
-        pc for pc in range(12)
-        if pc in tones or ((pc - 1) % 12 not in tones and (pc + 1) % 12 not in tones)
-    )  # fmt: skip
-
-
-def _reachable(pitch_class: int, floor: int, high: int) -> bool:
-    first = floor + 1 + (pitch_class - floor - 1) % 12
-    return first <= min(high, HIGHEST_PITCH)
-
-
-def _bits(classes: set[int]) -> int:
-    return sum(1 << pitch_class for pitch_class in classes)
-
-
-_EVERY = (1 << 12) - 1
-_BENDING = {*ARTICULATIONS, *RELATIVE_VELOCITIES, *OPEN_DURATIONS, "VEL_SILENT"}
-_ALL: Mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-_KINDS = np.array([g.KIND_OF[word][0] for word in MUSIC_WORDS])
-_note_pitch = np.array([g.KIND_OF[word][1] if g.KIND_OF[word][0] == g.NOTE_ON else -1 for word in MUSIC_WORDS])
-_beat_tick = np.array([BEAT_TICKS.get(word, -1) for word in MUSIC_WORDS])
-_length_ticks = np.array([DURATION_TICKS.get(word, 0) for word in MUSIC_WORDS])
-_NOTE_WORDS: Mask = np.isin(_KINDS, [g.NOTE_ON, g.ARTICULATION])
-_CHORD_WORDS: Mask = _KINDS == g.CHORD
-_BASS_WORDS: Mask = _KINDS == g.BASS
-_PLAIN: Mask = np.array([word not in _BENDING and not word.startswith("NOTE_OFF_") for word in MUSIC_WORDS])
-"""All words but those that bend a note's pitch, place or length: no score is written with them."""
-_PEDALS: Mask = np.isin(_KINDS, [g.PEDAL, g.PEDAL_OFF])
-_BEATS: Mask = _KINDS == g.BEAT
-_PIECE_ENDS: Mask = _KINDS == g.SONG_END
-_BAR_ENDS: Mask = np.isin(_KINDS, [g.BAR, g.SONG_END, g.REPEAT_END])
-_LEAVING: Mask = _BAR_ENDS | _BEATS
-_AS_WRITTEN: Mask = ~np.isin(_KINDS, [g.ARTICULATION, g.REPEAT_START])
-"""All words but those that make more or fewer notes than stand there: trills and their like, repeats."""
-_PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
-for _fixed in (_ALL, _NOTE_WORDS, _CHORD_WORDS, _PEDALS, _BEATS, _PIECE_ENDS, _BAR_ENDS, _LEAVING, _AS_WRITTEN):
-    _fixed.flags.writeable = False
-
-
-@lru_cache(maxsize=4096)
-def _one(word: str) -> Mask:
-    mask = np.zeros(len(MUSIC_WORDS), dtype=np.bool_)
-    mask[_PLACE[word]] = True
-    return mask
-
-
-@lru_cache(maxsize=8192)
-def _pitches(bits: int, low: int, high: int) -> Mask:
-    """All words but the notes outside [low, high] or of other pitch classes than `bits`."""
-    fits = (_note_pitch >= low) & (_note_pitch <= high) & ((bits >> (_note_pitch % 12)) & 1 == 1)
-    return np.asarray(fits | (_note_pitch < 0))
-
-
-@lru_cache(maxsize=1024)
-def _beats_up_to(tick: int) -> Mask:
-    return np.asarray(_beat_tick <= tick)
-
-
-@lru_cache(maxsize=1024)
-def _durations(least: int, most: int) -> Mask:
-    """Lengths in [least, most] ticks, as near as there are any; tied ones where there is room for them."""
-    known = _length_ticks > 0
-    fits = known & (_length_ticks >= least) & (_length_ticks <= most)
-    if most > 4 * TICKS_PER_QUARTER:
-        fits |= _KINDS == g.TIE
-    return np.asarray(fits if fits.any() else known)
-
-
-def _resolution(chord: Chord | None, scale: frozenset[int]) -> frozenset[int] | None:
-    """The roots that a chord with a tone from outside the key leads to: a fifth down, or a semitone up or down; None
-    where it has none."""
-    if chord is None or chord.pitch_classes <= scale:
-        return None
-    steps = QUALITIES[chord.quality]
-    ways = (5, 11) if 4 in steps else (1, 11) if 6 in steps else (7, 2)
-    return frozenset((chord.root + way) % 12 for way in ways) | {chord.root}
-
-
-@lru_cache(maxsize=512)
-def _chord_words_in(scale: frozenset[int], roots: frozenset[int] | None) -> Mask:
-    """All words but chords too far from the key: those of its own tones, secondary dominants, diminished chords and
-    minor sixths, on `roots` where some are given."""
-    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-    for place in np.flatnonzero(_CHORD_WORDS):
-        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
-        outside = len(chord.pitch_classes - scale)
-        leads = _leads(QUALITIES[chord.quality])
-        near = outside == 0 or (outside <= _OUTSIDERS and leads)
-        mask[place] = near and chord.root in scale and (roots is None or chord.root in roots)
-    return mask
-
-
-def _leads(steps: tuple[int, ...]) -> bool:
-    """Whether a chord asks to be resolved: a dominant, diminished, or minor with a sixth."""
-    return (4 in steps and 10 in steps) or (3 in steps and 6 in steps) or (3 in steps and 9 in steps)
-
-
-@lru_cache(maxsize=64)
-def _tonic_chords(tonic: int, minor: bool) -> Mask:
-    """All words but chords that are no tonic of the key: its root, with the key's third."""
-    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-    for place in np.flatnonzero(_CHORD_WORDS):
-        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
-        steps = QUALITIES[chord.quality]
-        third = 3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and 10 not in steps
-        mask[place] = chord.root == tonic and third
-    return mask
