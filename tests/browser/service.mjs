@@ -2,6 +2,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -49,6 +50,31 @@ export async function startService(environment = {}) {
     rmSync(scratch, { recursive: true, force: true });
   };
   return { address, output, stop };
+}
+
+/** A second address of the service, whose connections can all be cut at once. */
+export async function startFragile(address) {
+  const { hostname, port } = new URL(address);
+  const open = new Set();
+  const server = createServer((here) => {
+    const there = connect(Number(port), hostname);
+    for (const [one, other] of [[here, there], [there, here]]) {
+      open.add(one);
+      one.pipe(other);
+      one.on("error", () => {});
+      one.on("close", () => {
+        open.delete(one);
+        other.destroy();
+      });
+    }
+  });
+  await new Promise((resolve) => server.listen(0, hostname, resolve));
+  const cut = () => open.forEach((socket) => socket.destroy());
+  const stop = () => {
+    server.close();
+    cut();
+  };
+  return { address: `http://${hostname}:${server.address().port}`, cut, stop };
 }
 
 export function startBrowser() {

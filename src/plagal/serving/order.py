@@ -286,14 +286,15 @@ def _restated(gone: Sequence[str], after: Sequence[str]) -> list[str]:
     opening, rest = list(after[:body]), list(after[body:])
     if not any(word in METRE_OF for word in opening):
         opening[1:1] = [word for word in gone if word in METRE_OF][-1:]
-    begins = ["BEAT_0"] if rest[:1] == ["BEAT_0"] else []
-    rest = rest[len(begins) :]
+    here = rest[1:] if rest[:1] == ["BEAT_0"] else rest
+    begins, told = list[str](), 0
     for table in (KEY_OF, TEMPO_OF):
-        own = [word for word in rest[:1] if word in table]
-        rest = rest[len(own) :]
-        if brought := own or [word for word in gone if word in table][-1:]:
-            begins = [*(begins or ["BEAT_0"]), *brought]
-    return [*opening, *begins, *rest]
+        if told < len(here) and here[told] in table:
+            begins.append(here[told])
+            told += 1
+        else:
+            begins += [word for word in gone if word in table][-1:]
+    return [*opening, *rest] if len(begins) == told else [*opening, "BEAT_0", *begins, *here[told:]]
 
 
 def _opens_bar(word: str) -> bool:
