@@ -107,7 +107,18 @@ def test_a_melody_asked_for_is_heard_on_top(client: httpx.Client) -> None:
     assert piece["metre"] == "3/4" and piece["key"] == "G major" and piece["bars"] == 2
     for onset, pitch, ticks in ((0, 67, 48), (48, 71, 24), (72, 69, 72)):
         struck = notes[notes[:, 0] == onset]
-        assert struck[:, 1].max() == pitch and struck[struck[:, 1] == pitch][0, 2] == ticks
+        sounding = notes[(notes[:, 0] <= onset) & (notes[:, 0] + notes[:, 2] > onset)]
+        assert sounding[:, 1].max() == pitch and struck[struck[:, 1] == pitch][0, 2] == ticks
+
+
+@pytest.mark.parametrize(("density", "fewest", "most"), [("sparse", 2, 8), ("dense", 18, 36), (6, 5, 7)])
+def test_every_bar_has_the_notes_that_were_asked_for(
+    client: httpx.Client, density: str | int, fewest: int, most: int
+) -> None:
+    piece = done(client, prompt="gospel in C", density=density, bars=4, seed=1)
+    words = client.get(f"/api/pieces/{piece['id']}/words").json()["words"]
+    bars = [bar.count("NOTE_ON_") for bar in " ".join(words).split("BAR_START")[1:]]
+    assert all(fewest <= notes <= most for notes in bars), bars
 
 
 def test_a_piece_goes_on_from_the_bars_that_are_kept(client: httpx.Client) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from plagal.music.chords import parse_chord
 from plagal.music.score import Key
 from plagal.music.tunebook import key_name
 from plagal.serving.progression import written
@@ -96,7 +97,7 @@ class EventReader:
 
     def _tell_chord(self, following: str) -> Event:
         bass = f"/{following.removeprefix('BASS_')}" if following.startswith("BASS_") else ""
-        symbol, self._chord = written(f"{self._chord}{bass}"), None
+        symbol, self._chord = written(parse_chord(f"{self._chord}{bass}").symbol), None
         return Event("chord", {"onset": self._onset, "symbol": symbol})
 
     def _tempo(self, tempo: float) -> Iterator[Event]:
