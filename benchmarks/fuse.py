@@ -37,9 +37,9 @@ SHAPE = EmbeddedShape(hidden_size=128, layers=4, heads=4, kv_heads=2, intermedia
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 WINDOW = 512
 SETTINGS = TrainSettings(
-    mode="lora", lora=LoraSettings(rank=16, alpha=32.0, dropout=0.0, layers=4, projections=ALL), steps=60, batch=4,
-    accumulation=1, max_tokens=WINDOW, learning_rate=3e-3, warmup_steps=4, final_learning_rate_share=0.1,
-    weight_decay=0.0, clip_norm=1.0, gradient_checkpointing=False, save_every=60, evaluate_every=60, patience=0,
+    mode="lora", lora=LoraSettings(rank=16, alpha=32.0, dropout=0.0, layers=4, projections=ALL), steps=30, batch=4,
+    accumulation=1, max_tokens=WINDOW, learning_rate=3e-4, warmup_steps=4, final_learning_rate_share=0.1,
+    weight_decay=0.0, clip_norm=1.0, gradient_checkpointing=False, save_every=30, evaluate_every=30, patience=0,
     keep_newest=1,
 )  # fmt: skip
 

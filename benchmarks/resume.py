@@ -39,8 +39,8 @@ from plagal.params import EmbeddedShape, load_params
 from plagal.profiles import apply_profile
 
 ROOT = Path(__file__).parents[1]
-STEPS, SAVE_EVERY = 16, 2
-_TRAIN = f"{{steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 4, warmup_steps: 2}}"
+STEPS, SAVE_EVERY = 80, 4
+_TRAIN = f"{{steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 20, warmup_steps: 2}}"
 OVERLAY = f"""
 model: {{embedded: {{hidden_size: 32, layers: 2, heads: 2, kv_heads: 1, intermediate_size: 64}}}}
 train_stage1: {_TRAIN}
