@@ -62,17 +62,21 @@ _length_ticks = np.array([DURATION_TICKS.get(word, 0) for word in MUSIC_WORDS])
 NOTE_WORDS: Mask = np.isin(_KINDS, [g.NOTE_ON, g.ARTICULATION])
 CHORD_WORDS: Mask = _KINDS == g.CHORD
 BASS_WORDS: Mask = _KINDS == g.BASS
-PLAIN: Mask = np.array([word not in _BENDING and not word.startswith("NOTE_OFF_") for word in MUSIC_WORDS])
-"""All words but those that bend a note's pitch, place or length: no score is written with them."""
+PLAIN: Mask = np.array(
+    [word not in _BENDING and not word.startswith(("NOTE_OFF_", "REPEAT_START")) for word in MUSIC_WORDS]
+)
+"""All words but those that bend a note's pitch, place or length, or repeat it: no score is written with them."""
+ON_GRID: Mask = ((_beat_tick < 0) & (_length_ticks == 0)) | np.array(
+    [(tick % 3 == 0) | (tick % 4 == 0) for tick in np.maximum(_beat_tick, _length_ticks)]
+)
+"""All words but places and lengths that are neither of 32nds nor of triplet 16ths."""
 PEDALS: Mask = np.isin(_KINDS, [g.PEDAL, g.PEDAL_OFF])
 BEATS: Mask = _KINDS == g.BEAT
 PIECE_ENDS: Mask = _KINDS == g.SONG_END
 BAR_ENDS: Mask = np.isin(_KINDS, [g.BAR, g.SONG_END, g.REPEAT_END])
 LEAVING: Mask = BAR_ENDS | BEATS
-AS_WRITTEN: Mask = ~np.isin(_KINDS, [g.ARTICULATION, g.REPEAT_START])
-"""All words but those that make more or fewer notes than stand there: trills and their like, repeats."""
 _PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
-for _fixed in (ALL, NOTE_WORDS, CHORD_WORDS, PEDALS, BEATS, PIECE_ENDS, BAR_ENDS, LEAVING, AS_WRITTEN):
+for _fixed in (ALL, NOTE_WORDS, CHORD_WORDS, PEDALS, BEATS, PIECE_ENDS, BAR_ENDS, LEAVING, PLAIN, ON_GRID):
     _fixed.flags.writeable = False
 
 

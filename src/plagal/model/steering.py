@@ -6,6 +6,8 @@ where nothing would be left, the grammar's own choice stands, so a piece is vali
 - key: notes of the key's scale or of the chord in force; those foreign to the chord pass quickly. Chords of the key,
   and those with one tone from outside that lead somewhere: then there they go. A key that was asked for, not the
   model's own: its tonic opens each phrase of four bars and ends the piece.
+- time: places and lengths are those of written music; what was played off the grid taught the model to read, not to
+  write so.
 - the model's own chords: where one is written its bass, or one of its tones, lies lowest.
 - chords: each is written where it was asked for and nowhere else; where it begins its bass lies lowest and all tones
   that name it are struck; notes that do not belong to it pass quickly.
@@ -108,6 +110,8 @@ class Steering:
             if top is None or note.pitch > top.pitch:
                 self._melody_at[note.bar, note.tick] = note
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
+        on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
+        self._grid = masks.ON_GRID if on_grid else masks.ALL
         self._next = 0
         self._here = _Here()
         self._chord: Chord | None = None
@@ -181,6 +185,7 @@ class Steering:
             if (mask & only).any():
                 return mask & only
             self._queue = []
+        mask = mask & self._grid if (mask & self._grid).any() else mask
         if self._wishes == _NO_WISHES:
             narrowed = mask & self._wanted(state)
             return narrowed if narrowed.any() else mask
@@ -205,8 +210,6 @@ class Steering:
         if state.kind in g.BEFORE_BEAT and self._places[self._next : self._next + 1] == [(state.bars - 1, 0)]:
             return masks.one("BEAT_0")  # what is asked for at the bar line must not be passed by
         wanted = self._notes(state) & self._chords(state) & self._onward(state)
-        if self._places or self._wishes.density:
-            wanted = wanted & masks.AS_WRITTEN
         if self._scale is None or self._wishes.chords:
             return wanted
         if self._at_home(state):
