@@ -11,7 +11,7 @@ from corpus_helpers import hymn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plagal.corpus.augment import change_tempo, excerpt, revoice, shifts_that_fit, transpose
+from plagal.corpus.augment import change_tempo, excerpt, play_live, revoice, shifts_that_fit, transpose
 from plagal.corpus.duplicates import heard_melody, intervals
 from plagal.corpus.quality import bar_count
 from plagal.music.grid import regular
@@ -108,3 +108,22 @@ def test_the_score_that_is_augmented_stays_as_it_was():
     revoice(transpose(score, 3), random.Random(1))
     excerpt(score, 1, 2)
     assert np.array_equal(score.notes, before)
+
+
+@given(seeds, st.integers(0, 1000))
+@settings(deadline=None, max_examples=20)
+def test_a_piece_played_live_keeps_its_notes_and_strays_a_few_ticks_at_most(seed: int, draw: int):
+    score = hymn(seed)
+    live = play_live(score, random.Random(draw))
+    assert regular(live) == live
+    assert len(live.notes) >= 0.95 * len(score.notes)
+    assert abs(float(live.notes[:, 0].mean()) - float(score.notes[:, 0].mean())) < 2 * 24
+    grid = np.unique(score.notes[:, 0])
+    nearest = np.abs(live.notes[:, 0][:, None] - grid[None, :]).min(axis=1)
+    assert nearest.max() <= 8
+
+
+def test_playing_live_leaves_the_grid_and_is_the_same_for_the_same_seed():
+    first, again = (play_live(hymn(1), random.Random(3)) for _ in range(2))
+    assert first == again
+    assert (first.notes[:, 0] % 6 != 0).mean() > 0.1
