@@ -1,3 +1,4 @@
+# ruff: noqa: I001  (the fast BLAS goes before mlx.core, also in processes that tests start)
 """A tiny base and made-up pieces for the tests of plagal.model."""
 
 from __future__ import annotations
@@ -5,12 +6,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import plagal.model  # noqa: F401
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-import plagal.model  # noqa: F401  (the fast BLAS goes first)
 from plagal.model import base
 from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
 
