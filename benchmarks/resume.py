@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,19 @@ def work(folder: Path, kill_after: float | None = None) -> float:
     return time.perf_counter() - began
 
 
+def kill_once(folder: Path, seconds: float, draw: random.Random) -> tuple[float, float]:
+    """Start one run and kill it within `seconds`. -> when, and how long a run takes: one that ended before its kill
+    tells that anew, and the kill is drawn again."""
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        prepare(folder)
+        moment = draw.uniform(0, seconds)
+        took = work(folder, moment)
+        if not (folder / "done" / "plagal.stages.fuse").exists():
+            return moment, seconds
+        seconds = took
+
+
 def ends(folder: Path) -> dict[str, bytes]:
     files = [path for name in OUTPUTS for path in (folder / name).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(files)}
@@ -117,9 +131,8 @@ def ours(scratch: Path, kills: int, seed: int) -> tuple[int, list[dict[str, Any]
     wanted, draw = ends(straight), random.Random(seed)
     same, met = 0, []
     for number in tqdm(range(kills), desc="kill", disable=None):
-        folder = prepare(scratch / f"killed{number}")
-        moment = draw.uniform(0, seconds)
-        work(folder, moment)
+        folder = scratch / f"killed{number}"
+        moment, seconds = kill_once(folder, seconds, draw)
         done = [path.name.rpartition(".")[2] for path in sorted((folder / "done").glob("*"))]
         kept = sorted(path.name for path in folder.glob(".checkpoints/*/step-*"))
         work(folder)
