@@ -78,8 +78,9 @@ class Row:
     def columns(self) -> Mask:
         """Columns that may come next."""
         mask = self.speller.columns(self._mask(), self.typed)
-        if self.typed in self.speller.place_of:  # it may be a whole word already, as BEAT_1 is before .5
-            after = grammar.following_mask(self.state, MUSIC_WORDS[self.speller.place_of[self.typed]])
+        place = self.speller.place_of.get(self.typed)
+        if place is not None and self._mask()[place]:  # it may be a whole word already, as BEAT_1 is before .5
+            after = grammar.following_mask(self.state, MUSIC_WORDS[place])
             mask = mask | self.speller.columns(after)
         elif not mask.any():  # the word before was cut short, and steering wants none that begins so
             mask = self.speller.columns(grammar.allowed_mask(self.state), self.typed)
