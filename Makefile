@@ -13,7 +13,7 @@ STAGES := collect_stage1 collect_stage2 convert train_stage1 train_stage2 fuse e
 PROMPT ?= slow worship ballad in Db
 OUT ?= out/prompt.mid
 
-.PHONY: help setup check test repro metrics-diff generate clean deps bench web web-test $(STAGES)
+.PHONY: help setup check test repro metrics-diff generate clean deps bench faults faults-short web web-test $(STAGES)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ deps: setup ## write each stage's modules into dvc.yaml, from the import graph
 
 bench: setup ## every benchmark, one after the other
 	@for script in benchmarks/*.py; do echo "== $$script"; python $$script || exit 1; done
+
+faults: setup ## try every fault, hours; writes docs/reliability.md's table
+	python tests/faults/run.py
+
+faults-short: setup ## CI's form of it: minutes, nothing written
+	python tests/faults/run.py --short
 
 web: web/node_modules/.package-lock.json ## build the page that plagal serve shows; needs Node 20 or newer
 	npm --prefix web run --silent build
