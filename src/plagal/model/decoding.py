@@ -118,7 +118,7 @@ def _draw(ready: Sequence[tuple[int, Row]], logits: Floats, sampler: Sampler) ->
     """One token for each row that has read all of its own, and whatever that forces."""
     if not ready:
         return
-    masks = np.stack([row.columns() for _, row in ready])
+    masks = np.stack([row.columns for _, row in ready])
     uniforms = np.array([row.random.random() for _, row in ready], dtype=np.float32)
     drawn = sampler.draw(logits[[place for place, _ in ready]], masks, uniforms)
     for (_, row), column in zip(ready, drawn, strict=True):

@@ -110,8 +110,8 @@ def durations(least: int, most: int) -> Mask:
 
 
 def resolution(chord: Chord | None, scale: frozenset[int]) -> frozenset[int] | None:
-    """The roots that a chord with a tone from outside the key leads to: a fifth down, or a semitone up or down; None
-    where it has none."""
+    """The roots that a chord with a tone from outside the key leads to, its own among them; None where it has none. A
+    dominant: a fifth or a semitone down; a diminished one: a semitone either way; others: a fifth or a tone up."""
     if chord is None or chord.pitch_classes <= scale:
         return None
     steps = QUALITIES[chord.quality]

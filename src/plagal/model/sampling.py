@@ -7,10 +7,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from plagal.model.masks import Mask
 from plagal.model.words import WordTokens
 
 Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 Typed = tuple[int, ...]
 """Columns of a word that is being spelled."""
 

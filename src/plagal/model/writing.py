@@ -9,8 +9,10 @@ from functools import cache
 import numpy as np
 
 from plagal.errors import WordsError
+from plagal.model import masks
 from plagal.model.base import LanguageModel
-from plagal.model.sampling import Mask, Speller, Typed
+from plagal.model.masks import Mask
+from plagal.model.sampling import Speller, Typed
 from plagal.model.steering import Steering, Wishes
 from plagal.model.windows import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
 from plagal.model.words import FIRST_WORD, prompt_text
@@ -25,8 +27,6 @@ _PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
 _END, _BAR, _REPEAT_END = _PLACE["SONG_END"], _PLACE[BAR_WORD], _PLACE["REPEAT_END"]
 _BAR_ENDS = [_END, _BAR, _REPEAT_END]
 _QUICK = np.array([word.startswith(("NOTE_ON", "DUR_", "VEL_")) and not word.endswith("_TIED") for word in MUSIC_WORDS])
-_ALL: Mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-_ALL.flags.writeable = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Request:
 
 
 class Row:
-    """One request's piece. `words`: whole words so far; `waiting`: columns written that the model has not read yet."""
+    """One request's piece. `words`: whole words so far; `waiting`: columns written that the model has not read yet;
+    `columns`: those that may come next, once `take_forced` has gone as far as there is no choice."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class Row:
         self.words: list[str] = []
         self.typed: Typed = ()
         self.waiting: list[int] = []
+        self.columns: Mask = masks.ALL
         self.state = grammar.start()
         self._steering = Steering(request.wishes, request.bars)
         self._kept = _kept(request.head)
@@ -75,11 +77,12 @@ class Row:
     def done(self) -> bool:
         return self.state.done or (len(self.words) >= self.max_words and not self.grammatical)
 
-    def columns(self) -> Mask:
+    def _columns(self) -> Mask:
         """Columns that may come next."""
-        mask = self.speller.columns(self._mask(), self.typed)
+        words = self._mask()
+        mask = self.speller.columns(words, self.typed)
         place = self.speller.place_of.get(self.typed)
-        if place is not None and self._mask()[place]:  # it may be a whole word already, as BEAT_1 is before .5
+        if place is not None and words[place]:  # it may be a whole word already, as BEAT_1 is before .5
             after = grammar.following_mask(self.state, MUSIC_WORDS[place])
             mask = mask | self.speller.columns(after)
         elif not mask.any():  # the word before was cut short, and steering wants none that begins so
@@ -102,10 +105,11 @@ class Row:
     def take_forced(self) -> None:
         """Write as long as there is no choice."""
         while not self.done:
-            columns = np.flatnonzero(self.columns())
-            if len(columns) != 1:
+            self.columns = self._columns()
+            allowed = np.flatnonzero(self.columns)
+            if len(allowed) != 1:
                 return
-            self.take(int(columns[0]))
+            self.take(int(allowed[0]))
 
     def context(self, window: int) -> list[int]:
         """The tokens to read before what comes next: all, or the prompt and the last bars, at most half the window.
@@ -153,7 +157,7 @@ class Row:
     def _mask(self) -> Mask:
         """Words that may come next: the grammar's, less those that the request forbids."""
         if not self.grammatical:
-            return _ALL
+            return masks.ALL
         mask = grammar.allowed_mask(self.state)
         bars = self.request.bars
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
@@ -171,7 +175,7 @@ class Row:
 def _kept(head: tuple[str, ...]) -> Mask:
     """All words but those that would change a key, metre or tempo that a request's head asks for."""
     asked = tuple(held for held in HELD_PREFIXES if any(word.startswith(held) for word in head))
-    return np.array([not word.startswith(asked) for word in MUSIC_WORDS]) if asked else _ALL
+    return np.array([not word.startswith(asked) for word in MUSIC_WORDS]) if asked else masks.ALL
 
 
 def _close(mask: Mask) -> Mask:
