@@ -57,8 +57,8 @@ generate: setup ## PROMPT="slow worship ballad in Db" OUT=out/prompt.mid
 deps: setup ## write each stage's modules into dvc.yaml, from the import graph
 	python tests/pipeline/stage_modules.py --write
 
-bench: setup ## every benchmark, one after the other
-	@for script in benchmarks/*.py; do echo "== $$script"; python $$script || exit 1; done
+bench: setup ## every benchmark, an hour or two; writes benchmarks/README.md
+	python benchmarks/run.py
 
 faults: setup ## try every fault, hours; writes docs/reliability.md's table
 	python tests/faults/run.py

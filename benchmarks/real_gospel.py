@@ -11,14 +11,10 @@ these very pieces), whether the network is worth more than counting.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -35,9 +31,9 @@ from plagal.evaluation.scoring import floors, make_scorer, score_model
 from plagal.model.folders import stage_models, window_of
 from plagal.params import Params, load_params
 from plagal.tokens.vocabulary import WORD_OF
+from shared.places import HYMNAL, ROOT
+from shared.rows import Row, finish, parser, row
 
-ROOT = Path(__file__).parents[1]
-HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
 STYLE = "traditional_gospel"
 TARGET = 0.90
 LEAST_TUNES = 20
@@ -84,26 +80,20 @@ def unseen(pieces: Sequence[Piece], melodies: Sequence[Melodies], data: Path, tr
     ]
 
 
-def row(what: str, ours: list[PieceLikelihood], peer: list[PieceLikelihood], seed: int) -> dict[str, Any]:
-    mine, other, compared = summarise(ours, seed), summarise(peer, seed), compare(ours, peer, seed)
+def compared(what: str, ours: list[PieceLikelihood], peer: list[PieceLikelihood], against: str, seed: int) -> Row:
+    """Its spread is the ratio's 95 % interval by tune, not one over repetitions: there is nothing random to repeat."""
+    mine, other, found = summarise(ours, seed), summarise(peer, seed), compare(ours, peer, seed)
     assert mine is not None
     assert other is not None
-    assert compared is not None
-    ratio, interval = compared
-    low, high = interval or (None, None)
-    return {
-        "what": what, "ours": round(mine.nats_per_note, 4), "peer": round(other.nats_per_note, 4), "unit": "nats/note",
-        "ratio": round(ratio, 4), "low": low and round(low, 4), "high": high and round(high, 4), "target": TARGET,
-        "ok": ratio <= TARGET and mine.tunes >= LEAST_TUNES,
-    }  # fmt: skip
+    assert found is not None
+    ratio, interval = found
+    told = row(what, mine.nats_per_note, other.nats_per_note, "nats/note; 95 % by tune", against=against,
+               at_most=TARGET)  # fmt: skip
+    told |= {"ratio": round(ratio, 4), "spread": interval and [round(end, 4) for end in interval]}
+    return told | {"ok": ratio <= TARGET and mine.tunes >= LEAST_TUNES}
 
 
-def count_row(what: str, ours: int, target: int | None = None) -> dict[str, Any]:
-    return {"what": what, "ours": ours, "peer": None, "unit": "pieces", "ratio": None, "target": target,
-            "ok": target is None or ours >= target}  # fmt: skip
-
-
-def measure(folder: Path, data: Path, models: Path, most: int) -> list[dict[str, Any]]:
+def measure(folder: Path, data: Path, models: Path, most: int) -> Iterator[Row]:
     params = load_params(ROOT / "params.yaml")
     seed = params.seed
     found, melodies, unusable = read_folder(folder, params)
@@ -123,33 +113,23 @@ def measure(folder: Path, data: Path, models: Path, most: int) -> list[dict[str,
     assert by_facet is not None
     shown = ", ".join(f"{facet} {nats:.2f}" for facet, nats in by_facet.nats_split.items())
     sys.stderr.write(f"stage 2's nats per note: {shown}\n")
-    return [
-        row("stage2_vs_ngram", scored["stage2"], floor["real"], seed),
-        row("stage2_vs_stage1", scored["stage2"], scored["stage1"], seed),
-        count_row("tunes", len({piece.tune for piece in pieces}), LEAST_TUNES),
-        count_row("left_out_tune_in_training", len(found) - len(fresh)),
-        count_row("left_out_unusable", unusable),
-    ]
+    yield compared("stage2_vs_ngram", scored["stage2"], floor["real"], "n-gram", seed)
+    yield compared("stage2_vs_stage1", scored["stage2"], scored["stage1"], "stage 1", seed)
+    yield row("tunes", len({piece.tune for piece in pieces}), unit="tunes", at_least=LEAST_TUNES)
+    yield row("left_out_tune_in_training", len(found) - len(fresh), unit="pieces")
+    yield row("left_out_unusable", unusable, unit="pieces")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=HYMNAL)
-    parser.add_argument("--json", action="store_true", help="print one object last")
-    parser.add_argument("--pieces", type=int, default=100, help="at most so many, spread over tunes")
-    parser.add_argument("--data", type=Path, default=ROOT / "data")
-    parser.add_argument("--models", type=Path, default=ROOT / "models")
-    options = parser.parse_args()
+    wishes = parser(__doc__)
+    wishes.add_argument("folder", type=Path, nargs="?", default=HYMNAL)
+    wishes.add_argument("--pieces", type=int, default=100, help="at most so many, spread over tunes")
+    wishes.add_argument("--data", type=Path, default=ROOT / "data")
+    wishes.add_argument("--models", type=Path, default=ROOT / "models")
+    options = wishes.parse_args()
     if not options.folder.is_dir():
         sys.exit(f"{options.folder} is no folder: name one with real gospel as MIDI, or set PLAGAL_OPENHYMNAL")
-    rows = measure(options.folder, options.data, options.models, options.pieces)
-    if options.json:
-        print(json.dumps({"name": "real_gospel", "rows": rows}))
-        return
-    for each in rows:
-        interval = f" ({each['low']} to {each['high']})" if each.get("low") else ""
-        print(f"{each['what']:28s} {each['ours']!s:>8} {each['peer'] or '':>8} {each['unit']:10s} "
-              f"{each['ratio'] or ''}{interval} {'ok' if each['ok'] else 'short of target'}")  # fmt: skip
+    finish("real_gospel", measure(options.folder, options.data, options.models, options.pieces), options.json)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ with `resume_adapter_file`, which is all that it keeps. Takes some minutes.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import shutil
 import signal
@@ -21,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,9 @@ from mlx_lm.tuner.datasets import CacheDataset, TextDataset
 from mlx_lm.tuner.trainer import TrainingArgs
 from mlx_lm.tuner.trainer import train as stock_train
 from mlx_lm.tuner.utils import linear_to_lora_layers
+from shared.places import ROOT
+from shared.rows import Row, finish, parser, row
+from shared.texts import made_up_texts
 from tqdm import tqdm
 
 from plagal.files import write_json, write_jsonl, write_text
@@ -39,8 +41,7 @@ from plagal.model import adapters, base
 from plagal.params import EmbeddedShape, load_params
 from plagal.profiles import apply_profile
 
-ROOT = Path(__file__).parents[1]
-STEPS, SAVE_EVERY = 80, 4
+STEPS, SAVE_EVERY, BARS = 80, 4, 5
 _TRAIN = f"{{steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 20, warmup_steps: 2}}"
 OVERLAY = f"""
 model: {{embedded: {{hidden_size: 32, layers: 2, heads: 2, kv_heads: 1, intermediate_size: 64}}}}
@@ -62,20 +63,6 @@ for stage in (train_stage1, train_stage2, fuse):
 OUTPUTS = ("models/stage1", "models/stage2", "models/fused", "metrics/curves")
 
 
-def texts(count: int, seed: int) -> list[str]:
-    """Made-up pieces: what is measured does not depend on the music."""
-    draw = np.random.default_rng(seed)
-    made = []
-    for _ in range(count):
-        words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80"]
-        for _ in range(5):
-            words.append("BAR_START")
-            for beat in range(4):
-                words += [f"BEAT_{beat}", f"NOTE_ON_{int(draw.integers(40, 80))}", "DUR_QUARTER", "VEL_MF"]
-        made.append(f"<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n{' '.join(words)} SONG_END<|im_end|>")
-    return made
-
-
 def prepare(folder: Path) -> Path:
     """A project's params and training text."""
     write_text(folder / "params.yaml", (ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -85,7 +72,7 @@ def prepare(folder: Path) -> Path:
         write_json(folder / "data" / "text" / stage / "provenance.json", [])
         for split, count in (("train", 20), ("valid", 3)):
             path = folder / "data" / "text" / stage / f"{split}.jsonl"
-            write_jsonl(path, [{"text": text} for text in texts(count, 10 * number + count)])
+            write_jsonl(path, [{"text": text} for text in made_up_texts(count, 10 * number + count, BARS)])
     return folder
 
 
@@ -157,7 +144,7 @@ def stock(scratch: Path, kills: int, seed: int) -> int:
         linear_to_lora_layers(lm.model, 2, adapters.lora_config(lm, lora)["lora_parameters"])
         if start is not None:
             lm.model.load_weights(str(start), strict=False)
-        data = CacheDataset(TextDataset([{"text": text} for text in texts(20, 20)], lm.tokenizer))
+        data = CacheDataset(TextDataset([{"text": text} for text in made_up_texts(20, 20, BARS)], lm.tokenizer))
         args = TrainingArgs(batch_size=2, iters=steps, steps_per_report=1000, steps_per_save=1000, max_seq_length=512,
                             adapter_file=str(end))  # fmt: skip
         stock_train(lm.model, optim.Adam(1e-3), data, None, args=args)
@@ -176,21 +163,22 @@ def stock(scratch: Path, kills: int, seed: int) -> int:
     return same
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+def measure(kills: int, seed: int, met: list[dict[str, Any]]) -> Iterator[Row]:
+    """`met`: filled with what each kill met."""
     with tempfile.TemporaryDirectory() as scratch:
-        mine, met = ours(Path(scratch) / "ours", options.kills, options.seed)
-        peer = stock(Path(scratch), options.kills, options.seed)
-    row = {"what": "identical_ends", "ours": mine, "peer": peer, "unit": f"of {options.kills} kills",
-           "ratio": round(mine / peer, 2) if peer else None, "target": options.kills,
-           "ok": mine == options.kills}  # fmt: skip
-    print(f"identical_ends: ours {mine}, mlx-lm {peer} of {options.kills} ({'ok' if row['ok'] else 'missed'})")
-    if options.json:
-        print(json.dumps({"name": "resume", "rows": [row], "kills": met}))
+        mine, told = ours(Path(scratch) / "ours", kills, seed)
+        met += told
+        peer = stock(Path(scratch), kills, seed)
+        yield row("identical_ends", mine, peer, f"of {kills} kills", against="mlx-lm", at_least=kills, judge="ours")
+
+
+def main() -> None:
+    wishes = parser(__doc__)
+    wishes.add_argument("--kills", type=int, default=20)
+    wishes.add_argument("--seed", type=int, default=1)
+    options = wishes.parse_args()
+    met: list[dict[str, Any]] = []
+    finish("resume", measure(options.kills, options.seed, met), options.json, kills=met)
 
 
 if __name__ == "__main__":

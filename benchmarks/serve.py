@@ -3,20 +3,18 @@
     python benchmarks/serve.py [--model models/fused] [--json]
 
 - clients_answered: 50 clients at once, each asks for eight bars and reads its events to the end; answered is who gets a
-  whole grammatical piece. The peer's clients ask `/v1/chat/completions` for as many tokens as such a piece takes; its
-  valid pieces stand in the unit.
+  whole grammatical piece. The peer's clients ask `/v1/completions` for as many tokens as such a piece takes; its figure
+  is those of its answers that are whole grammatical pieces.
 - first_event_ms: from the request to the first event of music ("start") of an idle server; the median.
 - memory_growth: resident memory after 1,000 pieces over that after the first 100.
-- queue_p99_s: from asking to the start of writing, 99th percentile of the 50 clients.
+- clients_seconds: until the last of the 50 has all.
+- queue_p99_s, queue_median_s: from asking to the start of writing, 99th percentile and median of the 50 clients.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,12 +30,14 @@ import httpx
 
 from plagal.model.words import prompt_text
 from plagal.tokens import grammar
+from shared.rows import Row, finish, parser, row
 
 CLIENTS, BARS = 50, 8
 PROMPT = f"Generate {BARS} bars of worship in Db major at 66 BPM in 4/4"
 PEER_TOKENS = 700
 """The longest of fifty such pieces has about so many words."""
 PATIENCE_SECONDS = 400.0
+STOCK = "mlx_lm.server"
 
 
 @dataclass(frozen=True)
@@ -150,20 +150,7 @@ def memory_growth(address: str, pid: int, pieces: int) -> tuple[float, list[int]
     return course[-1] / course[0], course
 
 
-def row(what: str, ours: float, peer: float | None, unit: str, target: float | None, ok: bool) -> dict[str, Any]:
-    ratio = round(ours / peer, 3) if peer else None
-    return {
-        "what": what,
-        "ours": round(ours, 3),
-        "peer": peer,
-        "unit": unit,
-        "ratio": ratio,
-        "target": target,
-        "ok": ok,
-    }
-
-
-def measure(model: Path, pieces: int) -> Iterator[dict[str, Any]]:
+def measure(model: Path, pieces: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch, plagal_server(model, Path(scratch)) as (address, pid):
         ask(address, 0, bars=1)
         firsts = [1000 * ask(address, seed, bars=1).first for seed in range(15)]
@@ -173,32 +160,25 @@ def measure(model: Path, pieces: int) -> Iterator[dict[str, Any]]:
         ask_stock(address, 0)
         texts, stock_seconds = at_once(ask_stock, address)
     answered = sum(answer is not None and answer.valid for answer in answers)
-    by_stock = sum(bool(text) for text in texts)
-    valid = sum(grammar.accepts(text.split()) for text in texts)
-    unit = f"of {CLIENTS}, in {seconds:.1f} s; mlx_lm.server in {stock_seconds:.1f} s, {valid} of them valid"
-    yield row("clients_answered", answered, by_stock, unit, CLIENTS, answered == CLIENTS)
-    first = statistics.median(firsts)
-    yield row("first_event_ms", first, None, f"ms ({min(firsts):.0f} to {max(firsts):.0f})", 200, first < 200)
+    valid, told = sum(grammar.accepts(text.split()) for text in texts), sum(map(bool, texts))
+    yield row("clients_answered", answered, valid, f"whole valid pieces of {CLIENTS}; the peer answered {told}",
+              against=STOCK, at_least=CLIENTS, judge="ours")  # fmt: skip
+    yield row("clients_seconds", seconds, stock_seconds, f"s for all {CLIENTS}", against=STOCK)
+    yield row("first_event_ms", firsts, unit="ms", at_most=200)
     unit = f"times, over {pieces} pieces; {course[0] >> 20} to {course[-1] >> 20} MiB"
-    yield row("memory_growth", growth, None, unit, 1.05, growth <= 1.05)
+    yield row("memory_growth", growth, unit=unit, at_most=1.05)
     waits = sorted(answer.waited for answer in answers if answer is not None)
-    p99 = waits[min(len(waits) - 1, int(0.99 * len(waits)))] if waits else float("inf")
-    yield row("queue_p99_s", p99, None, f"s (median {statistics.median(waits):.2f})", None, True)
+    yield row(
+        "queue_p99_s", waits[min(len(waits) - 1, int(0.99 * len(waits)))], unit="s", median_s=waits[len(waits) // 2]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--model", type=Path, default=Path("models/fused"))
-    parser.add_argument("--pieces", type=int, default=1000, help="for memory_growth")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    rows = []
-    for found in measure(options.model, options.pieces):
-        rows.append(found)
-        verdict = "ok" if found["ok"] else "missed"
-        print(f"{found['what']}: ours {found['ours']}, peer {found['peer']} {found['unit']} ({verdict})", flush=True)
-    if options.json:
-        print(json.dumps({"name": "serve", "rows": rows}))
+    wishes = parser(__doc__)
+    wishes.add_argument("--model", type=Path, default=Path("models/fused"))
+    wishes.add_argument("--pieces", type=int, default=1000, help="for memory_growth")
+    options = wishes.parse_args()
+    finish("serve", measure(options.model, options.pieces), options.json)
 
 
 if __name__ == "__main__":

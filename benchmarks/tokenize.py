@@ -24,14 +24,11 @@ if __name__ == "tokenize":
     if _FOLDER is not None:
         sys.path.insert(0, _FOLDER)
 else:
-    import argparse
-    import json
-    import os
-    import statistics
+    if _FOLDER is not None:
+        sys.path.append(_FOLDER)  # last, where it hides nothing
     import time
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import ProcessPoolExecutor
-    from pathlib import Path
     from typing import Any
 
     import numpy as np
@@ -41,20 +38,13 @@ else:
     from plagal.music.score import Score
     from plagal.tokens.codec import decode, encode
     from plagal.tokens.interchange import remi_tokenizer
-
-    ROOT = Path(__file__).parents[1]
-    HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
-
-TARGETS = {"encode": 1.0, "decode": 1.0, "encode_with_chords": 0.5, "two_workers": 1.7, "cost_growth": 1.1}
+    from shared.places import chorales, hymns
+    from shared.rows import Row, finish, parser, row
 
 
 def midi_files(count: int) -> list[bytes]:
     """Up to `count` files of each set, as bytes of one track."""
-    import music21
-
-    chorales = sorted((Path(music21.__file__).parent / "corpus" / "bach").glob("bwv*.mxl"))
-    hymns = sorted(HYMNAL.rglob("*.mid")) if HYMNAL.is_dir() else []
-    return [to_midi_bytes(load(path)) for path in [*chorales[: count // 2], *hymns[:count]]]
+    return [to_midi_bytes(load(path)) for path in [*chorales()[: count // 2], *hymns()[:count]]]
 
 
 def encode_all(files: list[bytes], chords: bool) -> list[list[str]]:
@@ -67,22 +57,21 @@ def cpu_seconds(task: Callable[[], Any]) -> float:
     return time.process_time() - begun
 
 
-def side_by_side(ours: Callable[[], Any], peer: Callable[[], Any], notes: int, rounds: int) -> dict[str, Any]:
-    """Notes a CPU second of both, alternating; the median and the spread (highest - lowest over median) of each."""
+def side_by_side(
+    ours: Callable[[], Any], peer: Callable[[], Any], notes: int, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Notes a CPU second of both, in turn."""
     rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for rate, task in zip(rates, (ours, peer), strict=True):
             rate.append(notes / cpu_seconds(task))
-    mine, theirs = map(statistics.median, rates)
-    spread = [round((max(rate) - min(rate)) / statistics.median(rate), 3) for rate in rates]
-    return {"ours": round(mine), "peer": round(theirs), "unit": "notes/s", "ratio": mine / theirs, "spread": spread}
+    return rates
 
 
-def two_workers(files: list[bytes], rounds: int) -> dict[str, Any]:
-    """Wall time of encoding in one worker process and in two; beside it `cpu_ratio`, the CPU seconds of one worker over
-    those of the busier of two, which is what the ratio comes to where both cores are free."""
+def two_workers(files: list[bytes], rounds: int) -> Iterator[Row]:
+    """How many times faster two worker processes encode than one, by the clock; beside it the CPU seconds of one worker
+    over those of the busier of two, which is what that comes to where both cores are free."""
     halves = [files[::2] * 20, files[1::2] * 20]
-    ratios: list[float] = []
     seconds: dict[int, list[float]] = {1: [], 2: []}
     busiest: dict[int, list[float]] = {1: [], 2: []}
     with ProcessPoolExecutor(1) as one, ProcessPoolExecutor(2) as two:
@@ -95,38 +84,36 @@ def two_workers(files: list[bytes], rounds: int) -> dict[str, Any]:
                 used = list(pool.map(_encoding_seconds, halves))
                 seconds[workers].append(time.perf_counter() - begun)
                 busiest[workers].append(sum(used) if workers == 1 else max(used))
-            ratios.append(seconds[1][-1] / seconds[2][-1])
-    ratio = statistics.median(ratios)
-    return {
-        "ours": round(statistics.median(seconds[2]), 3),
-        "peer": round(statistics.median(seconds[1]), 3),
-        "unit": "s, in two workers and in one",
-        "ratio": ratio,
-        "cpu_ratio": round(statistics.median(busiest[1]) / statistics.median(busiest[2]), 3),
-        "spread": [round((max(ratios) - min(ratios)) / ratio, 3)],
-    }
+    speeds = ([len(files) * 20 / each for each in seconds[workers]] for workers in (2, 1))
+    yield row("two_workers", *speeds, "files/s", against="one worker", at_least=1.7)
+    speeds = ([len(files) * 20 / each for each in busiest[workers]] for workers in (2, 1))
+    yield row("two_workers_cpu", *speeds, "files/CPU s of the busier", against="one worker")
 
 
 def _encoding_seconds(files: list[bytes]) -> float:
     return cpu_seconds(lambda: encode_all(files, chords=False))
 
 
-def cost_growth(files: list[bytes], rounds: int) -> dict[str, Any]:
+def cost_growth(files: list[bytes], rounds: int) -> Row:
     """CPU time a note of a piece ten times as long, over that of the piece: the worse of both directions."""
     score = max(map(read_midi, files), key=lambda score: len(score.notes))
     pieces = [_repeated(score, max(1, 2000 // len(score.notes)) * times) for times in (1, 10)]
     data = [to_midi_bytes(piece) for piece in pieces]
     words = [encode(piece, chords=False) for piece in pieces]
-    growth = []
+    found = []
     for task, inputs in (
         (lambda b: encode(read_midi(b), chords=False), data),
         (lambda w: to_midi_bytes(decode(w).score), words),
     ):
-        # Ten runs of the short piece weigh against one of the long one.
-        short = [cpu_seconds(lambda: [task(inputs[0]) for _ in range(10)]) for _ in range(rounds * 3)]  # noqa: B023
-        long = [cpu_seconds(lambda: task(inputs[1])) for _ in range(rounds * 3)]  # noqa: B023
-        growth.append(statistics.median(long) / statistics.median(short))
-    return {"ours": round(max(growth), 3), "peer": None, "unit": "x", "ratio": max(growth), "spread": []}
+        short, long = [], []
+        for _ in range(rounds * 3):
+            # Ten runs of the short piece weigh against one of the long one.
+            short.append(cpu_seconds(lambda: [task(inputs[0]) for _ in range(10)]))  # noqa: B023
+            long.append(cpu_seconds(lambda: task(inputs[1])))  # noqa: B023
+        scale = 1e6 / len(pieces[1].notes)
+        sides = [[each * scale for each in side] for side in (long, short)]
+        found.append(row("cost_growth", *sides, "CPU us/note", against="a tenth of the notes", at_most=1.1))
+    return max(found, key=lambda each: each["ratio"])
 
 
 def _repeated(score: Score, times: int) -> Score:
@@ -135,8 +122,7 @@ def _repeated(score: Score, times: int) -> Score:
     return Score(notes)
 
 
-def measure(count: int, rounds: int) -> dict[str, Any]:
-    files = midi_files(count)
+def measure(files: list[bytes], rounds: int) -> Iterator[Row]:
     tokenizer = remi_tokenizer()
     notes = sum(symusic.Score.from_midi(data).note_num() for data in files)
     words = encode_all(files, chords=False)
@@ -154,33 +140,25 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
         for each in words:
             to_midi_bytes(decode(each).score)
 
-    rows = {
-        "encode": side_by_side(lambda: encode_all(files, chords=False), peer_encode, notes, rounds),
-        "decode": side_by_side(our_decode, peer_decode, notes, rounds),
-        "encode_with_chords": side_by_side(lambda: encode_all(files, chords=True), peer_encode, notes, rounds),
-        "two_workers": two_workers(files, rounds),
-        "cost_growth": cost_growth(files, rounds),
-    }
-    told = []
-    for what, row in rows.items():
-        row["ratio"] = round(row["ratio"], 3)
-        ok = row["ratio"] <= TARGETS[what] if what == "cost_growth" else row["ratio"] >= TARGETS[what]
-        told.append({"what": what, **row, "target": TARGETS[what], "ok": ok})
-    return {"name": "tokenize", "files": len(files), "notes": notes, "rows": told}
+    tasks = (
+        ("encode", lambda: encode_all(files, chords=False), peer_encode, 1.0),
+        ("decode", our_decode, peer_decode, 1.0),
+        ("encode_with_chords", lambda: encode_all(files, chords=True), peer_encode, 0.5),
+    )
+    for what, ours, peer, target in tasks:
+        rates = side_by_side(ours, peer, notes, rounds)
+        yield row(what, *rates, "notes/CPU s", against="miditok REMI", at_least=target)
+    yield from two_workers(files, rounds)
+    yield cost_growth(files, rounds)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object last")
-    parser.add_argument("--files", type=int, default=100, help="files of the hymnal; half as many chorales")
-    parser.add_argument("--rounds", type=int, default=7)
-    wishes = parser.parse_args()
-    result = measure(wishes.files, wishes.rounds)
-    for row in result["rows"]:
-        print(f"{row['what']:<20} {row['ours']:>9} {row['peer'] or '':>9} {row['unit']:<30} {row['ratio']:>7} "
-              f"(target {row['target']}) {'ok' if row['ok'] else 'NOT MET'}", file=sys.stderr)  # fmt: skip
-    if wishes.json:
-        print(json.dumps(result))
+    wishes = parser(__doc__)
+    wishes.add_argument("--files", type=int, default=100, help="files of the hymnal; half as many chorales")
+    wishes.add_argument("--rounds", type=int, default=7)
+    options = wishes.parse_args()
+    files = midi_files(options.files)
+    finish("tokenize", measure(files, options.rounds), options.json, files=len(files))
 
 
 if __name__ == "__main__":

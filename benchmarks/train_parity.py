@@ -1,7 +1,7 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
 """Our step loop against mlx_lm.tuner.train: the same base, LoRA, batches, loss and optimizer.
 
-    python benchmarks/train_parity.py [--json] [--runs 3]
+    python benchmarks/train_parity.py [--json] [--runs 5]
 
 `loss_difference`: the largest over 20 steps [nats per token]. `speed`: target tokens per second, ours over theirs,
 the median
@@ -11,9 +11,7 @@ with the same BLAS on all cores.
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,10 +20,11 @@ from typing import Any
 
 import plagal.model  # noqa: F401
 import mlx.core as mx
-import numpy as np
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs
 from mlx_lm.tuner.trainer import train as stock_train
+from shared.rows import Row, finish, parser, row
+from shared.texts import made_up_texts
 
 from plagal.model import adapters, base, blas, trainer
 from plagal.model.loss import batch_arrays, make_loss
@@ -43,18 +42,8 @@ SETTINGS = TrainSettings(
 )  # fmt: skip
 
 
-def texts(count: int, seed: int) -> list[str]:
-    """Made-up pieces: what is measured does not depend on the music."""
-    random = np.random.default_rng(seed)
-    made = []
-    for _ in range(count):
-        words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80"]
-        for _ in range(8):
-            words.append("BAR_START")
-            for beat in range(4):
-                words += [f"BEAT_{beat}", f"NOTE_ON_{int(random.integers(40, 80))}", "DUR_QUARTER", "VEL_MF"]
-        made.append(f"<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n{' '.join(words)} SONG_END<|im_end|>")
-    return made
+BARS = 8
+TEXTS = made_up_texts(60, 1, BARS)
 
 
 def ours(folder: Path, evaluate_every: int) -> tuple[list[float], float]:
@@ -64,7 +53,7 @@ def ours(folder: Path, evaluate_every: int) -> tuple[list[float], float]:
         settings = SETTINGS.model_copy(update={"evaluate_every": evaluate_every})
         run, out = Path(scratch) / "run", Path(scratch) / "out"
         report = trainer.train(
-            base.load(folder), texts(60, 1), texts(1, 2), settings, run, out, seed=SEED, log_path=log
+            base.load(folder), TEXTS, made_up_texts(1, 2, BARS), settings, run, out, seed=SEED, log_path=log
         )
         speeds = [json.loads(line).get("tokens_per_second") for line in log.read_text().splitlines()]
     return [row.train_loss for row in report.rows if row.train_loss is not None], max(s for s in speeds if s)
@@ -84,7 +73,7 @@ def stock(folder: Path) -> tuple[list[float], float]:
     blas.set_threads(2)
     mx.random.seed(SEED)
     adapters.make_trainable(lm, SETTINGS)
-    windows = make_windows(lm, texts(60, 1), SETTINGS.max_tokens)
+    windows = make_windows(lm, TEXTS, SETTINGS.max_tokens)
     loss_sum = make_loss(lm)
 
     def batches(**_: Any) -> Iterator[Any]:
@@ -116,33 +105,22 @@ def stock(folder: Path) -> tuple[list[float], float]:
     return heard.losses, tokens / seconds
 
 
-def row(what: str, mine: float, peer: float, unit: str, ratio: float | None, target: float, ok: bool) -> dict[str, Any]:
-    names = ("what", "ours", "peer", "unit", "ratio", "target", "ok")
-    return dict(zip(names, (what, mine, peer, unit, ratio, target, ok), strict=True))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
+def measure(runs: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         shape = EmbeddedShape(hidden_size=128, layers=4, heads=2, kv_heads=1, intermediate_size=384)
         folder = base.make_embedded(Path(scratch) / "base", shape, 1)
         mine, theirs = ours(folder, 5)[0], stock(folder)[0]
         difference = max(abs(a - b) for a, b in zip(mine, theirs, strict=True))
-        speeds = [(ours(folder, STEPS)[1], stock(folder)[1]) for _ in range(options.runs)]
-    our_speed, their_speed = (statistics.median(side) for side in zip(*speeds, strict=True))
-    ratio = our_speed / their_speed
-    rows = [
-        row("loss_difference", difference, 0.0, "nats/token", None, 1e-5, difference <= 1e-5),
-        row("speed", round(our_speed, 1), round(their_speed, 1), "tokens/s", round(ratio, 3), 0.95, ratio >= 0.95),
-    ]
-    for found in rows:
-        ok = "ok" if found["ok"] else "missed"
-        print(f"{found['what']}: ours {found['ours']}, mlx-lm {found['peer']} {found['unit']} ({ok})")
-    if options.json:
-        print(json.dumps({"name": "train_parity", "rows": rows, "runs": speeds}))
+        yield row("loss_difference", difference, unit="nats/token", at_most=1e-5)
+        speeds = [(ours(folder, STEPS)[1], stock(folder)[1]) for _ in range(runs)]
+        yield row("speed", *zip(*speeds, strict=True), "tokens/s", against="mlx-lm", at_least=0.95)
+
+
+def main() -> None:
+    wishes = parser(__doc__)
+    wishes.add_argument("--runs", type=int, default=5)
+    options = wishes.parse_args()
+    finish("train_parity", measure(options.runs), options.json)
 
 
 if __name__ == "__main__":

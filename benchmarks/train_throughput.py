@@ -17,13 +17,9 @@ peer's are the sub-words of Qwen2.5 for the same words. The hymnal's folder: PLA
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +31,8 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.datasets import CacheDataset, TextDataset
 from mlx_lm.tuner.trainer import TrainingArgs
 from mlx_lm.tuner.trainer import train as stock_train
+from shared.places import chorales, hymns
+from shared.rows import Row, finish, parser, row
 
 from plagal.evaluation.subwords import count_subwords
 from plagal.model import adapters, base, blas, gguf, trainer
@@ -44,8 +42,6 @@ from plagal.music.midi import load
 from plagal.params import LoraSettings, TrainSettings
 from plagal.tokens.codec import encode
 
-ROOT = Path(__file__).parents[1]
-HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 STEPS, TIMED = 3, 2
 SETTINGS = TrainSettings(
@@ -117,7 +113,7 @@ def stock(folder: Path, texts: list[str]) -> float:
     return (ticks.times[TIMED] - ticks.times[0]) / TIMED
 
 
-def throughput(rounds: int) -> dict[str, Any]:
+def throughput(rounds: int) -> Row:
     texts = pieces()
     notes = notes_of(texts)
     rates: tuple[list[float], list[float]] = ([], [])
@@ -129,42 +125,36 @@ def throughput(rounds: int) -> dict[str, Any]:
                 rate.append(notes / side(folder, texts))
                 mx.clear_cache()
                 print(f"{side.__name__}: {rate[-1]:.2f} notes/CPU s", flush=True)
-    mine, theirs = map(statistics.median, rates)
-    spread = [round((max(rate) - min(rate)) / statistics.median(rate), 3) for rate in rates]
-    return {"what": "notes_per_second", "ours": round(mine, 2), "peer": round(theirs, 2), "unit": "notes/CPU s",
-            "ratio": round(mine / theirs, 2), "target": 4.0, "ok": mine >= 4 * theirs, "spread": spread,
-            "notes_a_step": notes}  # fmt: skip
+    return row(
+        "notes_per_second", *rates, "notes/CPU s", against="mlx-lm, the plan's text", at_least=4.0, notes_a_step=notes
+    )
 
 
-def tokens_per_note(chords: bool, target: float) -> dict[str, Any]:
-    files, source = sorted(HYMNAL.rglob("*.mid")) if HYMNAL.is_dir() else [], "Open Hymnal"
+def tokens_per_note(chords: bool, target: float) -> Row:
+    files, source = hymns(), "Open Hymnal"
     if not files:
-        import music21
-
-        folder = Path(music21.__file__).parent / "corpus" / "bach"
-        files, source = sorted(folder.glob("bwv*.mxl"))[:100], "chorales of music21's corpus, for want of the hymnal"
+        files, source = chorales()[:100], "chorales of music21's corpus, for want of the hymnal"
     words = subwords = notes = 0
     for path in files:
         piece = encode(load(path), chords=chords)
         words, subwords = words + len(piece), subwords + count_subwords(piece)
         notes += sum(word.startswith("NOTE_ON_") for word in piece)
-    mine, peer = words / notes, subwords / notes
-    return {"what": "tokens_per_note_chords" if chords else "tokens_per_note", "ours": round(mine, 3),
-            "peer": round(peer, 3), "unit": "tokens/note", "ratio": round(mine / peer, 3), "target": target,
-            "ok": mine <= target, "files": len(files), "source": source}  # fmt: skip
+    what = "tokens_per_note_chords" if chords else "tokens_per_note"
+    unit, text = f"tokens/note, {len(files)} files: {source}", "the plan's text, Qwen2.5"
+    return row(what, words / notes, subwords / notes, unit, against=text, at_most=target, judge="ours")
+
+
+def measure(rounds: int) -> Iterator[Row]:
+    yield tokens_per_note(False, 3.6)
+    yield tokens_per_note(True, 3.9)
+    yield throughput(rounds)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    rows = [tokens_per_note(False, 3.6), tokens_per_note(True, 3.9), throughput(options.rounds)]
-    for row in rows:
-        told = "ok" if row["ok"] else "missed"
-        print(f"{row['what']}: ours {row['ours']}, peer {row['peer']} {row['unit']}, ratio {row['ratio']} ({told})")
-    if options.json:
-        print(json.dumps({"name": "train_throughput", "rows": rows}))
+    wishes = parser(__doc__)
+    wishes.add_argument("--rounds", type=int, default=3)
+    options = wishes.parse_args()
+    finish("train_throughput", measure(options.rounds), options.json)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,18 +16,9 @@ from plagal.music.harmony import hear_chords, hear_key, hear_keys
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.score import Marker, Metre, Score
 
-
-def _benchmark() -> ModuleType:
-    """The script itself. Its folder must not go onto the path: one script there is named as Python's own `tokenize`."""
-    spec = spec_from_file_location("harmony_benchmark", Path(__file__).parents[2] / "benchmarks" / "harmony.py")
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-benchmark = _benchmark()
+# Last on the path: one script there is named as Python's own `tokenize`.
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+benchmark = import_module("harmony")
 COMMON_TIME = Metre(0, 4, 4)
 
 

