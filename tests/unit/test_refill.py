@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import pytest
 from model_helpers import tiny_base
 
 from plagal.model.base import load
+from plagal.model.infill import DRAFTS, fill, leads
 from plagal.model.language_model import LanguageModel
+from plagal.model.writing import Request
 from plagal.music.arranger import arrange
 from plagal.music.midi import to_midi_bytes
 from plagal.serving.controls import read_request
-from plagal.serving.order import cut_bars, understand
+from plagal.serving.order import understand
 from plagal.serving.writer import write
 from plagal.tokens import grammar
+from plagal.tokens.bars import cut_bars
 from plagal.tokens.codec import encode
 
 
@@ -27,13 +31,19 @@ def words_of(style: str = "worship", bars: int = 8) -> list[str]:
     return encode(arrange(None, style, key="Db", seed=3, bars=bars))
 
 
+def bars_of(words: Sequence[str]) -> list[tuple[str, ...]]:
+    """What stands before the first bar, then each bar, without the piece's first and last word."""
+    head, bars = cut_bars([word for word in words if word not in ("SONG_START", "SONG_END")])
+    return [head, *(bar.words for bar in bars)]
+
+
 def test_refilled_bars_are_new_and_all_others_kept(lm: LanguageModel) -> None:
     words = words_of()
     refill = {"piece": "p", "first_bar": 3, "last_bar": 4}
     heard: list[str] = []
     order = understand(read_request({"refill": refill}), 1, lambda _: words)
     (new,) = write(lm, [order], 3000, lambda _, word: heard.append(word))
-    before, after = cut_bars(words), cut_bars(new)
+    before, after = bars_of(words), bars_of(new)
     assert grammar.accepts(new) and heard == new
     assert len(after) == len(before)
     assert [bar for bar, (old, now) in enumerate(zip(before, after, strict=True)) if old != now] == [3, 4]
@@ -46,7 +56,7 @@ def test_the_first_and_the_last_bars_can_be_refilled(lm: LanguageModel, bars: tu
     (new,) = write(lm, [understand(read_request({"refill": refill}), 1, lambda _: words)], 3000)
     assert grammar.accepts(new)
     kept = [bar for bar in range(1, 9) if not bars[0] <= bar <= bars[1]]
-    assert [cut_bars(new)[bar] for bar in kept] == [cut_bars(words)[bar] for bar in kept]
+    assert [bars_of(new)[bar] for bar in kept] == [bars_of(words)[bar] for bar in kept]
 
 
 def test_a_tempo_that_the_refilled_bars_brought_still_holds_after_them() -> None:
@@ -63,4 +73,18 @@ def test_bars_to_go_on_from_are_kept_to_the_word(lm: LanguageModel) -> None:
         order = understand(read_request({"continue": {"midi": midi, "from_bar": 3}, "bars": 2}), seed)
         (new,) = write(lm, [order], 3000)
         assert grammar.accepts(new) and new.count("BAR_START") == 5
-        assert cut_bars(new)[:4] == cut_bars(["SONG_START", *order.head])
+        assert bars_of(new)[:4] == bars_of(order.head)
+
+
+def test_of_several_drafts_the_one_is_kept_that_leads_best_into_what_follows(lm: LanguageModel) -> None:
+    words = words_of()
+    order = understand(read_request({"refill": {"piece": "p", "first_bar": 3, "last_bar": 4}}), 1, lambda _: words)
+    drafts: dict[int, list[str]] = {}
+    request = Request(order.prompt, (*order.head, "BAR_START"), 4, order.seed)
+    kept = fill(
+        lm, request, order.after, max_words=3000, on_word=lambda row, word: drafts.setdefault(row, []).append(word)
+    )
+    scores = leads(lm, order.prompt, list(drafts.values()), order.after)
+    assert len(drafts) == DRAFTS and len({tuple(draft) for draft in drafts.values()}) == DRAFTS
+    assert all(-8 < score < 0 for score in scores) and len(set(scores)) == DRAFTS
+    assert kept == drafts[scores.index(max(scores))]

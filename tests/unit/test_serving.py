@@ -23,6 +23,7 @@ from model_helpers import tiny_base
 from plagal.errors import BusyError, InputError, ModelError
 from plagal.music.arranger import arrange
 from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.music.placed import PlacedNote
 from plagal.music.score import Score
 from plagal.serving import FinetunedQwenService
 from plagal.serving.controls import read_request
@@ -246,23 +247,28 @@ def test_controls_alone_are_worded_as_training_prompts_are() -> None:
 
 
 def test_a_progression_shares_its_bars_equally_and_repeats_to_the_end() -> None:
-    chords = [(bar, tick, chord.symbol) for bar, tick, chord in order(chords="C | F G7 | %", bars=4).chords]
+    chords = [(at.bar, at.tick, at.chord.symbol) for at in order(chords="C | F G7 | %", bars=4).chords]
     assert chords == [(0, 0, "Cmaj"), (1, 0, "Fmaj"), (1, 48, "Gdom7"), (2, 0, "Fmaj"), (2, 48, "Gdom7"),
                       (3, 0, "Cmaj")]  # fmt: skip
     without_bars = order(chords="C Am F G", bars=4).chords
-    assert [(bar, tick) for bar, tick, _ in without_bars] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    assert [(at.bar, at.tick) for at in without_bars] == [(0, 0), (1, 0), (2, 0), (3, 0)]
+
+
+def test_chords_of_one_bar_begin_on_its_beats_in_compound_metres_too() -> None:
+    assert [at.tick for at in order(chords="C G | F", metre="6/8", bars=2).chords] == [0, 36, 0]
+    assert [at.tick for at in order(chords="C G F | C", metre="4/4", bars=2).chords] == [0, 24, 48, 0]
 
 
 def test_chords_and_bars_are_read_from_a_plain_prompt() -> None:
     asked = order(prompt="Play gospel over Dbmaj9 | Gb13 | Ab13sus Ab7, please, 6 bars")
-    assert [(bar, tick, chord.symbol) for bar, tick, chord in asked.chords][:4] == [
+    assert [(at.bar, at.tick, at.chord.symbol) for at in asked.chords][:4] == [
         (0, 0, "Dbmaj9"), (1, 0, "Gbdom13"), (2, 0, "Ab13sus"), (2, 48, "Abdom7")]  # fmt: skip
     assert asked.bars == 6
 
 
 def test_a_melody_brings_its_metre_key_and_length() -> None:
     asked = order(melody={"abc": "M:3/4\nL:1/4\nK:G\n[DG]2 B|A3|"})
-    assert asked.melody == ((0, 0, 67, 48), (0, 48, 71, 24), (1, 0, 69, 72))
+    assert asked.melody == (PlacedNote(0, 0, 67, 48), PlacedNote(0, 48, 71, 24), PlacedNote(1, 0, 69, 72))
     assert asked.head[:2] == ("KEY_G", "TIMESIG_3_4") and asked.bars == 2
 
 

@@ -11,9 +11,10 @@ from plagal.model import base
 from plagal.model.decoding import PromptMemory, Request, generate
 from plagal.model.hearing import generate_as_asked, in_its_key
 from plagal.model.language_model import LanguageModel
-from plagal.model.steering import PlacedNote, Wishes, spread_chords
+from plagal.model.steering import Wishes
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.placed import PlacedNote, spread_chords
 from plagal.music.score import DURATION, ONSET, PITCH
 from plagal.music.tunebook import parse_key
 from plagal.tokens import grammar

@@ -12,8 +12,9 @@ from plagal.corpus.prompts import facts_of, held_out_prompt
 from plagal.evaluation.control import Asked
 from plagal.evaluation.heldout import Piece
 from plagal.model.decoding import Request
-from plagal.model.steering import Wishes, spread_chords
+from plagal.model.steering import Wishes
 from plagal.music.chords import parse_chord
+from plagal.music.placed import spread_chords
 from plagal.music.tunebook import parse_key
 from plagal.tokens.vocabulary import WHOLE, key_word, metre_word, tempo_word
 

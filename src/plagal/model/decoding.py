@@ -26,7 +26,7 @@ from plagal.model.sampling import Floats, Sampler, Speller
 from plagal.model.steering import Wishes
 from plagal.model.writing import OnWord, Request, Row
 
-__all__ = ["BATCH", "OnWord", "PromptMemory", "Request", "Sampler", "Wishes", "generate"]
+__all__ = ["BATCH", "OnWord", "PromptMemory", "Request", "Sampler", "Wishes", "generate", "window_of"]
 
 BATCH = 64
 """Pieces written at once. More is faster per piece and holds more memory."""
@@ -139,6 +139,11 @@ def _teller(on_word: OnWord | None) -> Callable[[Row], None]:
     return tell
 
 
+def window_of(lm: LanguageModel) -> int:
+    """Tokens that a model was trained to read at once."""
+    return int(lm.config.get("plagal", {}).get("window", lm.config.get("max_position_embeddings", 2048)))
+
+
 class _Deck:
     """Rows that step together: on each lane a share of them with its KV cache."""
 
@@ -146,8 +151,7 @@ class _Deck:
         from mlx_lm.models.cache import BatchKVCache
 
         self.lm, self.rows, self.memory = lm, rows, memory
-        window = int(lm.config.get("plagal", {}).get("window", lm.config.get("max_position_embeddings", 2048)))
-        self.window = max(window, _LEAST_WINDOW)
+        self.window = max(window_of(lm), _LEAST_WINDOW)
         self.contexts = [row.context(self.window) for row in rows]
         self.longest = max(map(len, self.contexts))
         lanes = min(lane_count(), len(rows))

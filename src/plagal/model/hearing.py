@@ -13,7 +13,7 @@ from typing import Any
 
 from plagal.model.base import LanguageModel
 from plagal.model.decoding import generate
-from plagal.model.writing import Request
+from plagal.model.writing import OnWord, Request
 from plagal.music.harmony import hear_key, same_key
 from plagal.tokens.codec import decode
 
@@ -22,17 +22,20 @@ TRIES = 3
 _NEXT_SEED = 1_000_003
 
 
-def generate_as_asked(lm: LanguageModel, requests: Sequence[Request], *, seed: int = 0, **how: Any) -> list[list[str]]:
+def generate_as_asked(
+    lm: LanguageModel, requests: Sequence[Request], *, seed: int = 0, on_word: OnWord | None = None, **how: Any
+) -> list[list[str]]:
     """As `plagal.model.decoding.generate`, but a piece whose key (`wishes.key`) is not heard in it is written again
-    from another seed, TRIES times in all. Same arguments, same pieces."""
-    pieces = generate(lm, requests, seed=seed, **how)
+    from another seed, TRIES times in all. Same arguments, same pieces. `on_word` is told every try's words."""
+    pieces = generate(lm, requests, seed=seed, on_word=on_word, **how)
     for number in range(1, TRIES):
         again = [place for place, (request, words) in enumerate(zip(requests, pieces, strict=True))
                  if not in_its_key(request, words)]  # fmt: skip
         if not again:
             break
-        later = [_reseeded(requests[place], number) for place in again]
-        written = generate(lm, later, seed=seed + number * _NEXT_SEED, **how)
+        later = [reseeded(requests[place], number) for place in again]
+        tell = None if on_word is None else _told_as(on_word, again)
+        written = generate(lm, later, seed=seed + number * _NEXT_SEED, on_word=tell, **how)
         for place, words in zip(again, written, strict=True):
             pieces[place] = words
     return pieces
@@ -44,5 +47,10 @@ def in_its_key(request: Request, words: Sequence[str]) -> bool:
     return key is None or same_key(hear_key(decode(words).score), key)
 
 
-def _reseeded(request: Request, number: int) -> Request:
+def _told_as(on_word: OnWord, places: Sequence[int]) -> OnWord:
+    return lambda row, word: on_word(places[row], word)
+
+
+def reseeded(request: Request, number: int) -> Request:
+    """A request's number-th try; the first, 0, is the request itself."""
     return request if request.seed is None else replace(request, seed=request.seed + number * _NEXT_SEED)

@@ -17,12 +17,12 @@ where nothing would be left, the grammar's own choice stands, so a piece is vali
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from plagal.model import masks
 from plagal.model.masks import Mask
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
+from plagal.music.placed import PlacedChord, PlacedNote
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.music.tunebook import key_tonic
 from plagal.music.voicing import essential
@@ -48,25 +48,6 @@ _FREE_FROM = 60
 _PHRASE_BARS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedChord:
-    """`bar` from 0 over the whole piece, `tick` from its bar line."""
-
-    bar: int
-    tick: int
-    chord: Chord
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedNote:
-    """One note of a melody: `bar` from 0, `tick` from its bar line, `ticks` long."""
-
-    bar: int
-    tick: int
-    pitch: int
-    ticks: int
-
-
 @dataclass(frozen=True)
 class Wishes:
     """What a piece must keep. Chords and melody want a TIMESIG_ in the request's head: their places count on it.
@@ -78,19 +59,6 @@ class Wishes:
     chords: tuple[PlacedChord, ...] = ()
     melody: tuple[PlacedNote, ...] = ()
     density: tuple[int, int] | None = None
-
-
-def spread_chords(bars_of_chords: Sequence[Sequence[Chord]], bars: int, bar_ticks: int) -> tuple[PlacedChord, ...]:
-    """A progression, bar by bar, over `bars` bars, again and again; chords of one bar share it equally, on its beats
-    where they can."""
-    placed = []
-    for bar in range(bars if bars_of_chords else 0):
-        chords = bars_of_chords[bar % len(bars_of_chords)]
-        for number, chord in enumerate(chords):
-            tick = bar_ticks * number // len(chords)
-            beat = TICKS_PER_QUARTER if len(chords) * TICKS_PER_QUARTER <= bar_ticks else 1
-            placed.append(PlacedChord(bar, tick // beat * beat, chord))
-    return tuple(placed)
 
 
 _NO_WISHES = Wishes()

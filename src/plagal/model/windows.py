@@ -8,7 +8,7 @@ SONG_START: that tells a model that a piece is running, not beginning.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,11 @@ import numpy.typing as npt
 from plagal.errors import TrainingError
 from plagal.model.language_model import LanguageModel
 from plagal.model.words import WordTokens, split_text
+from plagal.tokens.bars import BAR_WORD, cut_bars
 
 log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.int32]
-BAR_WORD = "BAR_START"
-HELD_PREFIXES = ("KEY_", "TIMESIG_", "TEMPO_")
-"""Words that hold until another of their kind."""
 _LENGTH_STEP, _TARGETS_STEP = 32, 128  # batches are padded to multiples of these, so that few shapes are compiled
 _POOL_BATCHES = 16  # batches whose windows are sorted by length together
 
@@ -54,35 +52,6 @@ class Batch:
     targets: Ids
     weights: npt.NDArray[np.float32]
     count: int
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar of a piece: its words and what held when it began."""
-
-    words: tuple[str, ...]
-    held: tuple[str, ...]
-
-
-def held_words(words: Sequence[str], held: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Prefix -> the last KEY, TIMESIG and TEMPO word in `words`, else that of `held`; in that order."""
-    last = dict(held or {})
-    for word in words:
-        for prefix in HELD_PREFIXES:
-            if word.startswith(prefix):
-                last[prefix] = word
-    return {prefix: last[prefix] for prefix in HELD_PREFIXES if prefix in last}
-
-
-def cut_bars(words: Sequence[str]) -> tuple[tuple[str, ...], list[Bar]]:
-    """A piece's words before its first bar, and its bars; SONG_END belongs to the last."""
-    starts = [i for i, word in enumerate(words) if word == BAR_WORD]
-    head = tuple(words[: starts[0]] if starts else words)
-    held, bars = held_words(head), []
-    for start, end in zip(starts, [*starts[1:], len(words)], strict=False):  # without a bar there is no start
-        bars.append(Bar(tuple(words[start:end]), tuple(held.values())))
-        held = held_words(words[start:end], held)
-    return head, bars
 
 
 def make_windows(lm: LanguageModel, texts: Sequence[str], max_tokens: int, source: str = "the data") -> list[Window]:

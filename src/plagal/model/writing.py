@@ -14,9 +14,9 @@ from plagal.model.base import LanguageModel
 from plagal.model.masks import Mask
 from plagal.model.sampling import Speller, Typed
 from plagal.model.steering import Steering, Wishes
-from plagal.model.windows import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
 from plagal.model.words import FIRST_WORD, prompt_text
 from plagal.tokens import grammar
+from plagal.tokens.bars import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 OnWord = Callable[[int, str], None]

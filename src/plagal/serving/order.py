@@ -15,10 +15,12 @@ from plagal.corpus.controls import Controls, parse_prompt
 from plagal.corpus.prompts import WORDINGS, fields_of, spoken
 from plagal.errors import InputError
 from plagal.music.chords import Chord
-from plagal.music.score import DURATION, ONSET, PITCH, Key, Score
+from plagal.music.placed import PlacedChord, PlacedNote, spread_chords
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Score
 from plagal.music.tunebook import key_name, parse_key
 from plagal.serving.controls import LONGEST_PROMPT, MOST_BARS, PieceRequest, Source, midi_score
-from plagal.serving.progression import Progression, place_chords, read_progression, written
+from plagal.serving.progression import Progression, read_progression, written
+from plagal.tokens.bars import cut_bars
 from plagal.tokens.codec import encode
 from plagal.tokens.grammar import BEFORE_BEAT, KIND_OF
 from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, nearest_tempo, tempo_word
@@ -28,7 +30,6 @@ USUAL_BARS = 16
 USUAL_MORE_BARS = 8
 """To go on with, where no number is given."""
 USUAL_METRE = (4, 4)
-_QUARTER_TICKS = 24
 _SILENT_TEMPO = 120.0
 _DENSITY = {"sparse": (0.5, 2.0), "medium": (2.0, 4.5), "dense": (4.5, 9.0)}
 """Notes a quarter: the middle is where half of the training bars lie."""
@@ -38,16 +39,12 @@ _AROUND = 0.2
 FindPiece = Callable[[str], Sequence[str]]
 """The words of a piece that is done, by its id; raises InputError where there is none."""
 
-PlacedChords = tuple[tuple[int, int, Chord], ...]
-PlacedMelody = tuple[tuple[int, int, int, int], ...]
-
 
 @dataclass(frozen=True)
 class Order:
     """A request as understood. `prompt`: for the model; `plain_prompt`: the same in fewest words; `head`: words after
     SONG_START that the piece begins with, whole bars among them; `bars`: in all, those in `head` and `after` counted;
-    `after`: words of the bars that follow those to be written; `chords`: (bar, tick, chord); `melody`: (bar, tick,
-    pitch, ticks), bars counted from 0; `density`: fewest and most notes a bar."""
+    `after`: words of the bars that follow those to be written; `density`: fewest and most notes a bar."""
 
     prompt: str
     plain_prompt: str
@@ -56,8 +53,8 @@ class Order:
     seed: int
     after: tuple[str, ...] = ()
     key: Key | None = None
-    chords: PlacedChords = ()
-    melody: PlacedMelody = ()
+    chords: tuple[PlacedChord, ...] = ()
+    melody: tuple[PlacedNote, ...] = ()
     density: tuple[int, int] | None = None
     temperature: float = 0.9
     top_p: float = 0.95
@@ -119,7 +116,7 @@ def _from_nothing(request: PieceRequest, said: Controls, seed: int) -> Order:
     merged = Controls(request.style or said.style, key, tempo, metre, bars, said.chords, said.mood)
     return Order(
         *_prompts(request, said, merged, progression), tuple(head), bars, seed, (), key,
-        tuple(place_chords(progression, 0, bars, bar_ticks)) if progression else (),
+        spread_chords(progression, bars, bar_ticks),
         _placed_melody(tune, bar_ticks) if tune is not None else (),
         _density(request.density, bar_ticks), request.temperature, request.top_p,
         _understood(request, merged, progression, seed),
@@ -164,7 +161,7 @@ def _tune_tempo(tune: Score) -> float | None:
 
 
 def _bar_ticks(metre: tuple[int, int]) -> int:
-    return 4 * _QUARTER_TICKS * metre[0] // metre[1]
+    return 4 * TICKS_PER_QUARTER * metre[0] // metre[1]
 
 
 def _bars_asked(request: PieceRequest, said: Controls, tune: Score | None, metre: tuple[int, int]) -> int:
@@ -208,14 +205,14 @@ def _with_bars(prompt: str, chords: tuple[Chord, ...]) -> Progression:
     return ()
 
 
-def _placed_melody(tune: Score, bar_ticks: int) -> PlacedMelody:
+def _placed_melody(tune: Score, bar_ticks: int) -> tuple[PlacedNote, ...]:
     """The highest note of each onset, cut where the next begins."""
     notes = tune.notes[np.lexsort((-tune.notes[:, PITCH], tune.notes[:, ONSET]))]
     onsets, first = np.unique(notes[:, ONSET], return_index=True)
     top = notes[first]
     ends = np.append(onsets[1:], np.iinfo(np.int32).max)
     return tuple(
-        (int(onset) // bar_ticks, int(onset) % bar_ticks, int(pitch), int(min(ticks, end - onset)))
+        PlacedNote(int(onset) // bar_ticks, int(onset) % bar_ticks, int(pitch), int(min(ticks, end - onset)))
         for (onset, pitch, ticks, _), end in zip(top, ends, strict=True)
     )
 
@@ -224,7 +221,7 @@ def _density(asked: str | float | None, bar_ticks: int) -> tuple[int, int] | Non
     if asked is None:
         return None
     if isinstance(asked, str):
-        fewest, most = (share * bar_ticks / _QUARTER_TICKS for share in _DENSITY[asked])
+        fewest, most = (share * bar_ticks / TICKS_PER_QUARTER for share in _DENSITY[asked])
     else:
         fewest, most = asked * (1 - _AROUND), asked * (1 + _AROUND)
     return max(1, round(fewest)), max(1, round(most))
@@ -239,19 +236,14 @@ def _words_of(source: Source, name: str, find: FindPiece) -> list[str]:
     return encode(midi_score(source.midi or "", f"{name}.midi"))
 
 
-def cut_bars(words: Sequence[str]) -> list[tuple[str, ...]]:
+def _head_and_bars(words: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """What stands before the first bar (without SONG_START), then each bar's words, SONG_END left out."""
-    parts: list[list[str]] = [[]]
-    for word in words:
-        if word == "BAR_START":
-            parts.append([])
-        if word not in ("SONG_START", "SONG_END"):
-            parts[-1].append(word)
-    return [tuple(part) for part in parts]
+    head, bars = cut_bars([word for word in words if word not in ("SONG_START", "SONG_END")])
+    return head, [bar.words for bar in bars]
 
 
 def _continuing(request: PieceRequest, said: Controls, seed: int, words: Sequence[str]) -> Order:
-    head, *bars = cut_bars(words)
+    head, bars = _head_and_bars(words)
     keep = (request.continue_.from_bar if request.continue_ else None) or len(bars)
     if keep > len(bars):
         raise InputError(f"continue.from_bar {keep}: the music has only {len(bars)} bars")
@@ -266,7 +258,7 @@ def _continuing(request: PieceRequest, said: Controls, seed: int, words: Sequenc
 
 
 def _refilling(request: PieceRequest, said: Controls, seed: int, words: Sequence[str]) -> Order:
-    head, *bars = cut_bars(words)
+    head, bars = _head_and_bars(words)
     wanted = request.refill
     assert wanted is not None  # noqa: S101  # the caller has looked
     if wanted.last_bar > len(bars):
@@ -320,7 +312,7 @@ def _among(
     merged = Controls(request.style or said.style, key, tempo, metre, bars, said.chords, said.mood)
     return Order(
         *_prompts(request, said, merged, progression), head, bars, seed, after, key,
-        tuple(place_chords(progression, first, new, _bar_ticks(metre))) if progression else (), (),
+        spread_chords(progression, new, _bar_ticks(metre), first), (),
         _density(request.density, _bar_ticks(metre)), request.temperature, request.top_p,
         _understood(request, merged, progression, seed),
     )  # fmt: skip

@@ -61,18 +61,22 @@ def generate_piece(prompt: str = "", model: str | Path = "models/fused", *, seed
 def generate_pieces(
     orders: Sequence[Order], model: str | Path = "models/fused", on_bar: OnBar | None = None
 ) -> list[Piece]:
-    """Write orders that share temperature and top_p, in one batch."""
+    """Write orders that share temperature and top_p, in one batch; all of them have bars to follow, or none. A piece
+    that is written again, for its key or for what follows, is counted once."""
     lm = loaded(Path(model))
     given = [order.head.count("BAR_START") for order in orders]
-    begun = [0] * len(orders)
+    begun, counted = [0] * len(orders), [0] * len(orders)
 
-    def on_word(row: int, word: str) -> None:
-        if on_bar is not None and word in ("BAR_START", "SONG_END"):
-            begun[row] += word == "BAR_START"
-            if begun[row] > given[row] + (word == "BAR_START"):
+    def on_draft(row: int, word: str) -> None:
+        if on_bar is not None and word in ("SONG_START", "BAR_START", "SONG_END"):
+            begun[row] = 0 if word == "SONG_START" else begun[row] + (word == "BAR_START")
+            done = begun[row] - given[row] - (word == "BAR_START")
+            if counted[row] < done <= orders[row].new_bars:
+                counted[row] = done
                 on_bar()
 
-    words = write(lm, orders, max(room_for(order.bars) for order in orders), on_word)
+    longest = max(room_for(order.bars) for order in orders)
+    words = write(lm, orders, longest, on_draft=on_draft, whole=True)
     return [Piece(order, tuple(each)) for order, each in zip(orders, words, strict=True)]
 
 

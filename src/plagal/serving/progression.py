@@ -39,16 +39,6 @@ def _chord(symbol: str) -> Chord:
         raise InputError(f"chords: {error}") from None
 
 
-def place_chords(progression: Progression, first_bar: int, bars: int, bar_ticks: int) -> list[tuple[int, int, Chord]]:
-    """(bar, tick from the bar line, chord) over `bars` bars from `first_bar` on, the progression repeated to the end.
-    The shares of a bar begin on whole ticks."""
-    placed = []
-    for number in range(bars):
-        chords = progression[number % len(progression)]
-        placed += [(first_bar + number, place * bar_ticks // len(chords), chord) for place, chord in enumerate(chords)]
-    return placed
-
-
 def written(symbol: str) -> str:
     """As people write it: "Bbdom7/F" -> "Bb7/F", "Cmaj" -> "C", "Amin9" -> "Am9"."""
     symbol = re.sub(r"^([A-G]b?)maj(?=/|$)", r"\1", symbol)

@@ -67,7 +67,7 @@ class FinetunedQwenService:
         """The words of a piece, from SONG_START to SONG_END, at most `max_tokens`: a piece that comes near is closed
         in good order. Cancelling the call cancels the piece."""
         max_words = min(max(max_tokens, _FEWEST_TOKENS), MOST_TOKENS)
-        job = await self._submit({"prompt": prompt, **controls}, max_words)
+        job = await self._submit({"prompt": prompt, **controls}, max_words, whole=True)
         try:
             return await job.wait()
         finally:
@@ -75,7 +75,7 @@ class FinetunedQwenService:
 
     async def generate_score(self, prompt: str = "", **controls: Any) -> Score:
         """A piece as a Score: the arranger's `generate_melody`, with a model and a prompt in full."""
-        job = await self._submit({"prompt": prompt, **controls})
+        job = await self._submit({"prompt": prompt, **controls}, whole=True)
         try:
             return await asyncio.to_thread(_score_of, await job.wait())
         finally:
@@ -110,7 +110,7 @@ class FinetunedQwenService:
         asked = {"prompt": prompt_or_style, "key": key, "tempo": tempo, "bars": bars, "seed": seed}
         request = read_request({name: value for name, value in asked.items() if value is not None})
         self.writer.start()
-        job = self.writer.submit(Job(understand(request, seed)))
+        job = self.writer.submit(Job(understand(request, seed), whole=True))
         return _score_of(asyncio.run(job.wait()))
 
     @staticmethod
@@ -118,15 +118,17 @@ class FinetunedQwenService:
         """Music words in the free text of a stock model, with what was skipped and repaired. Never raises."""
         return answers.parse_token_response(text)
 
-    async def submit(self, request: PieceRequest, find: FindPiece = no_pieces, max_words: int | None = None) -> Job:
-        """Queue a piece and return at once."""
+    async def submit(
+        self, request: PieceRequest, find: FindPiece = no_pieces, max_words: int | None = None, whole: bool = False
+    ) -> Job:
+        """Queue a piece and return at once. `whole`: nobody follows its words as they come."""
         order = await asyncio.to_thread(understand, request, new_seed(), find)
-        return self.writer.submit(Job(order, max_words))
+        return self.writer.submit(Job(order, max_words, whole=whole))
 
-    async def _submit(self, asked: dict[str, Any], max_words: int | None = None) -> Job:
+    async def _submit(self, asked: dict[str, Any], max_words: int | None = None, whole: bool = False) -> Job:
         request = read_request(asked)
         await self.start()
-        return await self.submit(request, max_words=max_words)
+        return await self.submit(request, max_words=max_words, whole=whole)
 
 
 def _score_of(words: list[str]) -> Score:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,9 @@ from plagal.serving.order import Order
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel
     from plagal.model.decoding import PromptMemory
+
+OnWord = Callable[[int, str], None]
+"""Told (order, word)."""
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +45,14 @@ _PROMPT_SHARE = 4
 
 
 class Job:
-    """A piece on its way. `words`: what is written, from SONG_START on; `error`: why it failed."""
+    """A piece on its way. `words`: what is written, from SONG_START on; `error`: why it failed; `whole`: its words are
+    wanted when all are there, so it may be written again until it is as asked."""
 
-    def __init__(self, order: Order, max_words: int | None = None, on_over: Callable[[Job], None] | None = None):
-        self.order = order
+    def __init__(
+        self, order: Order, max_words: int | None = None, on_over: Callable[[Job], None] | None = None,
+        whole: bool = False,
+    ):  # fmt: skip
+        self.order, self.whole = order, whole
         self.max_words = max_words or room_for(order.bars)
         self.words: list[str] = []
         self.status: Status = "queued"
@@ -68,7 +76,7 @@ class Job:
     def batch_key(self) -> tuple[Any, ...]:
         """Jobs of one key can be written together."""
         order = self.order
-        return (order.temperature, order.top_p, self.max_words)
+        return (order.temperature, order.top_p, self.max_words, self.whole, bool(order.after))
 
     def cancel(self) -> None:
         """Stop it; harmless where it is over."""
@@ -275,22 +283,24 @@ class Writer:
             self._fail(jobs, ModelError(f"the piece could not be written ({type(error).__name__}); see the log"))
 
     def _write_batch(self, lm: LanguageModel, jobs: Sequence[Job], deadline: float) -> None:
-        def on_word(row: int, word: str) -> None:
-            job = jobs[row]
+        def on_draft(_: int, __: str) -> None:
             if time.monotonic() > deadline:
                 self._fail(jobs, BusyError(f"writing took over {self.write_seconds:g} s; ask for fewer bars"))
+            if all(other.over for other in jobs):
+                raise _AllOver
+
+        def on_word(row: int, word: str) -> None:
+            job = jobs[row]
             if not job.over:
                 job.add(word)
                 if word == "SONG_END":
                     job.end("done")
-            if all(other.over for other in jobs):
-                raise _AllOver
 
         from plagal.model.decoding import PromptMemory
 
         # A batch that is broken off leaves the memory half changed: it is put back only after a whole one.
         memory, self._memory = self._memory or PromptMemory(), None
-        write(lm, [job.order for job in jobs], jobs[0].max_words, on_word, memory)
+        write(lm, [job.order for job in jobs], jobs[0].max_words, on_word, on_draft, memory, jobs[0].whole)
         self._memory = memory
 
     def _fail(self, jobs: Sequence[Job], error: PlagalError) -> None:
@@ -302,37 +312,58 @@ def write(
     lm: LanguageModel,
     orders: Sequence[Order],
     max_words: int,
-    on_word: Callable[[int, str], None] | None = None,
+    on_word: OnWord | None = None,
+    on_draft: OnWord | None = None,
     memory: PromptMemory | None = None,
+    whole: bool = False,
 ) -> list[list[str]]:
-    """Write orders that share temperature and top_p, in one batch. `memory`: what the model has read for the order
-    before."""
+    """Write orders that share temperature and top_p, in one batch; all of them have bars to follow, or none.
+
+    `on_word` is told each piece's words, in order; `on_draft` each word as it comes, also those of drafts that are
+    not kept, and may raise to stop. `whole`: a piece in another key than was asked for is written again before its
+    words are told; so are bars before others always. `memory`: what the model has read for the order before.
+    """
     from plagal.model.decoding import generate
+    from plagal.model.hearing import generate_as_asked
+    from plagal.model.infill import fill
 
-    first = orders[0]
+    tell, draft = on_word or _nobody, on_draft or _nobody
+    requests = [_as_request(lm, order) for order in orders]
+    how: dict[str, Any] = {"temperature": orders[0].temperature, "top_p": orders[0].top_p, "max_words": max_words}
+    if not (whole or orders[0].after):
 
-    def with_what_follows(row: int, word: str) -> None:
-        for each in (*orders[row].after, word) if word == "SONG_END" else (word,):
-            if on_word is not None:
-                on_word(row, each)
+        def both(row: int, word: str) -> None:
+            tell(row, word)
+            draft(row, word)
 
-    pieces = generate(
-        lm, [_as_request(lm, order) for order in orders], temperature=first.temperature, top_p=first.top_p,
-        max_words=max_words, on_word=with_what_follows, memory=memory,
-    )  # fmt: skip
-    return [[*words[:-1], *order.after, words[-1]] for order, words in zip(orders, pieces, strict=True)]
+        return generate(lm, requests, on_word=both, memory=memory, **how)
+    if orders[0].after:
+        pieces = [
+            fill(lm, request, order.after, on_word=partial(_as_row, draft, row), **how)
+            for row, (request, order) in enumerate(zip(requests, orders, strict=True))
+        ]
+    else:
+        pieces = generate_as_asked(lm, requests, on_word=draft, memory=memory, **how)
+    made = [[*words[:-1], *order.after, words[-1]] for order, words in zip(orders, pieces, strict=True)]
+    for row, words in enumerate(made):
+        for word in words:
+            tell(row, word)
+    return made
+
+
+def _as_row(draft: OnWord, row: int, _: int, word: str) -> None:
+    draft(row, word)
+
+
+def _nobody(_: int, __: str) -> None:
+    pass
 
 
 def _as_request(lm: LanguageModel, order: Order) -> Any:
     from plagal.model.decoding import Request
-    from plagal.model.steering import PlacedChord, PlacedNote, Wishes
+    from plagal.model.steering import Wishes
 
-    wishes = Wishes(
-        order.key,
-        tuple(PlacedChord(*placed) for placed in order.chords),
-        tuple(PlacedNote(*placed) for placed in order.melody),
-        order.density,
-    )
+    wishes = Wishes(order.key, order.chords, order.melody, order.density)
     # Bars that are kept are over: without the bar line the model could still write into the last of them.
     head = (*order.head, "BAR_START") if "BAR_START" in order.head else order.head
     bars = order.bars - order.after.count("BAR_START")
@@ -340,7 +371,8 @@ def _as_request(lm: LanguageModel, order: Order) -> Any:
 
 
 def _fitting_prompt(lm: LanguageModel, order: Order) -> str:
-    window = int(lm.config.get("plagal", {}).get("window", lm.config.get("max_position_embeddings", 2048)))
-    if len(lm.encode_text(order.prompt)) <= window // _PROMPT_SHARE:
+    from plagal.model.decoding import window_of
+
+    if len(lm.encode_text(order.prompt)) <= window_of(lm) // _PROMPT_SHARE:
         return order.prompt
     return order.plain_prompt
