@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plagal.errors import DiskError, InputError
+from plagal.errors import DiskError, InputError, PlagalError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+_LEFT = re.compile(rf"\.(?P<name>.+)\.{_HOST}-(?P<pid>\d+)-[0-9a-f]{{8}}\.(?P<kind>part|old)")
+_swept: set[Path] = set()
+"""Folders that this process has looked through once; a folder may hold 100,000 files."""
 
 
 def disk_error(path: Path, error: OSError) -> DiskError | None:
@@ -30,14 +39,16 @@ def disk_error(path: Path, error: OSError) -> DiskError | None:
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; write a file or make a folder there. It takes the name `path` (whatever
-    stood there is replaced) when the block ends well, and is removed when it does not. Raises DiskError for a full or
-    read-only disk, InputError where a file would take the place of a folder or the path has no name of its own."""
+    stood there is replaced) when the block ends well, and is removed when it does not; what a process that was killed
+    while it wrote left in the folder goes, too. Raises DiskError for a full or read-only disk, InputError where a file
+    would take the place of a folder or the path has no name of its own."""
     path = Path(path)
     if path.name in ("", ".."):
         raise InputError(f"{str(path)!r} has no name of its own; name the file or folder to write")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary = _beside(path, "part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         yield temporary
         _fsync(temporary)
         _take_the_name(temporary, path)
@@ -53,11 +64,12 @@ def _take_the_name(temporary: Path, path: Path) -> None:
     if path.is_dir() and not temporary.is_dir():
         raise InputError(f"{path} is a folder, which stays; name a file to write")
     if path.is_dir() and not path.is_symlink():
-        # A folder cannot be replaced in one step: move the old one aside first, so that a kill leaves one or none.
-        old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-        path.rename(old)
-        temporary.rename(path)
-        _remove(old)
+        if not _swap(temporary, path):
+            # Not in one step, then. A kill between the two leaves the old one aside; `_sweep` puts it back.
+            old = _beside(path, "old")
+            path.rename(old)
+            temporary.rename(path)
+            _remove(old)
     else:
         temporary.replace(path)
     if os.name == "posix":
@@ -66,6 +78,46 @@ def _take_the_name(temporary: Path, path: Path) -> None:
             os.fsync(parent)
         finally:
             os.close(parent)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A name that says which process of which machine writes there."""
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.{kind}")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine left half written when they were killed, and give a folder that was moved
+    aside its name back where nothing took its place."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for left in [entry.name for entry in os.scandir(folder)]:
+        match = _LEFT.fullmatch(left)
+        if match is None or is_alive(int(match["pid"])):
+            continue
+        if match["kind"] == "old" and not (folder / match["name"]).exists():
+            (folder / left).rename(folder / match["name"])
+        else:
+            _remove(folder / left)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two names in one step, so that no reader finds neither; False where the system cannot."""
+    here, exchange = (-2, 2) if sys.platform == "darwin" else (-100, 2)  # AT_FDCWD; RENAME_SWAP, RENAME_EXCHANGE
+    name = "renameatx_np" if sys.platform == "darwin" else "renameat2"
+    rename = getattr(ctypes.CDLL(None), name, None) if os.name == "posix" else None
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def _fsync(path: Path) -> None:
@@ -98,8 +150,18 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of a million digits
         raise InputError(f"{path} is no JSON: {error}") from None
+
+
+def parse_yaml(text: str, name: str, kind: type[PlagalError]) -> Any:
+    """Plain data from YAML; tags that would make anything else are refused. Raises `kind`, which names `name`."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none: ValueError
+        raise kind(f"{name} is no YAML: {' '.join(str(error).split())}") from None
 
 
 def write_jsonl(path: str | Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:
@@ -117,8 +179,8 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(handle, 1):
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}:{number} is no JSON: {error.msg}") from None
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"{path}:{number} is no JSON: {error}") from None
                 if not isinstance(row, dict):
                     raise InputError(f"{path}:{number} is no JSON object")
                 yield row

@@ -61,6 +61,66 @@ def test_a_kill_while_writing_leaves_nothing_under_the_name(tmp_path: Path):
     assert not (tmp_path / "out.txt").exists()
 
 
+def killed_while_it_writes(target: Path, before: str = "") -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from plagal import files\n"
+        f"{before}\n"
+        "with files.atomic_path(sys.argv[1]) as t:\n    t.mkdir(); (t / 'new').write_text('new')\n"
+        "    (before_end := os.environ.get('END')) or os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(target)], check=False, env=os.environ | {"END": before})
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_into_the_folder(tmp_path: Path):
+    killed_while_it_writes(tmp_path / "folder")
+    assert len(names(tmp_path)) == 1
+    files.write_text(tmp_path / "other.txt", "x")
+    assert names(tmp_path) == ["other.txt"]
+
+
+def test_a_living_writer_keeps_its_half_written_file(tmp_path: Path):
+    with files.atomic_path(tmp_path / "one.txt") as one:
+        one.write_text("one")
+        files.write_text(tmp_path / "two.txt", "two")
+        subprocess.run(
+            [sys.executable, "-c", "import sys; from plagal import files; files.write_text(sys.argv[1], 'x')",
+             str(tmp_path / "three.txt")], check=True,
+        )  # fmt: skip
+    assert sorted(names(tmp_path)) == ["one.txt", "three.txt", "two.txt"]
+
+
+def test_a_folder_has_its_old_or_its_new_contents_at_every_instant(tmp_path: Path):
+    if sys.platform not in ("linux", "darwin"):
+        pytest.skip("this system exchanges no names")
+    target, script = tmp_path / "folder", (
+        "import sys; from plagal.files import atomic_path\n"
+        "for n in range(100):\n"
+        "    with atomic_path(sys.argv[1]) as t:\n        t.mkdir(); (t / 'a').write_text('whole')"
+    )  # fmt: skip
+    target.mkdir()
+    (target / "a").write_text("whole")
+    seen = []
+    with subprocess.Popen([sys.executable, "-c", script, str(target)]) as writer:
+        while writer.poll() is None:
+            seen.append((target / "a").exists())
+    assert writer.returncode == 0 and len(seen) > 100 and all(seen)
+
+
+def test_a_folder_that_a_kill_left_aside_gets_its_name_back(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_text("mine")
+    # As where the system cannot exchange names: killed between the two renames.
+    killed_while_it_writes(
+        tmp_path / "folder",
+        "files._swap = lambda *_: False; rename = Path.rename\n"
+        "Path.rename = lambda self, to: (rename(self, to), os.kill(os.getpid(), 9))",
+    )
+    assert not (tmp_path / "folder").exists()
+    files.write_text(tmp_path / "other.txt", "x")
+    assert sorted(names(tmp_path)) == ["folder", "other.txt"]
+    assert (tmp_path / "folder" / "mine").read_text() == "mine"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_full_or_closed_disk_is_a_disk_error_that_names_the_file(tmp_path: Path, number: int):
     with pytest.raises(DiskError, match=r"out\.txt"), files.atomic_path(tmp_path / "out.txt"):

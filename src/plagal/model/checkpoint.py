@@ -13,9 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,10 +27,11 @@ import mlx.core as mx
 
 from plagal.errors import CheckpointError, DiskError, LockedError
 from plagal.files import atomic_path, write_json
+from plagal.locks import ASKED_TO_END, is_orphan, read_owner, whoami
 
 log = logging.getLogger(__name__)
 
-TENSORS, STATE, SUMS = "state.safetensors", "state.json", "sums.json"
+TENSORS, STATE, SUMS, OWNER = "state.safetensors", "state.json", "sums.json", "owner.json"
 _SPARE_BYTES = 16_000_000  # beyond the checkpoint itself: logs, curves, the file system's own needs
 _TAKEOVER_SECONDS = 120.0
 
@@ -57,15 +56,15 @@ class Run:
 
     def check(self) -> None:
         """Raises LockedError if another trainer has taken over: an orphan must not write over it."""
-        owner = _read_owner(self.folder)
+        owner = read_owner(self.folder / OWNER)
         if owner.get("token") != self.token:
             raise LockedError(
                 f"{self.folder} now belongs to process {owner.get('pid')}; this one stops without writing"
             )
 
     def asked_to_stop(self) -> bool:
-        """Whether a new trainer waits for this one, whose starter is gone, to save and end."""
-        return (self.folder / f"takeover-{self.token}").exists()
+        """Whether this trainer, whose starter is gone, is to save and end."""
+        return ASKED_TO_END.is_set() or (self.folder / f"takeover-{self.token}").exists()
 
     def save(self, name: str, tensors: dict[str, Any], state: dict[str, Any]) -> Path:
         """Write one checkpoint, whole or not at all."""
@@ -141,16 +140,15 @@ def own_run(folder: str | Path, takeover_seconds: float = _TAKEOVER_SECONDS) -> 
     try:
         for left in [*folder.glob(".*.part"), *folder.glob(".*.old"), *folder.glob("takeover-*")]:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        owner = {"pid": os.getpid(), "parent": os.getppid(), "host": socket.gethostname(), "token": run.token}
-        write_json(folder / "owner.json", owner)
+        write_json(folder / OWNER, whoami() | {"token": run.token})
         yield run
     finally:
         lock.release()
 
 
 def _take_over(folder: Path, lock: filelock.BaseFileLock, seconds: float) -> None:
-    owner = _read_owner(folder)
-    if not _is_orphan(owner):
+    owner = read_owner(folder / OWNER)
+    if not is_orphan(owner):
         pid = owner.get("pid", "unknown")
         raise LockedError(f"{folder} is being trained by process {pid}; wait for it, or end it with `kill {pid}`")
     log.warning("process %s trains here but its starter is gone; asking it to save and end", owner["pid"])
@@ -165,28 +163,3 @@ def _take_over(folder: Path, lock: filelock.BaseFileLock, seconds: float) -> Non
                 raise LockedError(
                     f"{folder} is held by process {owner['pid']}, which does not end; end it with `kill {owner['pid']}`"
                 ) from None
-
-
-def _is_orphan(owner: dict[str, Any]) -> bool:
-    """Whether the process that started the holder is gone. Only then may anybody else end it."""
-    if owner.get("host") != socket.gethostname() or not isinstance(owner.get("parent"), int):
-        return False
-    return owner["parent"] > 1 and not _alive(owner["parent"]) and _alive(owner["pid"])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _read_owner(folder: Path) -> dict[str, Any]:
-    try:
-        owner = json.loads((folder / "owner.json").read_text(encoding="utf-8"))
-        return owner if isinstance(owner, dict) else {}
-    except (OSError, ValueError):
-        return {}

@@ -175,7 +175,10 @@ class _Loop:
             self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
         if self.leads and self.own.asked_to_stop():
             self._save()
-            raise LockedError(f"another trainer takes over {self.own.folder} at step {self.state.step}; this one ends")
+            raise LockedError(
+                f"who started this training is gone, or another takes over {self.own.folder}: saved at step"
+                f" {self.state.step}, this one ends"
+            )
 
     def _step(self, micro_batches: list[list[Window]]) -> tuple[int, int, float]:
         """One optimizer step. -> targets, notes, mean loss [nats per token]."""

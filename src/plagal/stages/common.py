@@ -1,4 +1,4 @@
-"""What all stages share: params in, a log of times out, errors as one line."""
+"""What all stages share: params in, a log of times out, errors as one line, one run of a stage at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from plagal import terminal
 from plagal.files import write_json
+from plagal.locks import sole_worker
 from plagal.params import Params, load_params
+from plagal.stages import STARTER
 
 DATA = Path("data")
 MODELS = Path("models")
@@ -18,16 +20,19 @@ METRICS = Path("metrics")
 TEXT = DATA / "text"
 LOGS = Path("logs")
 """Wall-clock times go here and nowhere else: what DVC versions is the same for the same inputs."""
+LOCKS = LOGS / "locks"
 
 
-def run_stage(name: str, work: Callable[[Params], None]) -> None:
-    """Run one stage and leave the process with its exit code."""
+def run_stage(name: str, work: Callable[[Params], None], grace_seconds: float = 0.0) -> None:
+    """Run one stage and leave the process with its exit code. `grace_seconds`: what a stage that saves its work gets
+    for it when DVC is gone; the others end at once."""
 
     def command() -> None:
-        # dvc passes SIGTERM on; as an exception it unwinds, so that temporary files go.
+        # As an exception it unwinds, so that temporary files go.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         started = time.monotonic()
-        work(load_params())
-        write_json(LOGS / f"{name}.json", {"stage": name, "seconds": round(time.monotonic() - started, 1)})
+        with sole_worker(LOCKS, name, STARTER, grace_seconds):
+            work(load_params())
+            write_json(LOGS / f"{name}.json", {"stage": name, "seconds": round(time.monotonic() - started, 1)})
 
     sys.exit(terminal.run(command, name))

@@ -7,10 +7,11 @@ from plagal.model.folders import whole_model_under_stage2
 from plagal.model.fuse import fuse
 from plagal.params import Params
 from plagal.stages.common import MODELS, TEXT, run_stage
-from plagal.stages.training import texts_of
+from plagal.stages.training import forget_finished, texts_of
 
 
 def main(params: Params) -> None:
+    forget_finished()
     fuse(
         whole_model_under_stage2(MODELS),
         MODELS / "stage2",

@@ -6,7 +6,7 @@ from plagal.model.base import load
 from plagal.model.folders import place_base
 from plagal.params import Params
 from plagal.stages.common import MODELS, run_stage
-from plagal.stages.training import train_stage
+from plagal.stages.training import SAVING_SECONDS, train_stage
 
 
 def main(params: Params) -> None:
@@ -15,4 +15,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train_stage1", main)
+    run_stage("train_stage1", main, SAVING_SECONDS)

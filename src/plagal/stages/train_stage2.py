@@ -5,7 +5,7 @@ from __future__ import annotations
 from plagal.model.folders import load_stage
 from plagal.params import Params
 from plagal.stages.common import MODELS, run_stage
-from plagal.stages.training import train_stage
+from plagal.stages.training import SAVING_SECONDS, train_stage
 
 
 def main(params: Params) -> None:
@@ -13,4 +13,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train_stage2", main)
+    run_stage("train_stage2", main, SAVING_SECONDS)

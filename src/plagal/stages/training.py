@@ -18,15 +18,20 @@ from plagal.stages.common import LOGS, METRICS, MODELS, TEXT
 
 CHECKPOINTS = Path(".checkpoints")
 """Outside DVC's outputs, so that a killed run goes on where it was."""
+FINISHED = "finished.json"
+"""In a run's folder when its model is written: {"stage": ...}. Only a later stage proves that DVC has saved that model;
+until then a kill would cost the whole run."""
+SAVING_SECONDS = 120.0
+"""What an orphan gets for its step and its checkpoint."""
 _CODE = ("model", "tokens")
 """Packages whose code decides how a run goes on."""
 
 
 def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -> None:
     """Train `lm` on data/text/`name` and write models/`name` and the curve. Resumes the run that has the same settings,
-    data, base and code; its checkpoints go when it is done."""
+    data, base and code; its checkpoints go when a later stage begins."""
     data = TEXT / name
-    checkpoints = CHECKPOINTS / run_key(
+    own = run_key(
         stage=name,
         encoding=lm.encoding,
         settings=settings.model_dump(),
@@ -35,6 +40,9 @@ def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int
         base=base_sha256(lm.folder),
         code=[sha256_of(file) for file in _code_files()],
     )
+    forget_finished(but=own)
+    checkpoints = CHECKPOINTS / own
+    (checkpoints / FINISHED).unlink(missing_ok=True)
     out, log = MODELS / name, LOGS / f"{name}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     train_texts, valid_texts = (texts_of(data / f"{split}.jsonl") for split in ("train", "valid"))
@@ -43,7 +51,20 @@ def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int
     write_json(out / TRAIN_REPORT, seen)
     with atomic_path(METRICS / "curves" / f"{name}.csv") as temporary:
         shutil.copyfile(out / CURVE, temporary)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    write_json(checkpoints / FINISHED, {"stage": name})
+
+
+def forget_finished(but: str = "") -> None:
+    """Remove the checkpoints of finished runs. The stage that calls depends on their models, so DVC has saved those;
+    or it trains anew, under another key than `but`."""
+    for note in CHECKPOINTS.glob(f"*/{FINISHED}"):
+        folder = note.parent
+        if folder.name == but:
+            continue
+        for file in folder.iterdir():  # the note last: after a kill it still says that the rest may go
+            if file != note:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        shutil.rmtree(folder)
 
 
 def texts_of(path: Path) -> list[str]:

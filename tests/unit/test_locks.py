@@ -1,0 +1,90 @@
+"""One worker at a time, and none that works on when DVC is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from plagal.errors import LockedError
+from plagal.locks import sole_worker
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from plagal.locks import ASKED_TO_END, sole_worker
+starter, folder, grace = os.getppid(), Path(sys.argv[1]), float(sys.argv[2])
+import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+try:
+    with sole_worker(folder, "work", starter, grace):
+        (folder / "pid").write_text(str(os.getpid()))
+        for _ in range(1000):
+            if grace and ASKED_TO_END.is_set():
+                (folder / "ended").write_text("saved")
+                break
+            time.sleep(0.02)
+finally:
+    (folder / "ended").exists() or (folder / "ended").write_text("unwound")
+"""
+STARTER = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+def orphan(folder: Path, grace: float, by_dvc: bool) -> int:
+    """Start a worker whose starter is then killed. -> its pid, once it holds the lock."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment.pop("DVC_STAGE", None)
+    if by_dvc:
+        environment["DVC_STAGE"] = "work"
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, WORKER, str(folder), str(grace)], env=environment)
+    wait_until((folder / "pid").exists)
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    return int((folder / "pid").read_text())
+
+
+def wait_until(true: object, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("grace", "way"), [(0.0, "unwound"), (20.0, "saved")])
+def test_a_stage_ends_in_good_order_when_the_dvc_that_started_it_is_killed(tmp_path: Path, grace: float, way: str):
+    orphan(tmp_path, grace, by_dvc=True)
+    wait_until((tmp_path / "ended").exists)
+    with sole_worker(tmp_path, "work", os.getppid()):
+        assert (tmp_path / "ended").read_text() == way
+
+
+def test_an_orphan_started_by_hand_works_on_until_another_wants_its_place(tmp_path: Path):
+    orphan(tmp_path, 0.0, by_dvc=False)
+    time.sleep(0.5)
+    assert not (tmp_path / "ended").exists()
+    with sole_worker(tmp_path, "work", os.getppid()):
+        assert (tmp_path / "ended").read_text() == "unwound"
+
+
+def test_the_second_of_two_is_told_who_the_first_is_and_how_to_end_it(tmp_path: Path):
+    told = f"work is being run by process {os.getpid()}; .* `kill {os.getpid()}`"
+    with (
+        sole_worker(tmp_path, "work", os.getppid()),
+        pytest.raises(LockedError, match=told),
+        sole_worker(tmp_path, "work", os.getppid()),
+    ):
+        pass
+    with sole_worker(tmp_path, "work", os.getppid()):
+        pass  # nothing left that a person would have to remove
+
+
+def test_a_lock_left_by_a_kill_holds_nobody_up(tmp_path: Path):
+    pid = orphan(tmp_path, 0.0, by_dvc=False)
+    os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
+    with sole_worker(tmp_path, "work", os.getppid()):
+        assert time.monotonic() - began < 1.0
