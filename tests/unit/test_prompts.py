@@ -25,7 +25,17 @@ from plagal.music.tunebook import parse_key
 from plagal.tokens.codec import encode
 from plagal.tokens.vocabulary import KEY_OF, METRES
 
-STYLES = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "neo_soul", "jazz", "blues", "chorale")
+STYLES = (
+    "traditional_gospel",
+    "contemporary_gospel",
+    "gospel_jazz",
+    "worship",
+    "hymnal",
+    "neo_soul",
+    "jazz",
+    "blues",
+    "chorale",
+)
 chord_symbols = st.tuples(st.sampled_from(ROOT_NAMES), st.sampled_from(list(QUALITIES))).map("".join)
 facts = st.builds(
     Facts,
@@ -97,6 +107,8 @@ def test_every_field_of_every_wording_is_read_back(wording: str):
         ("Gospel waltz in f# minor at 92 bpm", {"key": Key(0, 3, True), "metre": (3, 4), "tempo": 92.0}),
         ("eight bars of jazz over Dm7-G7-Cmaj7", {"bars": 8, "style": "jazz"}),
         ("In the key of B♭ major", {"key": Key(0, -2)}),
+        ("a gentle hymn in F", {"style": "hymnal", "key": Key(0, -1)}),
+        ("gospel hymn", {"style": "traditional_gospel"}),
         ("up-tempo shout", {"style": "gospel", "tempo": 126.0}),
         ("tempo=9999 bars 3", {"tempo": None, "bars": None}),
         ("0 bars in 7/9", {"bars": None, "metre": None}),

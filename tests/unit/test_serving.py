@@ -280,6 +280,7 @@ def test_a_melody_brings_its_metre_key_and_length() -> None:
         ({"prompt": "gospel", "bars": 0}, "1"),
         ({"refill": {"piece": "x", "first_bar": 1, "last_bar": 1}, "bars": 4}, "leave out bars"),
         ({"vary": {"piece": "x"}, "key": "C"}, "leave out key"),
+        ({"chords": "C xyz"}, "^chords \"C xyz\": chord 'xyz' is not known"),
     ],
 )
 def test_contradictions_are_named(asked: dict[str, Any], says: str) -> None:

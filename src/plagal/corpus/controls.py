@@ -31,6 +31,7 @@ STYLE_WORDS = (
     ("gospel_jazz", r"gospel[\s-]+jazz|jazz(?:y)?[\s-]+gospel"),
     ("contemporary_gospel", r"contemporary(?:[\s-]+gospel)?|modern[\s-]+gospel|urban[\s-]+gospel"),
     ("traditional_gospel", r"trad(?:itional)?(?:[\s-]+gospel)?|old[\s-]+school[\s-]+gospel|gospel[\s-]+hymn"),
+    ("hymnal", r"hymnals?|hymns?|four[\s-]+part"),
     ("worship", r"worship|praise[\s-]+ballad|devotional"),
     ("neo_soul", r"neo[\s-]*soul|r\s*&\s*b|rnb"),
     ("chorale", r"chorales?|bach"),

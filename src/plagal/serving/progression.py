@@ -25,9 +25,9 @@ def read_progression(text: str) -> Progression:
             bars.append(bars[-1])
             continue
         if not symbols:
-            raise InputError("chords: a bar between two | holds no chord; write % to repeat the one before")
+            raise InputError("a bar between two | holds no chord; write % to repeat the one before")
         if len(symbols) > MOST_CHORDS_A_BAR and len(parts) > 1:
-            raise InputError(f"chords: {len(symbols)} chords in one bar; at most {MOST_CHORDS_A_BAR}")
+            raise InputError(f"{len(symbols)} chords in one bar; at most {MOST_CHORDS_A_BAR}")
         bars.append(tuple(_chord(symbol) for symbol in symbols))
     return tuple((chord,) for chord in bars[0]) if len(parts) == 1 else tuple(bars)
 
@@ -36,7 +36,7 @@ def _chord(symbol: str) -> Chord:
     try:
         return parse_chord(symbol)
     except ChordError as error:
-        raise InputError(f"chords: {error}") from None
+        raise InputError(str(error)) from None
 
 
 def written(symbol: str) -> str:
