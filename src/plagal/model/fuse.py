@@ -43,6 +43,9 @@ class FuseReport:
     plain_layers: tuple[str, ...]
     """Layers of a quantized base that are plain now."""
 
+    def keeps(self, max_lost_share: float) -> bool:
+        return abs(self.fused_loss - self.adapted_loss) <= _SAME_NATS or self.lost_share <= max_lost_share
+
 
 def fuse(
     base: str | Path,
@@ -69,27 +72,29 @@ def fuse(
     window = int(adapters.load_adapters(lm, adapter).get("window", max_tokens))
     adapted_loss = _loss(lm, windows, batch)
     layers = _merged_layers(lm)
-    gained = base_loss - adapted_loss
     with atomic_path(out) as temporary:
         for bits in _attempts(quantize_bits, "quantization" in lm.config):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
             plain = _write(lm, layers, bits, window, temporary)
             loss = _loss(load(temporary), windows, batch)
-            lost = max(loss - adapted_loss, 0.0) / gained if gained > 0 else 0.0
-            if abs(loss - adapted_loss) <= _SAME_NATS or lost <= max_lost_share:
+            report = FuseReport(base_loss, adapted_loss, loss, _lost(base_loss, adapted_loss, loss), bits, plain)
+            if report.keeps(max_lost_share):
                 break
-            log.warning("touched layers in %d bits would lose %.1f %% of what training gained", bits, 100 * lost)
+            log.warning("touched layers in %d bits would lose %.1f %% of the gain", bits, 100 * report.lost_share)
         else:
             raise ModelError(
-                f"{out}: fused, the loss is {loss:.4f} instead of {adapted_loss:.4f}, {lost:.1%} of what training"
-                f" gained (fuse.max_lost_share={max_lost_share}); nothing was written"
+                f"{out}: fused, the loss is {loss:.4f} instead of {adapted_loss:.4f}, {report.lost_share:.1%} of what"
+                f" training gained (fuse.max_lost_share={max_lost_share}); nothing was written"
             )
-        report = FuseReport(base_loss, adapted_loss, loss, lost, bits, plain)
         write_json(temporary / FUSE_REPORT, asdict(report))
         if card:
             write_text(temporary / "README.md", card)
     return report
+
+
+def _lost(base_loss: float, adapted_loss: float, fused_loss: float) -> float:
+    """Share of the gain that fusing cost."""
+    gained = base_loss - adapted_loss
+    return max(fused_loss - adapted_loss, 0.0) / gained if gained > 0 else 0.0
 
 
 def _attempts(bits: int, quantized: bool) -> list[int]:
@@ -114,7 +119,9 @@ def _merged_layers(lm: LanguageModel) -> dict[str, dict[str, Any]]:
 def _write(
     lm: LanguageModel, layers: dict[str, dict[str, Any]], bits: int, window: int, folder: Path
 ) -> tuple[str, ...]:
-    """Write the fused model. Returns the layers of a quantized base that are plain now."""
+    """Write the fused model into a folder that is made anew. -> the layers of a quantized base that are plain now."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     weights = read_weights(lm.folder)
     config = adapters.with_window(lm.config, window)
     quantization = config.get("quantization")
