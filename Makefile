@@ -42,10 +42,12 @@ test: setup ## all tests
 	pytest
 
 repro: setup ## run whatever is not up to date, then show metrics and samples
+	@plagal mend
 	dvc repro
 	@plagal metrics show
 
 $(STAGES): setup
+	@plagal mend
 	dvc repro $@
 
 metrics-diff: setup ## the table against main that a reviewer pastes

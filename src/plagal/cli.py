@@ -221,6 +221,15 @@ def plan(
 
 
 @app.command()
+def mend() -> None:
+    """Make DVC's own notes whole again after a kill; `make repro` does it before anything else."""
+    from plagal.mend import mend as mended
+
+    for line in mended():
+        _say(line)
+
+
+@app.command()
 def doctor() -> None:
     """What this machine offers, and what to do where it is poor."""
     from plagal.doctor import examine
