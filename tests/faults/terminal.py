@@ -67,6 +67,14 @@ class Command:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    def still_runs(self, seconds: float) -> bool:
+        """Wait so long, or until it ends. -> whether it runs."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
