@@ -13,7 +13,7 @@ STAGES := collect_stage1 collect_stage2 convert train_stage1 train_stage2 fuse e
 PROMPT ?= slow worship ballad in Db
 OUT ?= out/prompt.mid
 
-.PHONY: help setup check test repro metrics-diff generate clean deps bench faults faults-short web web-test $(STAGES)
+.PHONY: help setup check test repro metrics-diff generate clean deps bench faults faults-short web web-test wheel $(STAGES)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,11 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 web-test: ## the page's tests: units, then the real service in a real Chromium (CHROMIUM=path); skipped, in words, where a part is missing
 	@tests/browser/run
 
+wheel: setup ## dist/: wheel and source, with the page if `make web` built it, and the SBOM of what the lock installs
+	rm -rf dist
+	python -m build --no-isolation
+	cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible -o dist/sbom.cdx.json
+
 clean: ## remove what can be made again: environment, caches, logs (models and data stay in DVC)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis logs out web/node_modules web/public/samples
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis logs out dist web/node_modules web/public/samples
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

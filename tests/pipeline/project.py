@@ -23,15 +23,20 @@ class Project:
     def __init__(self, root: Path):
         self.root = root
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = {
+    def environment(self) -> dict[str, str]:
+        """This project's code and an empty home, so that nothing of the machine's user leaks in."""
+        return {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.root / "src"),
             "HOME": str(self.root.parent / "home"),
             "DVC_NO_ANALYTICS": "1",
         }
-        done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=500)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment(), capture_output=True, text=True, timeout=500
+        )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done

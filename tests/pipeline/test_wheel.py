@@ -1,0 +1,133 @@
+"""The wheel, installed where neither this repository nor a tool for its developers can be imported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import mido
+import pytest
+from packaging.requirements import Requirement
+
+from pipeline.project import ROOT, copy_of_this_project
+from plagal.tokens.vocabulary import ID_OF
+
+
+@dataclass(frozen=True)
+class Bare:
+    """An environment with the wheel and what it asks for, and a folder that is no repository."""
+
+    environment: Path
+    folder: Path
+
+    def run(self, *command: str) -> str:
+        kept = {"PATH": f"{self.environment / 'bin'}{os.pathsep}{os.defpath}", "HOME": str(self.folder / "home")}
+        done = subprocess.run(command, cwd=self.folder, env=kept, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as `make wheel` does, through the source distribution, with a page as `make web` would leave one."""
+    project = copy_of_this_project(tmp_path_factory.mktemp("built") / "plagal")
+    page = project.root / "src" / "plagal" / "serving" / "page"
+    page.mkdir(exist_ok=True)
+    (page / "index.html").write_text("<title>Plagal</title>")
+    project.run("python", "-m", "build", "--no-isolation", "--outdir", str(project.root.parent / "dist"))
+    (found,) = (project.root.parent / "dist").glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Bare:
+    root = tmp_path_factory.mktemp("bare")
+    venv.create(root / "environment", symlinks=True)
+    (packages,) = (root / "environment").glob("lib/python*/site-packages")
+    _link_dependencies("plagal", root / "dependencies")
+    (packages / "dependencies.pth").write_text(f"{root / 'dependencies'}\n")
+    install = ["uv", "pip", "install", "--quiet", "--offline", "--no-index", "--no-deps", "--no-cache"]
+    subprocess.run(
+        [*install, "--python", str(root / "environment" / "bin" / "python"), str(wheel)],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}, check=True,
+    )  # fmt: skip
+    (root / "folder" / "home").mkdir(parents=True)
+    return Bare(root / "environment", root / "folder")
+
+
+def _link_dependencies(package: str, folder: Path) -> None:
+    """Links to what a package's runtime dependencies installed here, theirs included, and to nothing else."""
+    folder.mkdir()
+    wanted, seen = [(package, "")], set()
+    while wanted:
+        name, extra = wanted.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue  # for another system; what is missing in truth will be missed
+        if name != package:
+            _link(found, folder)
+        for requirement in map(Requirement, found.requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                wanted += [(requirement.name, each) for each in ("", *requirement.extras)]
+
+
+def _link(found: Distribution, folder: Path) -> None:
+    for name in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "/", "__pycache__")}:
+        if not (folder / name).exists():
+            (folder / name).symlink_to(Path(str(found.locate_file(name))))
+
+
+def test_the_wheel_holds_every_file_of_the_package_and_the_built_page(wheel: Path):
+    tracked = subprocess.run(
+        ["git", "ls-files", "src/plagal"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    wanted = {name.removeprefix("src/") for name in tracked if (ROOT / name).is_file()} | {
+        "plagal/serving/page/index.html"
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert wanted <= inside
+    assert {Path(name).parts[0] for name in inside} == {"plagal"}
+    assert sum(name.startswith("plagal/music/tunes/") and name.endswith(".abc") for name in inside) >= 75
+
+
+def test_what_is_installed_is_the_wheel_and_no_tool_of_its_developers(bare: Bare):
+    script = (
+        "import plagal, importlib.util as u; print(plagal.__file__, u.find_spec('pytest'), u.find_spec('hypothesis'))"
+    )
+    where, *tools = bare.run("python", "-c", script).split()
+    assert Path(where).is_relative_to(bare.environment)
+    assert tools == ["None", "None"]
+
+
+def test_without_a_repository_it_arranges_reads_and_looks_at_the_machine(bare: Bare):
+    assert "Amazing Grace" in bare.run("plagal", "arrange", "amazing_grace", "--style", "worship", "-o", "a.mid")
+    words = bare.run("plagal", "tokenize", "a.mid").split()
+    assert words[0] == "SONG_START" and words[-1] == "SONG_END" and set(words) <= set(ID_OF)
+    assert "MLX" in bare.run("plagal", "doctor")
+
+
+def test_without_a_repository_it_writes_a_piece_with_a_model_folder(bare: Bare, tmp_path: Path):
+    from plagal.model.base import make_embedded
+    from plagal.params import EmbeddedShape
+
+    shape = EmbeddedShape(hidden_size=32, layers=1, heads=2, kv_heads=1, intermediate_size=64)
+    make_embedded(tmp_path / "model", shape, seed=1)
+    shutil.copytree(tmp_path / "model", bare.folder / "model")
+    said = bare.run(
+        "plagal", "generate", "worship in Db", "--bars", "2", "--model", "model", "-o", "b.mid", "--roll", "b.png"
+    )
+    assert "Db major" in said and "2 bars" in said
+    assert mido.MidiFile(bare.folder / "b.mid").length > 0
+    assert (bare.folder / "b.png").read_bytes().startswith(b"\x89PNG")
