@@ -20,9 +20,28 @@ Messages are one line: the file or key, the value, and the way out. The command 
 without a traceback and exits with 1.
 """
 
+from __future__ import annotations
+
+MOST_CHARACTERS = 1000
+"""Of a message; it may quote what a stranger wrote."""
+
 
 class PlagalError(Exception):
-    """Base of all errors that Plagal raises on purpose."""
+    """Base of all errors that Plagal raises on purpose. Whatever the message quotes, it is one line of printable
+    characters: what is not is written out ("\\x1b"), and the middle of an endless one is left out."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_plain(message))
+
+
+def _plain(message: str) -> str:
+    if not message.isprintable():
+        line = " ".join(message.splitlines())
+        message = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+    if len(message) > MOST_CHARACTERS:
+        half = MOST_CHARACTERS // 2 - 10
+        message = f"{message[:half]} [...] {message[-half:]}"
+    return message
 
 
 class InputError(PlagalError):
@@ -53,6 +72,9 @@ class WordsError(PlagalError):
         self.allowed = allowed
         shown = ", ".join(allowed[:8]) + (" ..." if len(allowed) > 8 else "")
         super().__init__(f"word {position} is {word!r}, but here could stand only: {shown or 'nothing'}")
+
+    def __reduce__(self) -> tuple[type[WordsError], tuple[int, str, list[str]]]:
+        return WordsError, (self.position, self.word, self.allowed)  # it crosses from a worker's process
 
 
 class ChordError(PlagalError):

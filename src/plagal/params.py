@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from plagal.errors import ParamsError
+from plagal.files import parse_yaml
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -169,16 +169,15 @@ def _first_problem(error: ValidationError) -> str:
         return f"{key} is no known key; remove it or mend its spelling"
     if problem["type"] == "missing":
         return f"{key} is missing; `git diff params.yaml` shows what was there"
-    shown = "" if isinstance(problem["input"], dict) else f" is {problem['input']!r}:"
+    given = problem["input"]
+    # Anything else may be a list of lists of lists that was written in one line, and fill the memory.
+    shown = f" is {given!r}:" if isinstance(given, str | int | float | None) else ""
     return f"{key}{shown} {problem['msg'].removeprefix('Value error, ')}"
 
 
 def check_params(text: str, name: str) -> Params:
     """Params from YAML text. Raises ParamsError: `name`, the key, the value, and what would be right."""
-    try:
-        raw: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{name} is no YAML: {' '.join(str(error).split())}") from None
+    raw = parse_yaml(text, name, ParamsError)
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

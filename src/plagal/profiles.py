@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from plagal.errors import ParamsError
-from plagal.files import write_text
+from plagal.files import parse_yaml, write_text
 from plagal.params import check_params
 
 
@@ -39,20 +39,36 @@ def profile_path(name: str, folder: Path = Path("profiles")) -> Path:
     return folder / f"{name}.yaml"
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing; run from the project's folder") from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{path} is no UTF-8 text") from None
+
+
+def _dumped(yaml: YAML, value: Any) -> str:
+    text = io.StringIO()
+    yaml.dump(value, text)
+    return text.getvalue()
+
+
 def apply_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
     """Lay an overlay over params.yaml, check the result, write it, and return the difference as a unified diff ("" for
     none). Raises ParamsError; then params.yaml is as it was."""
     yaml = _yaml()
+    before, above = _text(params), _text(overlay)
+    for text, file in ((before, params), (above, overlay)):
+        value = parse_yaml(text, str(file), ParamsError)
+        if not isinstance(value, dict | None):
+            raise ParamsError(f"{file} holds no keys; write them as in seed: 7")
     try:
-        before = params.read_text(encoding="utf-8")
         merged = yaml.load(before)
-        above = yaml.load(overlay.read_text(encoding="utf-8"))
-    except YAMLError as error:
+        _lay_over(merged, yaml.load(above) or {})
+        after = _dumped(yaml, merged)
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{overlay} or {params} is no YAML: {' '.join(str(error).split())}") from None
-    _lay_over(merged, above or {})
-    text = io.StringIO()
-    yaml.dump(merged, text)
-    after = text.getvalue()
     check_params(after, f"{params} with {overlay}")
     write_text(params, after)
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params), overlay.stem, lineterm="", n=0)

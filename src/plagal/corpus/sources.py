@@ -13,13 +13,13 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from plagal.corpus.archives import unpacked
 from plagal.errors import CorpusError, InputError
+from plagal.files import parse_yaml
 from plagal.music.notation import NOTATION_SUFFIXES, read_text, split_tunes
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
@@ -111,11 +111,11 @@ def load_sources(path: str | Path) -> tuple[Source, ...]:
     """The sources that a YAML file lists under `sources`. Raises CorpusError that names the file and the entry."""
     path = Path(path)
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"), str(path), CorpusError)
     except FileNotFoundError:
         raise CorpusError(f"{path} is missing; name another file under `sources` in params.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError:
+        raise CorpusError(f"{path} is no UTF-8 text") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("sources"), list):
         raise CorpusError(f"{path} must hold a list under the key `sources`")
     try:

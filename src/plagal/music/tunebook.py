@@ -14,7 +14,8 @@ from importlib import resources
 
 from plagal.errors import AbcError, ChordError
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord, parse_pitch_class
-from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
+from plagal.music.grid import FASTEST, SLOWEST
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre
 
 MelodyNote = tuple[int, int, int]
 """Onset [ticks], pitch [MIDI], duration [ticks]."""
@@ -22,6 +23,9 @@ MelodyNote = tuple[int, int, int]
 _NATURAL = {"C": 60, "D": 62, "E": 64, "F": 65, "G": 67, "A": 69, "B": 71}
 _SHARP_ORDER = "FCGDAEB"
 _FIFTHS_OF_MAJOR = {0: 0, 7: 1, 2: 2, 9: 3, 4: 4, 11: 5, 6: -6, 1: -5, 8: -4, 3: -3, 10: -2, 5: -1}
+
+_DENOMINATORS = (1, 2, 4, 8, 16, 32)
+_MOST_DIGITS = 4
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
@@ -128,17 +132,22 @@ class _Body:
         self.now += ticks
 
     def _ticks(self, match: re.Match[str]) -> int:
+        if max(len(match["top"]), len(match["bottom"]), len(match["slashes"])) > _MOST_DIGITS:
+            raise AbcError(f"{self._here()}: {match[0]!r} is no length of a note")
         bottom = int(match["bottom"]) if match["bottom"] else 2 ** len(match["slashes"])
-        ticks = self.unit * int(match["top"] or 1) / bottom
+        ticks = self.unit * int(match["top"] or 1) / bottom if bottom else 0
         if self.triplet_left:
             self.triplet_left -= 1
             ticks = ticks * 2 / 3
         if self.broken:
             ticks *= 0.5 if self.broken == ">" else 1.5
             self.broken = ""
-        if ticks != int(ticks):
-            raise AbcError(f"{self.source}: bar {len(self.bar_lengths) + 1}: {match[0]!r} is no whole number of ticks")
+        if ticks != int(ticks) or ticks < 1:
+            raise AbcError(f"{self._here()}: {match[0]!r} is no whole number of ticks")
         return int(ticks)
+
+    def _here(self) -> str:
+        return f"{self.source}: bar {len(self.bar_lengths) + 1}"
 
     def _pitch(self, match: re.Match[str]) -> int:
         letter, octave = match["letter"], match["octave"]
@@ -147,10 +156,15 @@ class _Body:
             self.in_bar[name] = match["accidental"].count("^") - match["accidental"].count("_")
         shift = self.in_bar.get(name, self.signature.get(letter.upper(), 0))
         rise = octave.count("'") - octave.count(",") + int(letter.islower())
-        return _NATURAL[letter.upper()] + 12 * rise + shift
+        pitch = _NATURAL[letter.upper()] + 12 * rise + shift
+        if not LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
+            raise AbcError(f"{self._here()}: {match[0]!r} is not on a piano")
+        return pitch
 
     def lengthen(self, sign: str) -> None:
         """`a>b` makes a half longer and b half as long, `a<b` the other way about."""
+        if not self.notes:
+            raise AbcError(f"{self._here()}: {sign!r} follows no note")
         onset, pitch, ticks = self.notes[-1]
         changed = ticks * 3 // 2 if sign == ">" else ticks // 2
         self.notes[-1] = (onset, pitch, changed)
@@ -168,6 +182,8 @@ class _Body:
         full."""
         full = self.metre.bar_ticks
         lengths = self.bar_lengths
+        if not self.notes:
+            raise AbcError(f"{self.source}: holds no notes")
         first = lengths[0] if lengths[0] < full else 0
         rest = lengths[1:] if first else lengths
         for number, length in enumerate(rest, 1):
@@ -225,6 +241,10 @@ def parse_tune(text: str, name: str = "tune") -> Tune:
         key = parse_key(fields["K"])
         if year is None:
             raise ValueError("H: holds no year")
+        if not (0 < numerator <= 64 and denominator in _DENOMINATORS and 0 < unit_top <= unit_bottom in _DENOMINATORS):
+            raise ValueError("M: or L: is no metre or length that music has")
+        if not SLOWEST <= tempo <= FASTEST:
+            raise ValueError(f"Q: {tempo} is no tempo from {SLOWEST:g} to {FASTEST:g}")
     except (KeyError, ValueError, ChordError) as error:
         raise AbcError(f"{name}: a header field among M L H Q K is missing or wrong: {error}") from None
     metre = Metre(0, numerator, denominator)
