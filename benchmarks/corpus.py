@@ -93,22 +93,31 @@ def run_once(folder: Path, files: int) -> dict[str, float]:
     return seconds | {"found": sum(report["found"] for report in reports), "peak_mb": peak}
 
 
+def write_hymns(folder: Path, count: int) -> None:
+    """As MIDI, a hundred to a folder."""
+    for number in tqdm(range(count), desc="write MIDI", disable=None, leave=False):
+        target = folder / f"{number // FOLDER_FILES:06d}"
+        target.mkdir(exist_ok=True)
+        write_midi(hymn(number), target / f"{number}.mid")
+
+
+def in_process(folder: Path, files: int) -> dict[str, float]:
+    """`run_once` in a process of its own."""
+    command = [sys.executable, __file__, "--run", str(folder), "--files", str(files)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    if found["found"] != files:
+        raise SystemExit(f"only {found['found']} of {files} files were kept: the figures would not compare")
+    return found
+
+
 def measure(most: int, repeats: int) -> Iterator[Row]:
     few = most // 10
     runs: dict[int, list[dict[str, float]]] = {few: [], most: []}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for number in tqdm(range(most), desc="write MIDI", delay=2, leave=False):
-            target = folder / f"{number // FOLDER_FILES:06d}"
-            target.mkdir(exist_ok=True)
-            write_midi(hymn(number), target / f"{number}.mid")
-        for files in tqdm([few, most] * repeats, desc="measure", leave=False):
-            command = [sys.executable, __file__, "--run", str(folder), "--files", str(files)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            runs[files].append(json.loads(done.stdout.splitlines()[-1]))
-    for files, results in runs.items():
-        if any(result["found"] != files for result in results):
-            raise SystemExit(f"only {results[0]['found']} of {files} files were kept: the figures would not compare")
+        write_hymns(Path(name), most)
+        for files in tqdm([few, most] * repeats, desc="measure", disable=None, leave=False):
+            runs[files].append(in_process(Path(name), files))
     yield from rows_of(runs[few], runs[most])
 
 

@@ -82,8 +82,8 @@ SETTINGS = (
     Setting("wide", 49_152, 4, 256, 4, 16, "lora", True),
     Setting("wide", 49_152, 4, 512, 1, 64, "lora", False),
     # None of these was the plan fitted to.
-    Setting("wide", 32_000, 4, 768, 2, 24, "lora", True, 5),
-    Setting("small", 100_000, 4, 384, 3, 48, "lora", False),
+    Setting("wide", 32_000, 0, 768, 2, 24, "lora", True, 5),
+    Setting("small", 100_000, 0, 384, 3, 48, "lora", False),
     Setting("middle", 20_000, 0, 512, 2, 16, "lora", True, encoding="text"),
     Setting("middle", 49_152, 0, 1024, 1, 16, "lora", False, encoding="text"),
     Setting("wide", 49_152, 0, 512, 2, 32, "lora", True, encoding="text"),

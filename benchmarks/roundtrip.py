@@ -1,7 +1,7 @@
 """What a round trip loses, what a note costs and how fast it is read back: our words, miditok's REMI and ABC through
 music21, on the same scores.
 
-    python benchmarks/roundtrip.py [--json] [--pieces 20] [--rounds 3]
+    python benchmarks/roundtrip.py [--json] [--pieces 12] [--rounds 3]
 
 Scores: arrangements of the tune book in all styles (with their chords), hymns of the Open Hymnal where it is there,
 chorales of music21's corpus, and made-up ones of triplets, 32nds and changing metres over the whole keyboard. Peers:
@@ -183,7 +183,9 @@ def measure(count: int, rounds: int) -> Iterator[Row]:
     written: dict[str, list[Any]] = {}
     all_systems = systems()
     for system in all_systems:
-        written[system.name] = [system.write(score) for score in tqdm(given, desc=system.name, leave=False)]
+        written[system.name] = [
+            system.write(score) for score in tqdm(given, desc=system.name, disable=None, leave=False)
+        ]
         found[system.name][1]["tokens"] = sum(map(system.size, written[system.name]))
     for _ in range(rounds):
         for system in all_systems:
@@ -209,7 +211,7 @@ def measure(count: int, rounds: int) -> Iterator[Row]:
 
 def main() -> None:
     wishes = parser(__doc__)
-    wishes.add_argument("--pieces", type=int, default=20, help="of each of the four kinds")
+    wishes.add_argument("--pieces", type=int, default=12, help="of each of the four kinds")
     wishes.add_argument("--rounds", type=int, default=3, help="of reading, for its speed")
     options = wishes.parse_args()
     finish("roundtrip", measure(options.pieces, options.rounds), options.json)
