@@ -20,7 +20,8 @@ from plagal.evaluation.report import Tree, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
 from plagal.evaluation.scoring import floors, make_scorer, score_model
 from plagal.files import read_json, write_json, write_text
-from plagal.model.folders import FUSE_REPORT, TRAIN_REPORT, load_stage, stage_models, window_of
+from plagal.model.adapters import TRAIN_REPORT
+from plagal.model.folders import FUSE_REPORT, load_stage, stage_models, window_of
 from plagal.params import EvaluateSettings
 
 COHERENCE_BARS = 16

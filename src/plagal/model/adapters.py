@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from plagal.params import LoraSettings, TrainSettings
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
+TRAIN_REPORT = "train.json"
+"""Beside a stage's model: what training it saw."""
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
     "chat_template.jinja", "vocab.json", "merges.txt",
@@ -92,8 +94,10 @@ def add_lora(lm: LanguageModel, config: dict[str, Any]) -> None:
     linear_to_lora_layers(lm.model, config["num_layers"], config["lora_parameters"])
 
 
-def write_trained(lm: LanguageModel, settings: TrainSettings, out_dir: Path, rows: Iterable[CurveRow]) -> None:
-    """The folder that a run leaves: model or adapters, and the curve; whole or not at all."""
+def write_trained(
+    lm: LanguageModel, settings: TrainSettings, out_dir: Path, rows: Iterable[CurveRow], seen: Mapping[str, Any]
+) -> None:
+    """The folder that a run leaves: model or adapters, the curve, and what training saw; whole or not at all."""
     with atomic_path(out_dir) as temporary:
         temporary.mkdir()
         if settings.mode == "full":
@@ -101,6 +105,7 @@ def write_trained(lm: LanguageModel, settings: TrainSettings, out_dir: Path, row
         else:
             write_adapters(lm, settings, temporary)
         write_curve(temporary / CURVE, rows)
+        write_json(temporary / TRAIN_REPORT, dict(seen))
 
 
 def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> None:

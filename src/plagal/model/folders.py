@@ -21,8 +21,8 @@ from plagal.model.base import (
 from plagal.params import ModelSettings
 
 STAGES = ("untrained", "stage1", "stage2", "fused")
-TRAIN_REPORT, FUSE_REPORT = "train.json", "fuse.json"
-"""Beside a stage's model: what training it saw, and what fusing cost."""
+FUSE_REPORT = "fuse.json"
+"""Beside the fused model: what fusing cost."""
 
 EMBEDDED, SMOLLM2 = "embedded", "smollm2"
 

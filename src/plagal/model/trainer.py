@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 BETAS = (0.9, 0.95)  # as GPT-3 and most since; 0.999 remembers longer than these short runs last
 _ROWS_BETWEEN_EVALUATIONS = 5
+_NOT_VERSIONED = ("rows", "resumed_from", "seconds")
+"""Of a report: what a kill or the machine's speed decides, and what the curve holds."""
 _SPIKE_NATS = 2.0  # a loss so far over its running mean, or over where it began, will not come back by itself
 _SPIKE_STEPS = 3
 _MEAN_KEPT = 0.95
@@ -329,7 +331,8 @@ class _Loop:
         self.lm.model.eval()
         mx.eval(self.lm.model.parameters())
         if self.leads:
-            adapters.write_trained(self.lm, self.settings, out_dir, report.rows)
+            told = {key: value for key, value in asdict(report).items() if key not in _NOT_VERSIONED}
+            adapters.write_trained(self.lm, self.settings, out_dir, report.rows, told)
 
 
 def _wait_for_all() -> None:

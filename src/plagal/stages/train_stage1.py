@@ -12,6 +12,8 @@ from plagal.stages.training import SAVING_SECONDS, train_stage
 def main(params: Params) -> None:
     base = place_base(params.model, MODELS / "base", params.seed)
     train_stage("stage1", load(base, params.model.encoding), params.train_stage1, params.seed)
+    if not base.exists():  # a second `dvc repro` removes a stage's outputs before it learns that they are being made
+        place_base(params.model, base, params.seed)
 
 
 if __name__ == "__main__":

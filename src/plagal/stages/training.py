@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from plagal.errors import TrainingError
@@ -11,7 +10,6 @@ from plagal.files import atomic_path, read_jsonl, write_json
 from plagal.model.adapters import CURVE, base_sha256
 from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import run_key, sha256_of
-from plagal.model.folders import TRAIN_REPORT
 from plagal.model.trainer import train
 from plagal.params import TrainSettings
 from plagal.stages.common import LOGS, METRICS, MODELS, TEXT
@@ -46,9 +44,7 @@ def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int
     out, log = MODELS / name, LOGS / f"{name}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     train_texts, valid_texts = (texts_of(data / f"{split}.jsonl") for split in ("train", "valid"))
-    report = train(lm, train_texts, valid_texts, settings, checkpoints, out, seed=seed, log_path=log)
-    seen = {key: value for key, value in asdict(report).items() if key not in ("rows", "resumed_from", "seconds")}
-    write_json(out / TRAIN_REPORT, seen)
+    train(lm, train_texts, valid_texts, settings, checkpoints, out, seed=seed, log_path=log)
     with atomic_path(METRICS / "curves" / f"{name}.csv") as temporary:
         shutil.copyfile(out / CURVE, temporary)
     write_json(checkpoints / FINISHED, {"stage": name})

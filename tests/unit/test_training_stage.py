@@ -1,0 +1,52 @@
+"""A training stage: what it leaves behind, and what a kill after its end costs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from model_helpers import settings, texts, tiny_base
+
+from plagal.files import write_jsonl
+from plagal.model import base
+from plagal.stages.training import CHECKPOINTS, forget_finished, train_stage
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for split, count in (("train", 9), ("valid", 3)):
+        write_jsonl(tmp_path / "data/text/stage1" / f"{split}.jsonl", [{"text": text} for text in texts(count)])
+    tiny_base(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(project: Path, **changes: object) -> dict[str, bytes]:
+    train_stage("stage1", base.load(project / "base1"), settings(**changes), 5)
+    return {path.name: path.read_bytes() for path in (project / "models/stage1").iterdir()}
+
+
+def test_a_kill_while_dvc_saves_a_trained_model_costs_no_step(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = train(project)
+    assert "train.json" in first
+    shutil.rmtree(project / "models")  # DVC does, before it runs a stage again
+    caplog.set_level("INFO")
+    assert train(project) == first
+    assert "resumed at step 6 of 6" in caplog.text
+
+
+def test_finished_checkpoints_go_when_a_later_stage_begins_and_unfinished_ones_stay(project: Path) -> None:
+    train(project)
+    unfinished = CHECKPOINTS / "0123456789abcdef" / "step-00000001"
+    unfinished.mkdir(parents=True)
+    assert len(list(CHECKPOINTS.iterdir())) == 2
+    forget_finished()
+    assert list(CHECKPOINTS.rglob("*")) == [unfinished.parent, unfinished]
+
+
+def test_training_anew_with_other_settings_keeps_no_finished_checkpoint_of_the_old(project: Path) -> None:
+    train(project)
+    old = list(CHECKPOINTS.iterdir())
+    train(project, learning_rate=0.02)
+    assert len(list(CHECKPOINTS.iterdir())) == 1 and list(CHECKPOINTS.iterdir()) != old
