@@ -70,6 +70,18 @@ def _lost_at_birth(starter: int) -> bool:
         return True
 
 
+def end_with_parent() -> None:
+    """For a worker process that only computes: end it when the process that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
 def sole_worker(
     folder: Path, work: str, starter: int, grace_seconds: float = 0.0, wait_seconds: float = 240.0

@@ -28,6 +28,8 @@ PROMISE = (
     "no orphan at work"
 )
 _POLL_SECONDS = 0.005
+_ENDING_SECONDS = 10.0
+"""Workers of a killed stage have that long to see that it is gone."""
 _REDRAWS = 20
 """Commands that end before their kill are tried again, at most so often."""
 
@@ -160,7 +162,7 @@ def _killed(terminal: Terminal, reference: Reference, stage: str, kill: Kill, co
     again = terminal.run("dvc", "repro", stage, check=False)
     if again.code:
         tried.broken.append(f"the next repro ended with {again.code}: {again.said[-2000:]}\nthe first: {first.said}")
-    alive = terminal.living()
+    alive = terminal.living(_ENDING_SECONDS)
     tried.broken += [f"{' '.join(process.cmdline())} still runs" for process in alive]
     found = contents(terminal.root)
     tried.broken += differences(reference.after[stage], found)

@@ -115,8 +115,14 @@ class Terminal:
             raise AssertionError(f"{' '.join(command)} ended with {ended.code}:\n{ended.said}")
         return ended
 
-    def living(self) -> list[psutil.Process]:
-        """Processes that run in the project, whoever started them."""
+    def living(self, patience_seconds: float = 0.0) -> list[psutil.Process]:
+        """Processes that run in the project, whoever started them, and go on so long."""
+        end = time.monotonic() + patience_seconds
+        while (found := self._living()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
+
+    def _living(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():
             try:

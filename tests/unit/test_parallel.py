@@ -17,6 +17,7 @@ from corpus_helpers import collect_settings, sources_file, write_hymns
 from plagal.corpus.collect import collect
 from plagal.corpus.parallel import Workers
 from plagal.errors import CorpusError
+from plagal.files import is_alive
 
 
 def slowly_squared(number: int, log: str) -> int:
@@ -137,3 +138,27 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
         Workers(scheduler="tcp://127.0.0.1:9") as workers,
     ):
         list(workers.map(slowly_squared, [(1, "x")], 1, "test"))
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
+    script = (
+        "import os, sys; from plagal.corpus.parallel import Workers\n"
+        "with Workers(2) as pool:\n"
+        "    pids = set(pool.map(__import__('test_parallel').pid_of, [(n,) for n in range(64)], 64, 'x'))\n"
+        "    print(*pids, flush=True); os.kill(os.getpid(), 9)"
+    )
+    paths = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+    )  # fmt: skip
+    workers = [int(pid) for pid in done.stdout.split()]
+    assert workers
+    end = time.monotonic() + 20
+    while alive := [pid for pid in workers if is_alive(pid)]:
+        assert time.monotonic() < end, f"{alive} still run"
+        time.sleep(0.1)
+
+
+def pid_of(number: int) -> int:
+    return os.getpid()

@@ -12,6 +12,7 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from plagal.errors import CorpusError
+from plagal.locks import end_with_parent
 
 Result = TypeVar("Result")
 
@@ -67,7 +68,9 @@ class Workers:
 
     def _started(self) -> Parallel:
         if not self._scheduler:
-            return self._stack.enter_context(Parallel(n_jobs=self._jobs, return_as="generator"))
+            # Workers would outlive a parent that is killed by minutes, with all that they hold in memory.
+            local = Parallel(n_jobs=self._jobs, return_as="generator", initializer=end_with_parent)
+            return self._stack.enter_context(local)
         client = self._stack.enter_context(_client(self._scheduler))
         self._stack.enter_context(parallel_config(backend="dask", client=client))
         return self._stack.enter_context(Parallel(n_jobs=-1, return_as="generator"))
