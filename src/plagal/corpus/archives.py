@@ -5,15 +5,19 @@ Nothing an archive says about paths is trusted: only plain files whose names sta
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import os
 import re
+import struct
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from plagal.errors import CorpusError
 from plagal.files import atomic_path, disk_error, read_json, write_json
@@ -23,10 +27,17 @@ CACHE_VARIABLE = "PLAGAL_CACHE"
 ATTEMPTS = 3
 MAX_MEMBER_BYTES = 16_000_000
 MAX_MEMBERS = 2_000_000
+_MAX_RATIO, _ANY_RATIO_BYTES = 100, 256_000_000
+"""An archive may unpack to so many times its own size, which music never does, or to so many bytes in any case."""
+_MAX_HEADER_BYTES = 1_000_000
+"""Of what a tar file states about one member."""
+_LONGEST_NAME, _LONGEST_PATH = 200, 1000
+"""[bytes] of a folder's or file's name, and of all together: what every file system takes."""
 _TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 1 << 16
 _LEFT_OUT = "left_out.json"
 
+_M = TypeVar("_M")
 Member = tuple[str, int, Any]
 """Name, size in bytes, and what the archive opens it by; None in its place where it is no plain file."""
 
@@ -135,48 +146,92 @@ class _Resuming:
 
 def unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> None:
     """Unpack the plain files whose names match a glob of `wanted` into `folder`/files; members that are wanted but
-    unsafe or too large are listed in `folder`/left_out.json. Whole or not at all. Raises CorpusError for a damaged
-    archive."""
+    unsafe, too large or there already are listed in `folder`/left_out.json. Whole or not at all. Raises CorpusError for
+    a damaged archive or one that unpacks to far more than music does."""
     patterns = tuple(wanted)
     left_out: list[tuple[str, str]] = []
     try:
         with atomic_path(folder) as temporary:
-            (temporary / "files").mkdir(parents=True)
+            files = temporary / "files"
+            files.mkdir(parents=True)
             for (name, size, opener), read in _members(archive):
                 if not any(fnmatch(name.lower(), pattern.lower()) for pattern in patterns):
                     continue
-                if problem := _member_problem(name, size, opener):
-                    left_out.append((name, problem))
+                if problem := _member_problem(name, size, opener) or _taken(files, PurePosixPath(name)):
+                    left_out.append((_printable(name), problem))
                     continue
-                target = temporary / "files" / PurePosixPath(name)
+                target = files / PurePosixPath(name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(read(opener).read(MAX_MEMBER_BYTES))
             write_json(temporary / _LEFT_OUT, left_out)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise CorpusError(f"{archive.name} is damaged or no archive: {_one_line(error)}") from None
+
+
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError,
+)  # fmt: skip
 
 
 def _member_problem(name: str, size: int, opener: Any) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name or opener is None:
         return "unsafe member"
+    bytes_of_parts = [len(part.encode("utf-8", "surrogateescape")) for part in path.parts]
+    if not bytes_of_parts or max(bytes_of_parts) > _LONGEST_NAME or sum(bytes_of_parts) > _LONGEST_PATH:
+        return "unsafe member"
     return "too large" if size > MAX_MEMBER_BYTES else ""
+
+
+def _printable(name: str) -> str:
+    """A name that is no UTF-8 text, as tar files may hold one, with its odd bytes written out."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _taken(files: Path, name: PurePosixPath) -> str:
+    """Whether a member before has this name, or that of one of its folders."""
+    taken = (files / name).exists() or any((files / part).is_file() for part in name.parents)
+    return "name stands twice" if taken else ""
 
 
 def _members(archive: Path) -> Iterator[tuple[Member, Any]]:
     """Each member of a zip or tar file with the function that opens it."""
+    most = max(_ANY_RATIO_BYTES, _MAX_RATIO * archive.stat().st_size)
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            for entry in opened.infolist()[:MAX_MEMBERS]:
+            for entry in _within(opened.infolist(), most, lambda entry: entry.file_size):
                 if not entry.is_dir():
                     yield (entry.filename, entry.file_size, None if _is_link(entry) else entry), opened.open
         return
-    with tarfile.open(archive) as tar:
-        for number, member in enumerate(tar):
-            if number >= MAX_MEMBERS:
-                return
+    with tarfile.open(archive, tarinfo=_TarMember) as tar:
+        # Even a member that is not wanted has to be unpacked to get past it.
+        for member in _within(tar, most, lambda member: member.size):
             if not member.isdir():
                 yield (member.name, member.size, member if member.isreg() else None), _tar_opener(tar)
+
+
+def _within(members: Iterable[_M], most: int, size: Callable[[_M], int]) -> Iterator[_M]:
+    total = 0
+    for number, member in enumerate(members):
+        total += max(size(member), 0)
+        if total > most:
+            raise RuntimeError(f"it unpacks to more than {most} bytes")
+        if number >= MAX_MEMBERS:
+            raise RuntimeError(f"it has more than {MAX_MEMBERS} members")
+        yield member
+
+
+class _TarMember(tarfile.TarInfo):
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        # Such a header is read into memory as a whole.
+        if self.type in _TAR_HEADERS and self.size > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
+
+
+_TAR_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+                tarfile.GNUTYPE_LONGLINK)  # fmt: skip
 
 
 def _tar_opener(tar: tarfile.TarFile) -> Any:
@@ -190,8 +245,8 @@ def _tar_opener(tar: tarfile.TarFile) -> Any:
 
 
 def _is_link(entry: zipfile.ZipInfo) -> bool:
-    """A zip member made on Unix that is a symbolic link."""
-    return (entry.external_attr >> 16) & 0o170000 == 0o120000
+    """A zip member made on Unix that is a symbolic link, a device or anything else but a plain file."""
+    return (entry.external_attr >> 16) & 0o170000 not in (0, 0o100000)
 
 
 def _one_line(error: Exception) -> str:

@@ -21,6 +21,8 @@ LONGEST_MESSAGE = 1000
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect",
            "pickle.find_class")  # fmt: skip
 _CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
+_FOLDER_AT = {"os.mkdir": 2, "os.remove": 1, "os.rmdir": 1}
+"""Where an event names the open folder to which its path is relative."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -71,7 +73,8 @@ def _audit(event: str, given: tuple[Any, ...]) -> None:
             return
         _outside(path, "opened for writing")
     elif event in _CHANGES:
-        _outside(given[0], event)
+        beside = given[_FOLDER_AT[event]] if event in _FOLDER_AT else -1
+        _outside(given[0] if beside in (-1, None) else f"/proc/self/fd/{beside}/{given[0]}", event)
     elif event in _STARTS:
         _watching[0] = False  # what follows looks at files
         raise Broken(f"{event}: {given[:2]!r}")

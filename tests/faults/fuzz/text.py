@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -218,7 +219,36 @@ def _answer_seeds() -> list[bytes]:
             b"```\nSONG_START\n```", *(json.dumps(request).encode() for request in requests)]  # fmt: skip
 
 
+def _archive() -> Callable[[bytes], bool]:
+    from plagal.corpus.archives import unpack
+
+    folder = own_folder()
+    file, out = folder / "a", folder / "deep" / "out"
+
+    def try_one(data: bytes) -> bool:
+        file.write_bytes(data)
+        with watched():
+            taken(lambda: unpack(file, out, ["*.mid"]))
+        left = sorted(path.name for path in folder.iterdir())
+        expect(left in (["a"], ["a", "deep"]), f"left: {left}")
+        found = out.exists()
+        if found:
+            names = [path for path in out.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())]
+            expect(not names and {path.name for path in out.iterdir()} == {"files", "left_out.json"}, f"made: {names}")
+        shutil.rmtree(folder / "deep", ignore_errors=True)
+        return found
+
+    return try_one
+
+
+def _archive_seeds() -> list[bytes]:
+    from faults.archives_made import HOSTILE
+
+    return [data for make in HOSTILE.values() if len(data := make()) <= 20_000]
+
+
 TARGETS = {
+    "archive": Target("only files below the folder, or one line and no folder", _archive, _archive_seeds, 20_000),
     "words": Target(
         "any words decode, strictly only grammatical ones; words of a decoded score come back", _words, _words_seeds
     ),
