@@ -23,7 +23,7 @@ def running(folder: Path, token: str | None = None, **limits: Any) -> Iterator[t
     thread = threading.Thread(target=listening.run)
     thread.start()
     try:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
         with httpx.Client(base_url=listening.address, headers=headers, timeout=60) as client:
             yield client, desk
     finally:

@@ -182,6 +182,11 @@ def test_the_tune_is_heard_on_top_in_order(style: str) -> None:
     assert found >= 0.9 * len(tune.notes)
 
 
+def test_one_bar_can_be_asked_for_of_every_tune() -> None:
+    for tune in tune_book():
+        assert played_chords(arrange(tune, "worship", seed=1, bars=1)), tune.name
+
+
 @pytest.mark.parametrize("bars", [1, 4, 8, 23])
 def test_bars_asked_for_are_bars_given(bars: int) -> None:
     score = arrange("blessed_assurance", "traditional_gospel", seed=3, bars=bars)

@@ -54,9 +54,10 @@ class Form:
         """The tune, as often as needed, cut after `bars`."""
         while self._bar < bars:
             self._verse(2)
-        lead, end = self.lead, bars * self.lead.bar
+        lead, end, first_chord = self.lead, bars * self.lead.bar, self.lead.spans[0].chord
         lead.melody[:] = [(onset, pitch, min(ticks, end - onset)) for onset, pitch, ticks in lead.melody if onset < end]
-        lead.spans[:] = [Span(span.onset, min(span.end, end), span.chord) for span in lead.spans if span.onset < end]
+        spans = [Span(span.onset, min(span.end, end), span.chord) for span in lead.spans if span.onset < end]
+        lead.spans[:] = spans or [Span(0, end, first_chord)]  # where all that fits is the pick-up: what it leads to
         lead.sections[:] = [part.until(bars) for part in lead.sections if part.first < bars]
 
     def _add(self, name: str, number: int) -> None:

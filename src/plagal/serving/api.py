@@ -12,16 +12,19 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 import plagal
 from plagal.corpus.prompts import spoken
@@ -30,8 +33,8 @@ from plagal.music.midi import to_midi_bytes
 from plagal.serving import controls
 from plagal.serving.controls import PieceRequest
 from plagal.serving.desk import Desk, Limits, created, later_on_loop, piece_json
-from plagal.serving.guards import LOOPBACK, MOST_BODY_BYTES, Guards
-from plagal.serving.problems import Problem, ProblemError, on_http, on_invalid, on_library_error, on_problem
+from plagal.serving.guards import LOOPBACK, MOST_BODY_BYTES, Guards, want_json
+from plagal.serving.problems import MEDIA_TYPE, Problem, ProblemError, on_http, on_invalid, on_library_error, on_problem
 from plagal.serving.sse import event_stream
 from plagal.serving.store import Choice, Pair, Piece
 from plagal.tokens.codec import decode
@@ -46,6 +49,7 @@ _SHUTDOWN_SECONDS = 3
 _NO_PAGE = "<!doctype html><title>Plagal</title><p>The page is not built: run <code>make web</code>, then reload.</p>"
 
 _STRICT = ConfigDict(extra="forbid")
+_JSON = [Depends(want_json)]
 _Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _Id = Annotated[str, PathParameter(min_length=1, max_length=40, examples=["dG9uZSBvZg"])]
 
@@ -76,10 +80,20 @@ class Created(BaseModel):
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Documentation of the problems that a call may answer with."""
-    return {
-        status: {"model": Problem, "content": {"application/problem+json": {}}, "description": "A problem."}
-        for status in statuses
-    }
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"content": {MEDIA_TYPE: schema}, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+_ANYWHERE = _problems(401, 403, 413, 421, 422, 500, 503)
+_WITH_BODY = _problems(400, 408, 415)
+
+
+def _documented(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the schema of problems."""
+    if app.openapi_schema is None:
+        document = FastAPI.openapi(app)
+        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    return app.openapi_schema or {}
 
 
 def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | None = LOOPBACK) -> FastAPI:
@@ -93,8 +107,9 @@ def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | No
 
     app = FastAPI(
         title="Plagal", version=plagal.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        description="A prompt in, gospel piano out. Times are in ticks, 24 a quarter note.",
+        description="A prompt in, gospel piano out. Times are in ticks, 24 a quarter note.", responses=_ANYWHERE,
     )  # fmt: skip
+    app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
     _add_writing(app, desk)
     _add_reading(app, desk)
     _add_opinions(app, desk)
@@ -126,10 +141,12 @@ def _find_done(desk: Desk, piece_id: str) -> Piece:
 
 
 def _add_writing(app: FastAPI, desk: Desk) -> None:
-    @app.post("/api/pieces", status_code=202, response_model=Created, responses=_problems(400, 413, 415, 422, 429))
+    @app.post("/api/pieces", status_code=202, response_model=Created, dependencies=_JSON,
+              responses=_WITH_BODY | _problems(429))  # fmt: skip
     async def create_piece(request: PieceRequest, response: Response) -> dict[str, Any]:
         """Ask for a piece; it is written in its turn."""
-        piece = await asyncio.to_thread(desk.order_piece, request)
+        with desk.reading():
+            piece = await asyncio.to_thread(desk.order_piece, request)
         response.headers["Location"] = f"/api/pieces/{piece.id}"
         return created(piece)
 
@@ -187,32 +204,33 @@ def _add_opinions(app: FastAPI, desk: Desk) -> None:
             raise ProblemError(404, f"there is no pair {pair_id!r}; it may be forgotten: ask for another")
         return pair
 
-    @app.post("/api/ratings", status_code=201, responses=_problems(404, 409, 422))
+    @app.post("/api/ratings", status_code=201, dependencies=_JSON, responses=_WITH_BODY | _problems(404, 409, 507))
     async def rate(rating: Rating) -> Rating:
         """What somebody thinks of a piece, from 1 to 10."""
         await asyncio.to_thread(desk.rate, rating.rater, _find_done(desk, rating.piece), rating.rating)
         return rating
 
-    @app.post("/api/pairs", status_code=201, responses=_problems(422, 429))
+    @app.post("/api/pairs", status_code=201, dependencies=_JSON, responses=_WITH_BODY | _problems(429))
     async def create_pair(request: PairRequest) -> dict[str, Any]:
         """Two pieces for one prompt, in blind order. Both show when both are there."""
-        pair = await asyncio.to_thread(desk.order_pair, request.prompt)
+        with desk.reading():
+            pair = await asyncio.to_thread(desk.order_pair, request.prompt)
         return {"pair": pair.id, "a": created(pair.a), "b": created(pair.b)}
 
-    @app.post("/api/pairs/{pair_id}/choice", status_code=201, responses=_problems(404, 409, 422))
+    @app.post("/api/pairs/{pair_id}/choice", status_code=201, dependencies=_JSON,
+              responses=_WITH_BODY | _problems(404, 409, 507))  # fmt: skip
     async def choose(pair_id: _Id, made: ChoiceMade) -> dict[str, str]:
         """Which of the two somebody likes better; tells afterwards who wrote them."""
         pair = find_pair(pair_id)
-        if made.rater in pair.raters:
-            raise ProblemError(409, f"{made.rater} has chosen already; ask for another pair")
         if pair.a.status != "done" or pair.b.status != "done":
             raise ProblemError(409, "the pieces are not done; choose when both are heard")
-        await asyncio.to_thread(desk.choose, made.rater, pair, made.choice)
+        if not await asyncio.to_thread(desk.choose, made.rater, pair, made.choice):
+            raise ProblemError(409, f"{made.rater} has chosen already; ask for another pair")
         return {"a": pair.a.system, "b": pair.b.system}
 
 
 def _add_about(app: FastAPI, desk: Desk) -> None:
-    @app.get("/api/health", responses=_problems(503))
+    @app.get("/api/health")
     async def health() -> dict[str, Any]:
         """Whether pieces can be asked for."""
         desk.check_model()
@@ -244,9 +262,17 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
         return Response(desk.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
+class _Page(Mount):
+    """Everything but the service's own addresses, whose problems are to be theirs."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        own = scope["type"] == "http" and scope["path"].startswith(("/api/", "/metrics", "/openapi.json"))
+        return (Match.NONE, {}) if own else super().matches(scope)
+
+
 def _add_page(app: FastAPI, folder: Path = PAGE) -> None:
     if (folder / "index.html").is_file():
-        app.mount("/", StaticFiles(directory=folder, html=True), name="page")
+        app.router.routes.append(_Page("/", StaticFiles(directory=folder, html=True), name="page"))
     else:
 
         @app.get("/", include_in_schema=False)
@@ -259,6 +285,8 @@ def listen(desk: Desk, host: str = "127.0.0.1", port: int = 8000, token: str | N
     is missing."""
     import uvicorn
 
+    from plagal.serving.connections import EndingServer, PatientProtocol, most_connections
+
     loopback = host in LOOPBACK
     if not loopback and token is None:
         raise InputError(f"--host {host} is open to the network: give --token-file FILE, or stay on 127.0.0.1")
@@ -270,12 +298,13 @@ def listen(desk: Desk, host: str = "127.0.0.1", port: int = 8000, token: str | N
         desk.close()
         raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --port") from None
     app = create_app(desk, token, LOOPBACK if loopback else None)
+    PatientProtocol.most = most_connections()
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        app, http=PatientProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )  # fmt: skip
     name = f"[{host}]" if ":" in host else host
-    return Listening(f"http://{name}:{taken.getsockname()[1]}", uvicorn.Server(config), taken)
+    return Listening(f"http://{name}:{taken.getsockname()[1]}", EndingServer(config, desk.close), taken)
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,12 @@ from plagal.tokens.vocabulary import METRES
 MOST_BARS = 64
 LONGEST_PROMPT = 2000
 """[characters]"""
-LONGEST_ABC = 20_000
+LONGEST_ABC = 10_000
 """[characters]: a tune of many verses has 3,000."""
 MOST_MIDI_BYTES = 1 << 20
 """A four-hour piano recording is about 2 MiB; nobody needs so much to go on from."""
+MOST_NOTES = 20_000
+"""An hour of full chords; more would keep a core busy for seconds before it is refused."""
 STYLES = tuple(name for name, _ in STYLE_WORDS)
 DENSITIES = ("sparse", "medium", "dense")
 MOST_NOTES_A_BAR = 64
@@ -270,9 +272,14 @@ def midi_score(text: str, name: str) -> Score:
     if len(data) > MOST_MIDI_BYTES:
         raise InputError(f"{name} has {len(data)} bytes; at most {MOST_MIDI_BYTES} are read")
     try:
-        return read_midi(data)
+        score = read_midi(data)
     except InputError as error:
         raise InputError(f"{name}: {str(error).removeprefix('MIDI bytes: ')}") from None
+    if len(score.notes) > MOST_NOTES:
+        raise InputError(
+            f"{name} has {len(score.notes)} notes; at most {MOST_NOTES} are read: cut out the part that counts"
+        )
+    return score
 
 
 def midi_text(path: str | Path) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from plagal.corpus.controls import parse_prompt
-from plagal.errors import InputError, ModelError
+from plagal.errors import BusyError, InputError, ModelError
+from plagal.files import disk_error
 from plagal.music.arranger import generate_melody
 from plagal.music.tunebook import key_name
 from plagal.serving.controls import PieceRequest, read_request
@@ -56,6 +60,7 @@ class Desk:
         self.store = Store(self.limits.pieces)
         self.measures = Measures(lambda: self.writer.queue, lambda: self.writer.busy)
         self._ratings_lock = threading.Lock()
+        self._being_read = threading.Semaphore(self.limits.queue)
 
     def _writer(self, model: Path) -> Writer:
         limits = self.limits
@@ -83,16 +88,28 @@ class Desk:
 
     def order_piece(self, request: PieceRequest) -> Piece:
         """Understand and queue. Raises InputError, BusyError."""
+        order = self._order_of(request)
+        piece = Piece(new_id(), "model", order, Job(order, on_over=self.measures.over))
+        self.store.pieces.put(piece)
+        return self._submit(piece, self.writer)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around the reading of a request, which may be big. Raises BusyError where too many are being read."""
+        if not self._being_read.acquire(blocking=False):
+            raise BusyError(f"{self.limits.queue} requests are being read, the most that may; try again in a moment")
+        try:
+            yield
+        finally:
+            self._being_read.release()
+
+    def _order_of(self, request: PieceRequest) -> Order:
         if request.vary is not None:
             source = self.store.pieces.find(request.vary.piece)
             if source is None or source.blind:
                 raise InputError(f"vary.piece: there is no piece {request.vary.piece!r}; only the newest are kept")
-            order = source.order.again(request.seed if request.seed is not None else new_seed())
-        else:
-            order = understand(request, new_seed(), self.store.finished_words)
-        piece = Piece(new_id(), "model", order, Job(order, on_over=self.measures.over))
-        self.store.pieces.put(piece)
-        return self._submit(piece, self.writer)
+            return source.order.again(request.seed if request.seed is not None else new_seed())
+        return understand(request, new_seed(), self.store.finished_words)
 
     def _submit(self, piece: Piece, writer: Writer) -> Piece:
         assert piece.job is not None  # noqa: S101  # pieces of the arranger are never submitted
@@ -148,23 +165,47 @@ class Desk:
     def rate(self, rater: str, piece: Piece, rating: float) -> None:
         self._append(rating_row(rater, piece, rating))
 
-    def choose(self, rater: str, pair: Pair, choice: Choice) -> None:
-        pair.raters.add(rater)
-        self._append(choice_row(rater, pair, choice))
+    def choose(self, rater: str, pair: Pair, choice: Choice) -> bool:
+        """False where this rater has chosen already. Raises DiskError."""
+        with self._ratings_lock:
+            if rater in pair.raters:
+                return False
+            pair.raters.add(rater)
+        try:
+            self._append(choice_row(rater, pair, choice))
+        except BaseException:
+            pair.raters.discard(rater)
+            raise
+        return True
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        """One line, whole: in one write, on the disk before anybody is told so."""
+        """One line, whole or not at all, on the disk before anybody is told so. Raises DiskError."""
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-        with self._ratings_lock:
-            self.ratings.parent.mkdir(parents=True, exist_ok=True)
-            with self.ratings.open("ab+") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    line = line if file.read(1) == b"\n" else b"\n" + line
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+        try:
+            with self._ratings_lock:
+                self.ratings.parent.mkdir(parents=True, exist_ok=True)
+                with self.ratings.open("ab+", buffering=0) as file:
+                    _append_whole(file, line)
+        except OSError as error:
+            if (told := disk_error(self.ratings, error)) is not None:
+                raise told from error
+            raise
         self.measures.ratings.labels(row["kind"]).inc()
+
+
+def _append_whole(file: FileIO, line: bytes) -> None:
+    """Write a line behind the last whole one; a part of it that found room is taken back."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        line = line if file.read(1) == b"\n" else b"\n" + line
+    try:
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def _matched(request: PieceRequest, seed: int) -> tuple[Order, list[str]]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plagal.serving.controls import MOST_MIDI_BYTES
-from plagal.serving.problems import answer
+from plagal.serving.problems import ProblemError, answer
+
+log = logging.getLogger(__name__)
 
 MOST_BODY_BYTES = MOST_MIDI_BYTES * 4 // 3 + (64 << 10)
 """A MIDI file in base64, and room for the rest."""
@@ -71,8 +75,12 @@ class Guards:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def send_safely(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 self._on_answer(getattr(scope.get("route"), "path", "none"), message["status"])
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -81,16 +89,28 @@ class Guards:
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        try:
+            await self._answer(scope, receive, send_safely)
+        except Exception:
+            # With its headers of safety and as a problem, which the server's own last resort would not have.
+            if begun:
+                raise
+            log.exception("%s %r could not be answered", scope["method"], scope["path"][:100])
+            await answer(500, "the server failed at this; its log says why")(scope, receive, send_safely)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
         if refusal is None:
             try:
                 receive = await _whole_body(scope, receive)
             except _BodyError as error:
                 refusal = error.args
+            except _GoneError:
+                return
         if refusal is not None:
-            await answer(*refusal)(scope, receive, send_safely)
+            await answer(*refusal)(scope, receive, send)
             return
-        await self.app(scope, receive, send_safely)
+        await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | tuple[int, str, dict[str, str]] | None:
         headers = Headers(scope=scope)
@@ -98,22 +118,20 @@ class Guards:
         if self._hosts is not None and _name_of(host) not in self._hosts:
             return 421, f"this server is not {host[:100]!r}; address it as {self._hosts[0]}"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _place_of(origin) != host:
             return 403, f"calls from pages of {origin[:100]} are not allowed; only the server's own page may ask"
         path = scope["path"]
-        if self._token is not None and (path.startswith(("/api", "/metrics"))):
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), self._token):
-                return (
-                    401,
-                    "a token is wanted: send the header Authorization: Bearer TOKEN",
-                    {"WWW-Authenticate": "Bearer"},
-                )
-        if scope["method"] in ("POST", "PUT", "PATCH"):
-            kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                return 415, f"the body is {kind or 'of no kind'}; allowed is application/json"
+        if path.startswith(("/api", "/metrics")) and not self._bears_token(headers):
+            wanted = "a token is wanted: send the header Authorization: Bearer TOKEN"
+            return 401, wanted, {"WWW-Authenticate": "Bearer"}
         return None
+
+    def _bears_token(self, headers: Headers) -> bool:
+        if self._token is None:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        # A header's bytes come as Latin-1: turned back, a token of any letters is compared as it was sent.
+        return secrets.compare_digest(given.strip(" ").encode("latin-1"), self._token) and scheme.lower() == "bearer"
 
 
 def _name_of(host: str) -> str:
@@ -123,14 +141,34 @@ def _name_of(host: str) -> str:
     return host.rpartition(":")[0] if host.count(":") == 1 else host
 
 
+def _place_of(origin: str) -> str | None:
+    """Its host and port; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+async def want_json(request: Request) -> None:
+    """For routes with a body: any other type is what a page elsewhere could send without being asked. Raises
+    ProblemError."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ProblemError(415, f"the body is {kind[:100] or 'of no kind'}; allowed is application/json")
+
+
 class _BodyError(Exception):
     """Its arguments are those of an answer."""
+
+
+class _GoneError(Exception):
+    """The client left before its body was whole: half of it is never acted on."""
 
 
 async def _whole_body(scope: Scope, receive: Receive) -> Receive:
     """Read the body, within its limits, and hand on a `receive` that replays it."""
     length = Headers(scope=scope).get("content-length", "0")
-    if length.isdigit() and int(length) > MOST_BODY_BYTES:
+    if length.isdecimal() and int(length) > MOST_BODY_BYTES:
         raise _BodyError(413, _too_large(int(length)))
     body = bytearray()
     try:
@@ -138,7 +176,7 @@ async def _whole_body(scope: Scope, receive: Receive) -> Receive:
             while True:
                 message = await receive()
                 if message["type"] != "http.request":
-                    break
+                    raise _GoneError
                 body += message.get("body", b"")
                 if len(body) > MOST_BODY_BYTES:
                     raise _BodyError(413, _too_large(len(body)))

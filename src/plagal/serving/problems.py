@@ -11,8 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from plagal.errors import BusyError, InputError, ModelError, PlagalError
+from plagal.errors import BusyError, DiskError, InputError, ModelError, PlagalError
 from plagal.serving.controls import one_line
 
 MEDIA_TYPE = "application/problem+json"
@@ -39,9 +40,13 @@ def problem(status: int, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
 
 
+def problem_bytes(status: int, detail: str) -> bytes:
+    """As JSON in UTF-8; half characters, which no UTF-8 holds, as question marks."""
+    return json.dumps(problem(status, detail), ensure_ascii=False).encode("utf-8", "replace")
+
+
 def answer(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    body = json.dumps(problem(status, detail), ensure_ascii=False)
-    return Response(body, status, headers, MEDIA_TYPE)
+    return Response(problem_bytes(status, detail), status, headers, MEDIA_TYPE)
 
 
 def status_of(error: PlagalError) -> int:
@@ -50,6 +55,8 @@ def status_of(error: PlagalError) -> int:
         return 429
     if isinstance(error, InputError):
         return 422
+    if isinstance(error, DiskError):
+        return 507
     return 503 if isinstance(error, ModelError) else 500
 
 
@@ -87,6 +94,15 @@ async def on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return answer(404, f"there is nothing at {request.url.path[:100]}", dict(error.headers or {}))
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
-        return answer(405, f"{request.method} is not possible here; allowed: {allowed}", dict(error.headers or {}))
+        allowed = ", ".join(sorted(_methods_at(request))) or "another method"
+        return answer(405, f"{request.method[:20]} is not possible here; allowed: {allowed}", {"Allow": allowed})
     return answer(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Of all routes of an address: each knows its own only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return methods

@@ -212,13 +212,12 @@ class Writer:
         return job
 
     def close(self, seconds: float = 10.0) -> None:
-        """Cancel everything and let the thread end."""
+        """End everything and let the thread end."""
         with self._bell:
             self._closing = True
             jobs = [*self._waiting, *self.writing]
             self._bell.notify_all()
-        for job in jobs:
-            job.cancel()
+        self._fail(jobs, BusyError("the service is stopping; ask again later"))
         if self._thread is not None:
             self._thread.join(seconds)
 

@@ -1,0 +1,233 @@
+"""Connections and requests of clients that are slow, broken or hostile, on a real server on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from serving_helpers import ask, done, running
+
+from plagal.errors import BusyError
+from plagal.serving import connections, guards
+from plagal.serving.desk import Desk
+
+Server = tuple[httpx.Client, Desk]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server")) as served:
+        yield served
+
+
+@pytest.fixture
+def client(server: Server) -> httpx.Client:
+    return server[0]
+
+
+def connect(client: httpx.Client) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=20)
+
+
+def head(client: httpx.Client, method: str, target: str, *lines: str) -> bytes:
+    host = f"Host: 127.0.0.1:{client.base_url.port}"
+    return "\r\n".join([f"{method} {target} HTTP/1.1", host, *lines, "", ""]).encode("latin-1")
+
+
+def read(taken: socket.socket) -> bytes:
+    """Everything until the server closes. Raises TimeoutError where it does not within 20 s."""
+    got = b""
+    while part := taken.recv(1 << 16):
+        got += part
+    return got
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET /api/styles HTT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "])
+def test_a_head_that_does_not_come_to_its_end_is_cut(
+    client: httpx.Client, begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    with connect(client) as taken:
+        taken.sendall(begin)
+        try:
+            assert read(taken) == b""
+        except ConnectionResetError:
+            pass
+
+
+def test_a_second_head_on_the_same_connection_is_not_waited_for_either(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    with connect(client) as taken:
+        taken.sendall(head(client, "GET", "/api/styles") + b"GET /api")
+        end = time.monotonic() + 10
+        with pytest.raises(OSError):  # reset or broken pipe
+            while time.monotonic() < end:
+                taken.sendall(b"/")
+                time.sleep(0.1)
+
+
+def test_a_body_that_trickles_on_after_its_answer_is_cut(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "REST_SECONDS", 0.2)
+    with connect(client) as taken:
+        taken.sendall(head(client, "POST", "/api/pieces", "Content-Type: application/json", "Content-Length: 9999"))
+        assert b" 408 " in taken.recv(4096)[:20]
+        end = time.monotonic() + 10
+        with pytest.raises(OSError):
+            while time.monotonic() < end:
+                taken.sendall(b" ")
+                time.sleep(0.05)
+
+
+def test_a_reader_that_takes_nothing_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = server
+    monkeypatch.setattr(connections, "STALL_SECONDS", 0.5)
+    piece = done(client, prompt="gospel", bars=8, density="dense", seed=1)["id"]
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        taken.settimeout(20)
+        taken.connect(("127.0.0.1", client.base_url.port or 0))
+        taken.sendall(head(client, "GET", f"/api/pieces/{piece}/events") * 600)
+        broken = select.poll()
+        broken.register(taken, 0)
+        assert broken.poll(20_000), "it still waits for this reader"
+
+
+def test_half_an_upload_is_never_acted_on(server: Server) -> None:
+    client, desk = server
+    before = len(desk.store.pieces)
+    body = json.dumps({"prompt": "gospel", "bars": 1}).encode()
+    with connect(client) as taken:
+        lines = ("Content-Type: application/json", f"Content-Length: {len(body) + 5}")
+        taken.sendall(head(client, "POST", "/api/pieces", *lines) + body)
+    time.sleep(0.5)
+    assert client.get("/api/health").status_code == 200
+    assert len(desk.store.pieces) == before
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "//"])
+def test_an_origin_that_is_no_address_is_refused_in_words(client: httpx.Client, origin: str) -> None:
+    answer = client.get("/api/styles", headers={"Origin": origin})
+    assert answer.status_code == answer.json()["status"] == 403
+
+
+def test_bytes_that_are_no_http_are_told_so_in_words(client: httpx.Client) -> None:
+    with connect(client) as taken:
+        taken.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+        got = read(taken)
+    assert got.startswith(b"HTTP/1.1 400 ") and b"application/problem+json" in got and b"no HTTP request" in got
+
+
+def test_what_fails_unforeseen_is_a_problem_with_headers_of_safety(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, desk = server
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(desk, "order_piece", fail)
+    answer = client.post("/api/pieces", json={"prompt": "gospel"})
+    assert answer.status_code == answer.json()["status"] == 500 and "secret" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_kept_connection_answers_without_waiting_for_acknowledgements(client: httpx.Client) -> None:
+    waits = []
+    for _ in range(20):
+        began = time.perf_counter()
+        client.post("/api/pieces", json={"key": "H"})
+        waits.append(time.perf_counter() - began)
+    assert min(waits) < 0.03
+
+
+def test_connections_beyond_the_most_are_told_so(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections.PatientProtocol, "most", 0)
+    answer = httpx.get(client.base_url.join("/api/styles"))
+    assert answer.status_code == answer.json()["status"] == 503 and answer.headers["retry-after"]
+
+
+def test_as_many_connections_may_be_open_as_leave_files_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for soft, most in ((256, 192), (20, 16), (1 << 20, 1024), (resource.RLIM_INFINITY, 1024)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert connections.most_connections() == most
+
+
+def test_only_so_many_requests_are_read_at_once(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, tmp_path)
+    with ExitStack() as readers, pytest.raises(BusyError, match="64 requests"):
+        for _ in range(65):
+            readers.enter_context(desk.reading())
+
+
+def test_the_methods_of_an_address_are_all_named(client: httpx.Client) -> None:
+    answer = client.put("/api/pieces/x")
+    assert answer.status_code == 405 and answer.headers["allow"] == "DELETE, GET"
+    assert client.get("/api/pieces").headers["allow"] == "POST"
+
+
+def test_every_answer_of_the_service_is_documented(client: httpx.Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            wanted = {"401", "403", "413", "421", "422"} | ({"400", "408", "415"} if method == "post" else set())
+            assert wanted <= set(operation["responses"]), path
+            for status in wanted:
+                schema = operation["responses"][status]["content"]["application/problem+json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_a_token_of_any_letters_opens_and_nothing_like_it(tmp_path: Path) -> None:
+    token = "pà♪ssword à"  # noqa: S105  # its last byte in UTF-8 is a blank in Latin-1
+    with running(tmp_path, token=token) as (client, _):
+        for given, status in (
+            (token.encode(), 200),
+            (token.encode()[:-1], 401),
+            (token.encode("latin-1", "replace"), 401),
+        ):
+            headers = {"Authorization": b"Bearer " + given}
+            assert client.get("/api/styles", headers=headers).status_code == status  # type: ignore[arg-type]
+
+
+def test_a_rating_that_finds_no_room_is_told_and_leaves_no_half_line(server: Server, monkeypatch: pytest.MonkeyPatch):
+    client, desk = server
+    piece = ask(client, prompt="gospel", bars=1)
+    client.get(f"/api/pieces/{piece}/events")
+    rating = {"rater": "ann", "piece": piece, "rating": 7}
+    assert client.post("/api/ratings", json=rating).status_code == 201
+    before = desk.ratings.read_bytes()
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", _no_room)
+        answer = client.post("/api/ratings", json=rating)
+    assert answer.status_code == answer.json()["status"] == 507 and str(desk.ratings) in answer.json()["detail"]
+    assert desk.ratings.read_bytes() == before
+    assert client.post("/api/ratings", json=rating).status_code == 201
+    assert desk.ratings.read_bytes().startswith(before)
+
+
+def test_a_choice_that_finds_no_room_can_be_made_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = server
+    pair = client.post("/api/pairs", json={"prompt": "gospel, 1 bar"}).json()
+    for side in ("a", "b"):
+        client.get(pair[side]["links"]["events"])
+    choice = {"rater": "ann", "choice": "a"}
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", _no_room)
+        assert client.post(f"/api/pairs/{pair['pair']}/choice", json=choice).status_code == 507
+    assert client.post(f"/api/pairs/{pair['pair']}/choice", json=choice).status_code == 201
+    assert client.post(f"/api/pairs/{pair['pair']}/choice", json=choice).status_code == 409
+
+
+def _no_room(_: int) -> None:
+    raise OSError(28, "No space left on device")
