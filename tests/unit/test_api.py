@@ -185,7 +185,8 @@ def test_what_cannot_be_asked_is_a_problem_that_says_why(client: httpx.Client, b
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(
     st.sampled_from(["prompt", "style", "key", "tempo", "metre", "chords", "density", "seed", "melody", "continue"]),
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.lists(st.text(max_size=3)),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    | st.lists(st.text(max_size=3)),
 ))  # fmt: skip
 def test_no_request_is_answered_with_an_error_of_the_servers(client: httpx.Client, asked: dict[str, object]) -> None:
     answer = client.post("/api/pieces", json={**asked, "bars": 1})
