@@ -150,7 +150,7 @@ def load_adapters(lm: LanguageModel, folder: str | Path) -> dict[str, Any]:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         weights: Any = mx.load(str(folder / ADAPTERS))
         config["lora_parameters"]["scale"]
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError, RuntimeError) as error:
         raise ModelError(
             f"{folder} holds no adapters that can be read: {' '.join(str(error).split())[:120]}"
         ) from error
@@ -161,7 +161,11 @@ def load_adapters(lm: LanguageModel, folder: str | Path) -> dict[str, Any]:
             f"{folder}: these adapters are of the encoding {config.get('encoding', 'event')!r}, and {lm.folder} was"
             f" read as {lm.encoding!r}; run the stage train_stage1 again"
         )
-    add_lora(lm, config)
+    try:
+        add_lora(lm, config)
+    except Exception as error:  # mlx-lm believes all that the config says
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise ModelError(f"{folder}/{ADAPTER_CONFIG} does not fit {lm.folder} ({reason}); train it again") from error
     lm.adapters = dict(config)
     known = dict(tree_flatten(lm.model.parameters()))
     wrong = [name for name, value in weights.items() if name not in known or known[name].shape != value.shape]

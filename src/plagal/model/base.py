@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 BASE_POINTER = "base.json"
 """In the place of a base that lies elsewhere: {"base": folder or name on a hub}, and its encoding if that is text."""
 
+_MOST_POINTERS = 8
+_MOST_LAYERS = 1000
+
 # Words of the prompts that a byte-level tokenizer would spend most positions on; those with a space first.
 PROMPT_WORDS = (
     " gospel", " traditional", " contemporary", " jazz", " worship", " blues", " classical", " neo", " soul", " Gospel",
@@ -171,10 +174,13 @@ def load(path_or_name: str | Path, encoding: Encoding | None = None, lazy: bool 
         if on_cpu():
             unpack(model)
         tokenizer = load_tokenizer(folder)
-    except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{folder} is no model that can be loaded: {reason}; make or fetch it anew") from error
-    lm = LanguageModel(model, tokenizer, find_words(tokenizer, str(folder)), config, folder, "text")
+        words = find_words(tokenizer, str(folder))
+    except ModelError:
+        raise
+    except Exception as error:  # what a damaged folder makes mlx-lm and transformers raise can be anything
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ModelError(f"{folder} is no model that can be loaded ({reason}); make or fetch it anew") from error
+    lm = LanguageModel(model, tokenizer, words, config, folder, "text")
     lm.tokenizer.chat_template = CHAT_TEMPLATE
     if encoding == "event":
         return grow(lm)
@@ -189,7 +195,7 @@ def with_encoding(config: dict[str, Any], encoding: Encoding) -> dict[str, Any]:
 
 def named_encoding(folder: Path, config: dict[str, Any]) -> Encoding:
     """What a folder's note or config.json names, else `event`."""
-    note = read_json(folder / BASE_POINTER) if (folder / BASE_POINTER).is_file() else config.get("plagal", {})
+    note = _note(folder) if (folder / BASE_POINTER).is_file() else config.get("plagal", {})
     return "text" if note.get("encoding") == "text" else "event"
 
 
@@ -230,8 +236,12 @@ def read_weights(folder: Path) -> dict[str, Any]:
 def find_folder(path_or_name: str | Path) -> Path:
     """The folder of a base. A name such as "owner/model" that is no folder is fetched from the hub."""
     folder = Path(path_or_name)
+    for _ in range(_MOST_POINTERS):
+        if (folder / BASE_POINTER).is_file():
+            path_or_name = _note(folder)["base"]
+            folder = Path(path_or_name)
     if (folder / BASE_POINTER).is_file():
-        return find_folder(read_json(folder / BASE_POINTER)["base"])
+        raise ModelError(f"{folder}/{BASE_POINTER} leads round in a circle; name the base's own folder there")
     if folder.is_dir():
         return folder
     name = str(path_or_name)
@@ -248,16 +258,29 @@ def find_folder(path_or_name: str | Path) -> Path:
         raise ModelError(f"model.base {name!r} is no folder, and the hub did not give it: {reason}") from error
 
 
+def _note(folder: Path) -> dict[str, str]:
+    """What stands in the place of a base that lies elsewhere."""
+    note = read_json(folder / BASE_POINTER)
+    if not isinstance(note, dict) or not isinstance(note.get("base"), str):
+        raise ModelError(f'{folder}/{BASE_POINTER} names no base; write it as in {{"base": "models/mine"}}')
+    return note
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json, with a look at whether weights are there. Raises ModelError."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(f"{folder}: config.json is missing, so this is no model folder") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{folder}/config.json is no JSON: {error}") from None
-    if not isinstance(config, dict) or "model_type" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{folder}/config.json names no model_type")
+    if not isinstance(config.get("plagal", {}), dict):
+        raise ModelError(f"{folder}/config.json: plagal is {config['plagal']!r}, where keys should stand")
+    layers = config.get("num_hidden_layers", 0)
+    if not isinstance(layers, int) or not 0 <= layers <= _MOST_LAYERS:  # each takes time and memory before any weight
+        raise ModelError(f"{folder}/config.json: num_hidden_layers is {layers!r}, no number up to {_MOST_LAYERS}")
     if not any(folder.glob("model*.safetensors")):
         raise ModelError(f"{folder} holds no weights (model*.safetensors); fetch or make the base again")
     return config
@@ -266,7 +289,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder))
+    # Left out, it asks on the terminal whether to run what the folder holds.
+    return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
 
 
 def total_bytes(tensors: Iterable[Any]) -> int:
