@@ -38,6 +38,34 @@ def test_the_whole_logits_cost_what_the_plan_overlooked() -> None:
     assert ours.logits < 0.02 * plain.logits
 
 
+@pytest.mark.parametrize(
+    ("hidden", "layers", "heads", "vocabulary", "length", "batch", "rank", "checkpointing", "measured_mb"),
+    [
+        (256, 6, 4, 20_000, 512, 2, 16, True, 318.3),
+        (512, 8, 8, 20_000, 1024, 1, 16, True, 476.1),
+        (512, 8, 8, 49_152, 512, 2, 32, True, 493.0),
+        (256, 6, 4, 152_064, 512, 1, 16, True, 560.4),
+        (256, 6, 4, 49_152, 1024, 1, 16, False, 539.0),
+        (256, 6, 4, 8_000, 512, 2, 16, False, 403.2),
+    ],
+)
+def test_the_text_encodings_plan_is_within_a_tenth_of_what_was_measured(
+    hidden: int, layers: int, heads: int, vocabulary: int, length: int, batch: int, rank: int, checkpointing: bool,
+    measured_mb: float,
+) -> None:  # fmt: skip
+    """Peaks of benchmarks/memory.py."""
+    config = {
+        "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": 2,
+        "intermediate_size": {256: 704, 512: 1408}[hidden], "vocab_size": vocabulary, "torch_dtype": "float32",
+    }  # fmt: skip
+    wanted = qwen_settings()
+    lora = wanted.lora.model_copy(update={"rank": rank})  # type: ignore[attr-defined]
+    changes = {"lora": lora, "max_tokens": length, "batch": batch, "gradient_checkpointing": checkpointing}
+    asked = wanted.model_copy(update={**changes, "accumulation": 1})  # type: ignore[attr-defined]
+    planned = predict(config, asked, encoding="text", grown=False).total
+    assert planned == pytest.approx(measured_mb * 1e6, rel=0.1)
+
+
 def test_checkpointing_rank_and_length_move_the_need_the_right_way() -> None:
     need = predict(QWEN_14B, qwen_settings(), activation_bytes=2).total
     without = qwen_settings().model_copy(update={"gradient_checkpointing": False})  # type: ignore[attr-defined]

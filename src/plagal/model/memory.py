@@ -24,7 +24,9 @@ TOKENS_PER_NOTE = {"event": 3.5, "text": 15.3}
 _LARGE_SEQUENCE = 1 << 17
 _CHUNK_LOGITS = 1 << 22  # built at once over a whole vocabulary: 16 MB
 _CHUNK_STEP = 32  # positions
-_CHUNKS_AHEAD = 16  # that MLX allots while the first is computed, measured
+_CHUNKS_AHEAD = 17  # that MLX allots while the first is computed, measured
+_CHUNKED_LOGITS = 5.0  # where there are fewer chunks than that
+_BESIDE_LAYER = 0.6  # of logits and a layer's temporaries, whichever is less, where no layer is computed again
 
 # Fitted; see the module. Kept activations, kept scores, logits, gradients and update, one layer's temporaries.
 _KEPT, _SCORES, _LOGITS, _TRAINED, _LAYER, _LAYER_SCORES = 1.03, 0.47, 2.64, 0.52, 14.1, 3.66
@@ -127,8 +129,9 @@ def predict(
     per_position = 7 * m.hidden + 3 * m.intermediate + 2 * m.kv + 7 * rank
     inputs = passed * positions * m.hidden if settings.gradient_checkpointing else 0
     logits = _LOGITS * positions * (m.vocabulary if plain_loss else len(MUSIC_WORDS) + 1)
+    layer = s * (_LAYER * positions * (m.hidden + m.intermediate) + _LAYER_SCORES * scores)
     if encoding == "text" and not plain_loss:
-        logits = min(_LOGITS * positions, _CHUNKS_AHEAD * chunk_positions(m.vocabulary)) * m.vocabulary
+        logits = _beyond_a_layer(_chunked_logits(positions, m.vocabulary), layer / 4, settings.gradient_checkpointing)
     frozen = m.weights * m.bits / 8 if lora else 0
     return Need(
         weights=frozen + new_rows * 4 if lora else trained * 4.0,
@@ -139,6 +142,18 @@ def predict(
         attention=s * (_SCORES * kept + _LAYER_SCORES) * scores,
         logits=4 * logits,
     )
+
+
+def _chunked_logits(positions: int, vocabulary: int) -> float:
+    """Numbers that the loss in chunks holds at its peak."""
+    return min(_CHUNKED_LOGITS * positions, _CHUNKS_AHEAD * chunk_positions(vocabulary)) * vocabulary
+
+
+def _beyond_a_layer(logits: float, layer: float, checkpointing: bool) -> float:
+    """What logits add to a layer's temporaries: with checkpointing the logits are gone before the first layer is
+    computed again, so the larger of both is the peak; without, most of both are there at once."""
+    beside = 0.0 if checkpointing else _BESIDE_LAYER
+    return max(logits, layer) + beside * min(logits, layer) - layer
 
 
 def longest_sequence(config: Mapping[str, Any], settings: TrainSettings, budget_bytes: float, **options: Any) -> int:
