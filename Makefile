@@ -79,9 +79,11 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 web-test: ## the page's tests: units, then the real service in a real Chromium (CHROMIUM=path); skipped, in words, where a part is missing
 	@tests/browser/run
 
-wheel: setup ## dist/: wheel and source, with the page if `make web` built it, and the SBOM of what the lock installs
+wheel: setup ## dist/: wheel and source (with the page if `make web` built it), tested versions, SBOM of the environment
 	rm -rf dist
 	python -m build --no-isolation
+	@# The lock without its hashes: with them pip would refuse the wheel, which has none there.
+	sed -n 's/^\([A-Za-z0-9._-]*==[^\\]*[^ \\]\) *\\*$$/\1/p' requirements.lock > dist/constraints.txt
 	cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible -o dist/sbom.cdx.json
 
 clean: ## remove what can be made again: environment, caches, logs (models and data stay in DVC)
