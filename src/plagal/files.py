@@ -13,14 +13,14 @@ import socket
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from plagal.errors import DiskError, InputError, PlagalError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_RIGHT = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_RIGHT = {errno.EACCES, errno.EPERM}
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _LEFT = re.compile(rf"\.(?P<name>.+)\.{_HOST}-(?P<pid>\d+)-[0-9a-f]{{8}}\.(?P<kind>part|old)")
 _swept: set[Path] = set()
@@ -31,6 +31,8 @@ def disk_error(path: Path, error: OSError) -> DiskError | None:
     """What to tell the user when writing `path` failed for want of room or right; None for any other reason."""
     if error.errno in _NO_ROOM:
         return DiskError(f"{path}: no room left on the disk; free some and run again, what was there is untouched")
+    if error.errno == errno.EROFS:
+        return DiskError(f"{path}: the disk is read-only; make it writable and run again, what was there is untouched")
     if error.errno in _NO_RIGHT:
         return DiskError(f"{path}: cannot be written ({error.strerror}); check who owns the folder")
     return None
@@ -130,7 +132,8 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk refuses even what is not there; the reason before it is to be told
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,10 +1,12 @@
-"""`plagal mend`: DVC's own notes made whole again. DVC writes them in place, so a kill while it does leaves them cut
-off, and then every `dvc` command ends with an error until somebody deletes them.
+"""`plagal mend`: DVC's own notes made whole again, and what has rotted in its cache thrown out. DVC writes its notes
+in place, so a kill while it does leaves them cut off, and then every `dvc` command ends with an error until somebody
+deletes them; its cache it hands out unlooked at.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from plagal.errors import InputError
 from plagal.files import write_text
+from plagal.stored import CACHE, is_damaged, md5_of, outputs
 
 LOCK_FILE = Path("dvc.lock")
 LOCKS_OF_PATHS = Path(".dvc") / "tmp" / "rwlock"
@@ -32,6 +35,25 @@ def mend(folder: Path = Path()) -> Iterator[str]:
     if lock.exists() and (whole := whole_entries(lock.read_text(encoding="utf-8", errors="replace"))) is not None:
         write_text(lock, whole)
         yield f"{LOCK_FILE} was cut off by a kill; its last entry is gone, and comes back from DVC's run cache"
+    yield from _throw_out_damaged(folder)
+
+
+def _throw_out_damaged(folder: Path) -> Iterator[str]:
+    """Remove cache entries that are not what their names say. Where an output is not what dvc.lock says, only its time
+    is changed, for it may be somebody's work: then DVC looks at it again, instead of remembering what it was."""
+    from tqdm import tqdm
+
+    entries = sorted((folder / CACHE).glob("??/*"))
+    for entry in tqdm(entries, desc="check DVC's cache", unit="file", delay=2, disable=None, leave=False):
+        if is_damaged(entry):
+            entry.unlink()
+            yield f"{entry} was damaged; removed, `dvc repro` makes it anew (or `dvc pull`, where there is a remote)"
+    for path, md5 in outputs(folder).items():
+        output = folder / path
+        if output.exists() and md5_of(output) != md5:
+            for file in [output, *output.rglob("*")] if output.is_dir() else [output]:
+                os.utime(file)
+            yield f"{path} is not what dvc.lock says; `dvc repro` makes it anew, `dvc commit` keeps what you changed"
 
 
 def _is_cut_off(locks: Path) -> bool:

@@ -52,6 +52,16 @@ def test_a_path_without_a_name_of_its_own_is_refused(nameless: str):
         pass
 
 
+def test_a_read_only_disk_is_told_with_the_name_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path, **_: object) -> None:  # as Linux does even where there is no such file
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DiskError, match=r"/out\.txt: the disk is read-only; make it writable"):
+        with files.atomic_path(tmp_path / "out.txt"):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+
 def test_a_kill_while_writing_leaves_nothing_under_the_name(tmp_path: Path):
     script = (
         "import os, sys; from plagal.files import atomic_path\n"
@@ -140,3 +150,9 @@ def test_a_broken_line_is_named_with_its_number(tmp_path: Path):
     assert next(rows) == {"a": 1}
     with pytest.raises(InputError, match=r"rows\.jsonl:2"):
         next(rows)
+
+
+def test_a_message_is_one_printable_line_whatever_it_quotes():
+    told = str(InputError("a\nb\x1b[2J\0 \u2028c \ud800" + "x" * 5000 + "the way out"))
+    assert told.isprintable() and told.startswith("a b\\x1b[2J") and told.endswith("the way out") and len(told) <= 1000
+    assert str(InputError("plain: é, Db♭")) == "plain: é, Db♭"

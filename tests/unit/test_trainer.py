@@ -12,7 +12,7 @@ import pytest
 from model_helpers import settings, text_of, texts, tiny_base
 
 from plagal.errors import CheckpointError, DiskError, LockedError, ModelError, TrainingError
-from plagal.model import base, checkpoint, trainer
+from plagal.model import base, checkpoint, tensors, trainer
 from plagal.model.adapters import load_adapters
 
 
@@ -46,6 +46,35 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
     assert (tmp_path / "straight/model.safetensors").read_bytes() == (
         tmp_path / "resumed/model.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.parametrize("damaged", [("best",), ("best", "step-00000004"), ("step-00000002", "step-00000004")])
+def test_damaged_best_weights_or_checkpoints_cost_steps_but_never_the_result(
+    tmp_path: Path, damaged: tuple[str, ...]
+) -> None:
+    run(tmp_path, "straight", "a", save_every=1)
+    run(tmp_path, "resumed", "b", stop_after=4)
+    for name in damaged:
+        for folder in (tmp_path / "b").glob(f"{name}*"):
+            file = folder / "state.safetensors"
+            file.write_bytes(file.read_bytes()[::-1])
+    for _ in range(7):  # killed after each step: what was damaged must not push out what is good
+        run(tmp_path, "resumed", "b", stop_after=1, save_every=1)
+    assert (tmp_path / "straight/model.safetensors").read_bytes() == (
+        tmp_path / "resumed/model.safetensors"
+    ).read_bytes()
+
+
+def test_a_full_disk_is_told_where_mlx_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("[write] Unable to write 8 bytes to file.")
+
+    monkeypatch.setattr(mx, "save_safetensors", fail)
+    with pytest.raises(OSError, match="Unable to write 8 bytes") as caught:
+        tensors.save_tensors(tmp_path / "a.safetensors", {})
+    assert caught.value.filename == str(tmp_path / "a.safetensors")
+    with pytest.raises(FileNotFoundError):
+        tensors.save_tensors(tmp_path / "none" / "a.safetensors", {})
 
 
 def test_the_best_weights_are_published_and_not_the_last(tmp_path: Path) -> None:

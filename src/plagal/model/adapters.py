@@ -18,6 +18,7 @@ from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import sha256_of
 from plagal.model.curve import CurveRow, write_curve
 from plagal.model.grow import GrownEmbedding, merge_grown
+from plagal.model.tensors import save_tensors
 from plagal.model.words import word_text
 from plagal.params import LoraSettings, TrainSettings
 from plagal.tokens.vocabulary import MUSIC_WORDS
@@ -109,7 +110,7 @@ def write_trained(
 
 
 def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> None:
-    mx.save_safetensors(str(folder / ADAPTERS), dict(tree_flatten(lm.model.trainable_parameters())))
+    save_tensors(folder / ADAPTERS, dict(tree_flatten(lm.model.trainable_parameters())))
     config = {"window": settings.max_tokens, "base_sha256": base_sha256(lm.folder), **lora_config(lm, settings.lora)}
     if lm.encoding == "text":
         config["encoding"] = lm.encoding
@@ -123,7 +124,7 @@ def write_model(lm: LanguageModel, folder: Path) -> None:
 
 def write_folder(lm: LanguageModel, weights: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Write weights and config with `lm`'s tokenizer, which knows the music words if `lm` does."""
-    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    save_tensors(folder / "model.safetensors", weights, {"format": "mlx"})
     write_json(folder / "config.json", config)
     if not _holds_words(lm.folder / "tokenizer.json"):  # then the words, the chat template or both are new
         lm.tokenizer.save_pretrained(str(folder))

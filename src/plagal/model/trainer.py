@@ -23,7 +23,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from plagal.errors import LockedError, TrainingError
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, total_bytes
-from plagal.model.checkpoint import Run, join_run, load_checkpoint, own_run
+from plagal.model.checkpoint import Run, best_name, join_run, load_checkpoint, own_run, step_name
 from plagal.model.curve import Curve, CurveRow, Progress, conditions
 from plagal.model.kernels import checkpointed, cpu_kernels, on_cpu
 from plagal.model.lanes import Gradients, compiled
@@ -254,7 +254,7 @@ class _Loop:
         if better:
             state.best_step, state.best_valid, state.best_nats = state.step, valid, per_note
             if self.leads:
-                self.own.save(f"best-{state.step:08d}", self._weights(), {"step": state.step, "valid_loss": valid})
+                self.own.save(best_name(state.step), self._weights(), {"step": state.step, "valid_loss": valid})
 
     def _row(self, curve: Curve, valid: float | None, per_note: float | None) -> None:
         state = self.state
@@ -278,9 +278,11 @@ class _Loop:
     def _save(self) -> None:
         if not self.leads:
             return
-        self.own.save(f"step-{self.state.step:08d}", self._tensors(), dict(vars(self.state)))
-        kept = self.own.names("step")
-        for name in kept[: -self.settings.keep_newest]:
+        now = step_name(self.state.step)
+        self.own.save(now, self._tensors(), dict(vars(self.state)))
+        names = self.own.names("step")
+        kept = [name for name in names if name <= now][-self.settings.keep_newest :]
+        for name in set(names) - set(kept):  # those after this one were damaged when the run was resumed
             self.own.remove(name)
         oldest_kept = self.own.names("step")[0]
         needed = load_best_step(self.own.folder / oldest_kept)
@@ -326,7 +328,7 @@ class _Loop:
     def publish(self, out_dir: Path, report: TrainReport) -> None:
         """Load the best weights into the model and write them to `out_dir`."""
         _wait_for_all()  # the best weights may just be being written
-        best, _ = load_checkpoint(self.own.folder / f"best-{report.best_step:08d}")
+        best, _ = load_checkpoint(self.own.folder / best_name(report.best_step))
         self.lm.model.load_weights(list(best.items()), strict=False)
         self.lm.model.eval()
         mx.eval(self.lm.model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from plagal.files import write_json
 from plagal.locks import sole_worker
 from plagal.params import Params, load_params
 from plagal.stages import STARTER
+from plagal.stored import check_inputs
 
 DATA = Path("data")
 MODELS = Path("models")
@@ -32,6 +34,8 @@ def run_stage(name: str, work: Callable[[Params], None], grace_seconds: float = 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         started = time.monotonic()
         with sole_worker(LOCKS, name, STARTER, grace_seconds):
+            if "DVC_STAGE" in os.environ:  # by hand, a stage takes what it is given
+                check_inputs(name)
             work(load_params())
             write_json(LOGS / f"{name}.json", {"stage": name, "seconds": round(time.monotonic() - started, 1)})
 
