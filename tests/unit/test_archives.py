@@ -251,3 +251,20 @@ def test_an_archive_whose_sum_nobody_has_noted_is_fetched_and_its_sum_told_but_n
     (candidate,) = candidates(source.model_copy(update={"sha256": told}), 1)
     assert candidate.path == "net/a.mid"
     assert len(server.asked) == 1, "what lies there already is not fetched again"
+
+
+def test_an_archive_that_unpacks_to_far_more_than_music_is_refused_before_it_does(tmp_path: Path):
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of({f"{number}.mid": bytes(15_000_000) for number in range(18)}))
+    with pytest.raises(CorpusError, match=r"a\.zip is damaged or no archive: it unpacks to more than 256000000 bytes"):
+        unpack(archive, tmp_path / "t", ["*.mid"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_names_that_no_file_system_takes_or_that_stand_twice_are_left_out(tmp_path: Path):
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of({"a.mid": MIDI, "./a.mid": MIDI, "a.mid/b.mid": MIDI, "n" * 300 + ".mid": MIDI}))
+    unpack(archive, tmp_path / "t", ["*.mid"])
+    assert [path.name for path in (tmp_path / "t" / "files").iterdir()] == ["a.mid"]
+    listed = (tmp_path / "t" / "left_out.json").read_text()
+    assert listed.count("name stands twice") == 2 and listed.count("unsafe member") == 1

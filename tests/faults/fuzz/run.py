@@ -63,7 +63,7 @@ def _process(name: str, work: Path, seconds: int, seed: int) -> int:
     options = [
         f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={target.most_bytes}", f"-timeout={SECONDS_AN_INPUT}",
         f"-rss_limit_mb={target.most_mb}", f"-artifact_prefix={work / 'findings'}/", f"-dict={WORDS / name}.txt",
-        "-print_final_stats=1", "-verbosity=1", "-len_control=20",
+        "-print_final_stats=1", "-report_slow_units=1000", "-verbosity=1", "-len_control=20",
     ]  # fmt: skip
     folders = [work / "corpus", work / "seeds", *([kept] if kept.is_dir() else [])]
     command = [sys.executable, "-m", "faults.fuzz.one", name, work / "findings", *options, *folders]
