@@ -57,9 +57,9 @@ def test_a_read_only_disk_is_told_with_the_name_that_was_asked_for(tmp_path: Pat
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(DiskError, match=r"/out\.txt: the disk is read-only; make it writable"):
-        with files.atomic_path(tmp_path / "out.txt"):
-            raise OSError(errno.EROFS, "Read-only file system")
+    told = pytest.raises(DiskError, match=r"/out\.txt: the disk is read-only; make it writable")
+    with told, files.atomic_path(tmp_path / "out.txt"):
+        raise OSError(errno.EROFS, "Read-only file system")
 
 
 def test_a_kill_while_writing_leaves_nothing_under_the_name(tmp_path: Path):
