@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -67,6 +68,8 @@ class Workers:
             ) from None
 
     def _started(self) -> Parallel:
+        # Said after an error of ours, which has ended the work, it would only hide the reason.
+        warnings.filterwarnings("ignore", r"\d+ tasks which were still being processed", UserWarning)
         if not self._scheduler:
             # Workers would outlive a parent that is killed by minutes, with all that they hold in memory.
             local = Parallel(n_jobs=self._jobs, return_as="generator", initializer=end_with_parent)
