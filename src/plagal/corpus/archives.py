@@ -5,7 +5,7 @@ Nothing an archive says about paths is trusted: only plain files whose names sta
 
 from __future__ import annotations
 
-import gzip
+import errno
 import hashlib
 import lzma
 import os
@@ -164,12 +164,14 @@ def unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(read(opener).read(MAX_MEMBER_BYTES))
             write_json(temporary / _LEFT_OUT, left_out)
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the start
+            raise
         raise CorpusError(f"{archive.name} is damaged or no archive: {_one_line(error)}") from None
 
 
 _DAMAGE = (
-    zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
     EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError,
 )  # fmt: skip
 
