@@ -24,6 +24,7 @@ from pipeline.project import ROOT, Project, copy_of_this_project
 from plagal.cli import app
 from plagal.model.base import make_embedded
 from plagal.params import EmbeddedShape
+from plagal.tokens.codec import decode, encode
 from unit.tiny_soundfont import sine_soundfont
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
@@ -266,3 +267,9 @@ def _module(name: str) -> bool:
                 text = file.read_text(encoding="utf-8")
                 return all(re.search(rf"\b{re.escape(part)}\b", text) for part in parts[length:])
     return False
+
+
+def test_the_annotated_piece_is_what_the_codec_writes_of_it():
+    (piece,) = [block for block in blocks(ROOT / "docs" / "words.md") if block.lines[0].startswith("SONG_START")]
+    words = [word for line in piece.lines for word in line.split("#")[0].split()]
+    assert encode(decode(words, strict=True).score) == words
