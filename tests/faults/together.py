@@ -260,12 +260,12 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
             yield _rows_of(
                 f"two `dvc repro {stage}` at once",
                 "who gives way says for whom; the next repro has the files of an undisturbed run",
-                1 if short else 6, lambda stage=stage: two_repros(terminal, reference, draw, stage),
+                1 if short else 5, lambda stage=stage: two_repros(terminal, reference, draw, stage),
             )  # fmt: skip
             yield _rows_of(
                 f"two `python -m plagal.stages.{stage}` at once",
                 "the second says which process is at it, in one line; the files are those of an undisturbed run",
-                1 if short else 6, lambda stage=stage: two_by_hand(terminal, reference, draw, stage),
+                1 if short else 5, lambda stage=stage: two_by_hand(terminal, reference, draw, stage),
             )  # fmt: skip
         if not short:
             terminal.run("dvc", "repro")
@@ -274,9 +274,9 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
 
 
 def _rows_with_models(terminal: Terminal, reference: Reference, finished: Path, draw: random.Random) -> Iterator[Row]:
-    yield _rows_of("evaluation through dvc while dvc trains", "told who trains; nothing is lost", 5,
+    yield _rows_of("evaluation through dvc while dvc trains", "told who trains; nothing is lost", 3,
                    lambda: evaluation_in_training(terminal, finished, draw))  # fmt: skip
-    yield _rows_of("evaluation while training writes models/stage2 anew", "the figures of one whole model", 5,
+    yield _rows_of("evaluation while training writes models/stage2 anew", "the figures of one whole model", 3,
                    lambda: models_replaced_under_evaluation(terminal, finished, draw))  # fmt: skip
     yield _rows_of("a reader while convert makes data/text anew, 3 times", "a whole file at every instant", 2,
                    lambda: read_while_converted(terminal, reference, 3))  # fmt: skip
