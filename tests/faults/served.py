@@ -86,7 +86,7 @@ class Served:
         with self.client() as client:
             return str(client.get(f"/api/pieces/{piece}").json()["status"])
 
-    def answers(self, seconds: float = 5.0) -> bool:
+    def answers(self, seconds: float = 20.0) -> bool:
         """Whether an ordinary client is answered in time."""
         try:
             with self.client(timeout=seconds) as client:

@@ -86,7 +86,7 @@ def _meanwhile(server: Served, tally: Tally, one: object, count: int) -> float:
         waits = [pool.submit(one, number) for number in range(count)]  # type: ignore[arg-type]
         while not all(wait.done() for wait in waits):
             began = time.monotonic()
-            tally.check(server.answers(10), "an ordinary client was not answered meanwhile")
+            tally.check(server.answers(), "an ordinary client was not answered meanwhile")
             slowest = max(slowest, time.monotonic() - began)
             time.sleep(1)
         for wait in waits:
