@@ -1,8 +1,8 @@
 """What users hand in: every reader fuzzed, and archives that nobody should trust.
 
 The fuzzer is atheris (libFuzzer), guided by the coverage of our own code; hypothesis adds music and words of the
-right shape. The whole form fuzzes each reader for PLAGAL_FUZZ_SECONDS (600); `tests/faults/fuzz/run.py` does it for
-hours. Both add what they ran to results/fuzzing.json, which the rows count."""
+right shape. The whole form fuzzes each reader for PLAGAL_FUZZ_SECONDS (600; with 0 it only reports);
+`tests/faults/fuzz/run.py` does it for hours. Both add what they ran to results/fuzzing.json, which the rows count."""
 
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ MOST_GROWTH_BYTES, MOST_SECONDS = 400_000_000, 60.0
 def rows(short: bool, seed: int) -> Iterator[Row]:
     yield _kept()
     yield _shaped(short, seed)
+    if not short:
+        yield _endless()
+    yield from _archives(short)
     names = list(TARGETS)
     chosen = [names[(seed * 5 + 4 * number) % len(names)] for number in range(SHORT_TARGETS)] if short else names
     for name in tqdm(chosen, "fuzz", disable=None):
         yield _fuzzed(name, short, seed)
-    yield from _archives(short)
 
 
 def _kept() -> Row:
@@ -72,10 +74,11 @@ def _fuzzed(name: str, short: bool, seed: int) -> Row:
     promised = f"{TARGETS[name].promised}; within {SECONDS_AN_INPUT} s and 1 GB, nothing else written or started"
     with tempfile.TemporaryDirectory() as folder:
         fuzzed = fuzz(name, SHORT_SECONDS, seed, Path(folder)) if short else fuzz(name, FUZZ_SECONDS, seed)
-        broken = [path.name for path in fuzzed.findings]
-        tried, cpu = fuzzed.executions, fuzzed.cpu_seconds
+    broken = [path.name for path in fuzzed.findings]
+    tried, cpu = fuzzed.executions, fuzzed.cpu_seconds
     if not short:
-        add_to_ledger(name, fuzzed)
+        if tried:
+            add_to_ledger(name, fuzzed)
         ledger = json.loads(LEDGER.read_text(encoding="utf-8"))[name]
         tried, cpu = int(ledger["executions"]), ledger["cpu_seconds"]
     happened = f"{cpu / 60:.1f} minutes of processor time, all runs together" if not short else f"{cpu:.0f} s"
@@ -89,12 +92,38 @@ def _shaped(short: bool, seed: int) -> Row:
     tried, broken = 0, []
     for check in PROPERTIES:
         try:
-            tried += examples(check, 60 if short else 5000, seed)
+            tried += examples(check, 60 if short else 1500, seed)
         except Exception as error:
             broken.append(f"{check.__name__}: {type(error).__name__} {error}"[:200])
     return Row("scores, words and records of the right shape (hypothesis)", tried,
                "MIDI and words come back as they were; records are converted or refused in one line",
                "; ".join(broken) or "they do", len(broken))  # fmt: skip
+
+
+_ENDLESS = (
+    ("NOTE_ON_60",), ("NOTE_ON_60", "DUR_WHOLE_TIED"), ("DUR_WHOLE_TIED",), ("BEAT_11", "NOTE_ON_60", "BEAT_0"),
+    ("REPEAT_START", "BAR_START", "REPEAT_END"), ("TIMESIG_12_4", "BEAT_11"), ("BAR_START",), ("SECTION_VERSE",),
+    ("PEDAL_ON", "PEDAL_OFF"), ("CHORD_Cmaj", "BASS_F"), ("NOTE_OFF_60", "DUR_HOLD"), ("TRILL",),
+    ("SONG_START",), ("x",),
+)  # fmt: skip
+ENDLESS_WORDS = 200_000
+
+
+def _endless() -> Row:
+    """More words than a piece of the longest kind can hold."""
+    from plagal.tokens import grammar
+    from plagal.tokens.codec import decode, encode
+
+    broken = []
+    for words in _ENDLESS:
+        try:
+            decoded = decode(words * (ENDLESS_WORDS // len(words)))
+            if not grammar.accepts(encode(decoded.score, chords=False)):
+                broken.append(f"{' '.join(words)}: no grammatical piece")
+        except Exception as error:
+            broken.append(f"{' '.join(words)}: {type(error).__name__}")
+    return Row(f"{ENDLESS_WORDS:,} words to decode, of one kind or a few", len(_ENDLESS),
+               "mended into a piece of the longest length", "; ".join(broken) or "they are", len(broken))  # fmt: skip
 
 
 class _Server:

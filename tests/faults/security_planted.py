@@ -256,7 +256,7 @@ def _by_options(here: Path, name: str) -> Any:
         music, words = here / f"{name}.mid", here / f"{name}.txt"
         shutil.copyfile(here / "music" / name / f"{name}.mid", music)
         words.write_text("SONG_START BAR_START BEAT_0 NOTE_ON_60 DUR_QUARTER VEL_MF SONG_END", encoding="utf-8")
-        for arguments in (["tokenize", str(music)], ["roundtrip", "--", f"{name}.mid"], ["arrange", "-o", "x", "--", name],
+        for arguments in (["tokenize", str(music)], ["roundtrip", "--", f"{name}.mid"], ["arrange", "-ox", "--", name],
                           ["detokenize", str(words), "-o", f"./{name} made.mid"], ["profile", "--", name]):  # fmt: skip
             result = CliRunner().invoke(app, arguments)
             if result.exception is not None and not isinstance(result.exception, SystemExit):
