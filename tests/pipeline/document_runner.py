@@ -27,7 +27,7 @@ from pathlib import Path
 
 PORT = "8000"
 """Where documents serve; here a free port takes its place, in commands and, backwards, in outputs."""
-TIMEOUT_SECONDS = 400
+TIMEOUT_SECONDS = 900
 _FENCE = re.compile(r"^( *)```(\w*)")
 _END = "end-of-command-7f3a"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import mido
 import pytest
 from packaging.requirements import Requirement
 
+import plagal
 from pipeline.project import ROOT, copy_of_this_project
 from plagal.tokens.vocabulary import ID_OF
 
@@ -29,7 +31,7 @@ class Bare:
 
     def run(self, *command: str) -> str:
         kept = {"PATH": f"{self.environment / 'bin'}{os.pathsep}{os.defpath}", "HOME": str(self.folder / "home")}
-        done = subprocess.run(command, cwd=self.folder, env=kept, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=self.folder, env=kept, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
@@ -131,3 +133,11 @@ def test_without_a_repository_it_writes_a_piece_with_a_model_folder(bare: Bare, 
     assert "Db major" in said and "2 bars" in said
     assert mido.MidiFile(bare.folder / "b.mid").length > 0
     assert (bare.folder / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_version_is_the_same_wherever_it_stands(wheel: Path):
+    version = plagal.__version__
+    assert wheel.name == f"plagal-{version}-py3-none-any.whl"
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None and newest[1] in (version, "Unreleased")
