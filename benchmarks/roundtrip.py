@@ -31,11 +31,11 @@ import symusic
 from tqdm import tqdm
 
 from plagal.errors import PlagalError
+from plagal.music import notation
 from plagal.music.arranger import STYLES, arrange
 from plagal.music.chords import parse_chord
 from plagal.music.grid import regular
 from plagal.music.midi import load, to_midi_bytes
-from plagal.music.notation import score_from_abc
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
 from plagal.music.tunebook import tune_book
 from plagal.tokens.codec import decode, encode
@@ -116,8 +116,9 @@ def of_symusic(found: Any) -> Piece:
 
 
 def read_abc(text: str) -> Score | None:
+    notation.MOST_SECONDS_OF_A_TUNE = 600.0  # the peer gets all the time that it takes
     try:
-        return score_from_abc(text)
+        return notation.score_from_abc(text)
     except PlagalError:
         return None
 
