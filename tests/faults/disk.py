@@ -34,7 +34,7 @@ _MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of this run's own is made t
 
 def rows(short: bool, seed: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="plagal-disk-", dir=_MEMORY if _MEMORY.is_dir() else None) as scratch:
-        yield from damaged_checkpoints(Path(scratch) / "checkpoints", 4 if short else 200, seed)
+        yield from damaged_checkpoints(Path(scratch) / "checkpoints", 4 if short else 100, seed)
         with small_disk(Path(scratch) / "small", _MEBIBYTES) as disk:
             if disk is None:
                 yield not_tried("full and read-only disks under every stage", "one line; nothing lost", WHY_NOT)
@@ -46,12 +46,12 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
                 project.commit("Run the pipeline")
             trial = Trial(disk, project, stages, seed)
             for stage in STAGES[2:4] if short else STAGES:
-                yield trial.full(stage, 1 if short else 8)
-            yield trial.read_only(STAGES[:1] if short else STAGES, 1 if short else 3)
-            yield from damaged_outputs(project, 1 if short else 99, 1 if short else 5, seed)
+                yield trial.full(stage, 1 if short else 4)
+            yield trial.read_only(STAGES[:1] if short else STAGES, 1 if short else 2)
+            yield from damaged_outputs(project, 1 if short else 99, 1 if short else 3, seed)
             if not short:
-                yield trial.full_under_dvc(12)
-                yield damaged_cache(project, 16, seed)
+                yield trial.full_under_dvc(6)
+                yield damaged_cache(project, 8, seed)
 
 
 class Trial:

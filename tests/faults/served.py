@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).parents[2]
-_START_SECONDS = 90.0
+_START_SECONDS = 400.0
 _SCRIPT = "from plagal.cli import main; main()"
 _LOUD = """
 import logging, uvicorn
@@ -117,6 +118,10 @@ class Served:
     def resident_bytes(self) -> int:
         command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 1024
+
+    def processor_seconds(self) -> float:
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def open_files(self) -> int:
         folder = Path(f"/proc/{self.process.pid}/fd")

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import random
 import secrets
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from faults.tally import Tally
 from plagal.serving import guards
 
 MILLION = 1_000_000
-_SECONDS = 30.0
-"""In which the biggest request must be answered, on two busy cores."""
+_PROCESSOR_SECONDS = 5.0
+"""That the biggest request may take of the server; by the clock it would depend on who else is busy."""
 
 
 def schema(server: Served, examples: int, seed: int) -> Row:
@@ -98,27 +97,25 @@ def _enormous() -> Iterator[tuple[str, bytes]]:
 
 
 def enormous(server: Served) -> Row:
-    tally, slowest, slowest_other = Tally(), 0.0, 0.0
-    with server.client() as client:
+    tally, slowest = Tally(), 0.0
+    with server.client(timeout=300) as client:
         for name, body in _enormous():
-            began = time.monotonic()
+            began = server.processor_seconds()
             answer = client.post("/api/pieces", content=body, headers={"Content-Type": "application/json"})
-            seconds = time.monotonic() - began
-            slowest = max(slowest, seconds)
-            fine = answer.status_code == 202 or is_problem(answer, 400, 413, 422)
-            tally.check(
-                fine and seconds < _SECONDS, f"{name}: {answer.status_code} in {seconds:.1f} s {answer.text[:200]}"
-            )
-            if answer.status_code == 202:
+            seconds = server.processor_seconds() - began
+            if answer.status_code == 202:  # what it took to write it is no matter here
                 client.delete(answer.json()["links"]["self"])
-            began = time.monotonic()
+            else:
+                slowest = max(slowest, seconds)
+            fine = answer.status_code == 202 or (is_problem(answer, 400, 413, 422) and seconds < _PROCESSOR_SECONDS)
+            tally.check(fine, f"{name}: {answer.status_code} in {seconds:.1f} s {answer.text[:200]}")
             tally.check(server.answers(), f"an ordinary client was not answered after {name}")
-            slowest_other = max(slowest_other, time.monotonic() - began)
     tally.check(server.works(), "no piece was written afterwards")
     return tally.row(
         "requests of 1,000,000 tokens, notes, levels, digits or keys, and the longest within limits",
-        f"refused in words or written, within {_SECONDS:g} s", f"all; the slowest took {slowest:.1f} s",
-    )  # fmt: skip
+        f"written, or refused in words after at most {_PROCESSOR_SECONDS:g} s of the processor",
+        f"all; the longest refusal took {slowest:.1f} s of it",
+    )
 
 
 _LAST_IDS = ("", "abc", "-1", "-999999999999", "0", "1", "3", "999999999", "9" * 100, "1.5", "1e3", "+3", "0x10", "NaN",
@@ -267,9 +264,10 @@ def _safe(answer: httpx.Response) -> bool:
 def tokens(server: Served, token: str) -> Row:
     """Wrong ones are refused everywhere, and each is compared in constant time."""
     tally = Tally()
+    cut_off = token.encode().decode("latin-1")[:-1]
     wrong = ["", "Bearer", "Bearer ", f"Bearer {token[:-1]}", f"Bearer {token}x", f"Bearer x{token}", f"Basic {token}",
-             token, f"Bearer {token.upper()}", f"Bearer {token.encode().decode('latin-1')[:-1]}", "Bearer " + "a" * 10_000,
-             "Bearer \xff\xfe", "Bearer \xb2", f"bearer\t{token}", f"Bearer {token}, Bearer {token}"]  # fmt: skip
+             token, f"Bearer {token.upper()}", f"Bearer {cut_off}", "Bearer " + "a" * 10_000, "Bearer \xff\xfe",
+             "Bearer \xb2", f"bearer\t{token}", f"Bearer {token}, Bearer {token}"]  # fmt: skip
     for given in wrong:
         for path in ("/api/styles", "/api/pieces/x", "/metrics", "/api/pieces/x.mid", "/api//styles"):
             lines = [f"Authorization: {given}"] if given else []
