@@ -330,12 +330,7 @@ def write(
     requests = [_as_request(lm, order) for order in orders]
     how: dict[str, Any] = {"temperature": orders[0].temperature, "top_p": orders[0].top_p, "max_words": max_words}
     if not (whole or orders[0].after):
-
-        def both(row: int, word: str) -> None:
-            tell(row, word)
-            draft(row, word)
-
-        return generate(lm, requests, on_word=both, memory=memory, **how)
+        return generate(lm, requests, on_word=partial(_tell_both, tell, draft), memory=memory, **how)
     if orders[0].after:
         pieces = [
             fill(lm, request, order.after, on_word=partial(_as_row, draft, row), **how)
@@ -348,6 +343,11 @@ def write(
         for word in words:
             tell(row, word)
     return made
+
+
+def _tell_both(tell: OnWord, draft: OnWord, row: int, word: str) -> None:
+    tell(row, word)
+    draft(row, word)
 
 
 def _as_row(draft: OnWord, row: int, _: int, word: str) -> None:
