@@ -271,6 +271,23 @@ def _module(name: str) -> bool:
     return False
 
 
+def test_the_readmes_tree_is_that_of_the_repository():
+    (tree,) = [block for block in blocks(ROOT / "README.md") if any("src/plagal/" in line for line in block.lines)]
+    named: set[str] = set()
+    for line in tree.lines:
+        inside = "src/plagal/" if line.startswith("  ") else ""
+        column = re.split(r" {2,}", line.strip())[0]
+        named |= {inside + name for name in column.split()}
+    package = {file.removeprefix("src/plagal/").split("/")[0] for file in TRACKED if file.startswith("src/plagal/")}
+    written = [file for file in TRACKED if "/" in file and not file.startswith((".", "src/")) and "/." not in file]
+    folders = {file.split("/")[0] for file in written}
+    wanted = {name for name in package if "." not in name or (name.endswith(".py") and name[0] != "_")}
+    shown = {name.removeprefix("src/plagal/").rstrip("/") for name in named if name.startswith("src/plagal/")}
+    assert wanted <= shown
+    assert folders <= {name.split("/")[0] for name in named}
+    assert [name for name in named if not _tracked(name)] == []
+
+
 def test_the_annotated_piece_is_what_the_codec_writes_of_it():
     (piece,) = [block for block in blocks(ROOT / "docs" / "words.md") if block.lines[0].startswith("SONG_START")]
     words = [word for line in piece.lines for word in line.split("#")[0].split()]
