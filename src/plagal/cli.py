@@ -22,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 collect_app = typer.Typer(help="Collect pieces by genre quota.", no_args_is_help=True, rich_markup_mode=None)
-metrics_app = typer.Typer(help="Show metrics, or compare them with another commit's.", no_args_is_help=True)
+metrics_app = typer.Typer(
+    help="Show metrics, compare them with another commit's, or show what listeners said.", no_args_is_help=True
+)
 app.add_typer(collect_app, name="collect")
 app.add_typer(metrics_app, name="metrics")
 
@@ -257,6 +259,17 @@ def metrics_diff(
     from plagal.review import diff_against
 
     _say(diff_against(revision))
+
+
+@metrics_app.command("ratings")
+def metrics_ratings(
+    file: Annotated[Path, typer.Argument(help="JSONL that plagal serve writes.")] = Path("out/ratings.jsonl"),
+) -> None:
+    """What listeners said: the mean by system, and the strengths that blind pairs showed."""
+    from plagal.review import ratings_lines
+
+    for line in ratings_lines(file):
+        _say(line)
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
-"""What a reviewer asks of two commits: which figures changed, and for the better or the worse."""
+"""What a reviewer asks: which figures changed between two commits, for better or worse, and what listeners said."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from plagal.errors import InputError
+from plagal.evaluation.ratings import read_ratings, summarise
 from plagal.evaluation.report import metrics_diff
 from plagal.files import read_json
 
@@ -29,3 +31,23 @@ def metrics_at(revision: str) -> dict[str, Any]:
 def diff_against(revision: str) -> str:
     """A Markdown table of the figures that differ from those of a commit."""
     return metrics_diff(metrics_at(revision), read_json(METRICS))
+
+
+def ratings_lines(file: Path) -> Iterator[str]:
+    """What people said, for a terminal: by system the mean of 1-10 with its 95 % interval by rater, and the strengths
+    that blind pairs showed [logits]. Raises InputError where nobody has said anything."""
+    rows = read_ratings(file)
+    if not rows:
+        raise InputError(f"{file}: nobody has rated anything yet; `plagal serve` writes there what listeners say")
+    by_system: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["kind"] == "rating":
+            by_system.setdefault(str(row.get("system", "unnamed")), []).append(row)
+    for system, rated in sorted(by_system.items()):
+        found = summarise(rated, seed=0)
+        if found is not None:
+            interval = "" if found.interval is None else " ({:.2f} to {:.2f})".format(*found.interval)
+            yield f"{system}: {found.mean:.2f} of 10{interval}, ratings: {len(rated)}, raters: {found.raters}"
+    compared = summarise(rows, seed=0)
+    for system, strength in (compared.strengths if compared is not None else {}).items():
+        yield f"{system}: strength {strength:+.2f} in blind pairs"
