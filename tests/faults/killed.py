@@ -19,8 +19,8 @@ import psutil
 from tqdm import tqdm
 
 from faults.campaign import Row
-from faults.terminal import Command, Terminal, contents, differences, scratch
-from pipeline.project import tiny_project
+from faults.terminal import Command, Terminal, contents, differences, scratch, tiny_terminal
+from plagal.mend import mend
 
 STAGES = ("collect_stage1", "collect_stage2", "convert", "train_stage1", "train_stage2", "fuse", "evaluate")
 PROMISE = (
@@ -158,7 +158,7 @@ def _killed(terminal: Terminal, reference: Reference, stage: str, kill: Kill, co
     first = command.wait()
     saving = not running and f"plagal.stages.{stage}" in first.said
     tried = Try(stage, after, orphaned=bool(terminal.living()), saving=saving)
-    tried.mended = bool(terminal.run("plagal", "mend").said)
+    tried.mended = bool(list(mend(terminal.root)))
     again = terminal.run("dvc", "repro", stage, check=False)
     if again.code:
         tried.broken.append(f"the next repro ended with {again.code}: {again.said[-2000:]}\nthe first: {first.said}")
@@ -177,7 +177,7 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
     stages = ("collect_stage1", "train_stage1") if short else STAGES
     draw = random.Random(seed)
     with scratch() as folder:
-        terminal = Terminal(tiny_project(folder / "project").root)
+        terminal = tiny_terminal(folder)
         reference = reference_run(terminal, folder / "states", stages)
         for place, (kind, kills) in enumerate(KINDS.items()):
             cells = [(stage, kills[number % len(kills)]) for number in range(3) for stage in stages]
@@ -210,7 +210,7 @@ def _row(kind: str, made: list[Try]) -> Row:
     kept = sum(not tried.broken for tried in made)
     counts = {
         "hit dvc while it saved": sum(tried.saving for tried in made),
-        "left an orphan, which ended by itself": sum(tried.orphaned for tried in made),
+        "left processes, which ended by themselves": sum(tried.orphaned for tried in made),
         "cut off DVC's own notes, which were mended": sum(tried.mended for tried in made),
     }
     happened = "; ".join([f"{kept} as promised", *(f"{count} {what}" for what, count in counts.items() if count)])

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE_SECONDS = 300.0
+from pipeline.project import tiny_project
+
+PATIENCE_SECONDS = 1200.0
 """For a command that nobody disturbs."""
 _BESIDE = (".git", ".dvc/tmp", "logs", ".checkpoints")
 """Whose contents differ between two runs: times, ids of processes. Of all but git's, the names are compared."""
@@ -90,6 +92,14 @@ class Command:
         return next((process for process in below if words in _command_line(process)), None)
 
 
+def tiny_terminal(folder: Path) -> Terminal:
+    """In a project that holds what the pipeline reads, and no more: it is copied often."""
+    project = tiny_project(folder / "project").root
+    for name in ("benchmarks", "docs", "examples", "tests", "web"):
+        shutil.rmtree(project / name, ignore_errors=True)
+    return Terminal(project)
+
+
 class Terminal:
     """Commands in the project at `root`, each with a home and DVC's own notes in the same scratch folder."""
 
@@ -97,7 +107,9 @@ class Terminal:
         self.root = root
         self.notes = root.parent / f"{root.name}-notes"
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            # Kept outside the project and its states: else each start compiles hundreds of modules anew.
+            "PYTHONPYCACHEPREFIX": str(root.parent / "bytecode"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(root / "src"),
             "HOME": str(root.parent / "home"),

@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 from faults.campaign import Row
 from faults.killed import Reference, reference_run
-from faults.terminal import Command, Ended, Terminal, contents, differences, scratch
-from pipeline.project import tiny_project
+from faults.terminal import Command, Ended, Terminal, contents, differences, scratch, tiny_terminal
 
 _STAGE_TAKEN = r"error: {stage} is being run by process (\d+); wait for it, or end it with `kill \1`"
 _REPRO_TAKEN = r"is busy, it is being blocked by:|Unable to acquire lock|is being run by process \d+"
@@ -253,7 +252,7 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
     """Short: a pair of repros and a pair of stages by hand."""
     draw = random.Random(seed)
     with scratch() as folder:
-        terminal = Terminal(tiny_project(folder / "project").root)
+        terminal = tiny_terminal(folder)
         stages = ("collect_stage1",) if short else ("collect_stage1", "train_stage1", "fuse")
         reference = reference_run(terminal, folder / "states", stages)
         for stage in stages[:2]:
