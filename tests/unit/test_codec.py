@@ -278,3 +278,17 @@ def test_strict_decoding_refuses_a_piece_that_lasts_for_days():
     with pytest.raises(MidiError, match="lasts longer"):
         decode(words, strict=True)
     assert decode(words).repairs[0].what.startswith("past the longest piece")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["REPEAT_START", "BAR_START", "REPEAT_END"],
+        ["BEAT_11", "NOTE_ON_60", "BEAT_0"],
+        ["TIMESIG_12_4", "BEAT_11", "NOTE_ON_60"],
+    ],
+)
+def test_words_past_the_longest_piece_are_left_out_whatever_begins_their_bar(words: list[str]):
+    decoded = decode(words * 45_000)
+    assert "past the longest piece" in str(decoded.repairs[-2])
+    assert grammar.accepts(encode(decoded.score, chords=False))

@@ -25,17 +25,23 @@ def test_what_runs_too_long_is_ended_with_one_line():
     began = time.monotonic()
     with pytest.raises(InputError, match=r"longer than 0\.1 seconds"), patience(0.1):
         spin()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_what_ends_in_time_is_not_disturbed_and_nothing_comes_after_it():
     for microseconds in range(0, 3000, 100):
         try:
             with patience(0.002):
-                time.sleep(microseconds / 1e6)
+                spin(microseconds / 1e6)
         except InputError:
             pass
         spin(0.003)
+
+
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="the system does not tell a thread's time")
+def test_waiting_for_a_processor_does_not_count():
+    with patience(0.05):
+        time.sleep(0.3)
 
 
 def test_an_error_of_its_own_goes_through():

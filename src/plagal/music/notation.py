@@ -29,7 +29,7 @@ NOTATION_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn")
 MAX_NOTATION_BYTES = 8_000_000
 """Unpacked. Larger files are orchestral scores that take minutes to parse, or no music at all."""
 
-MOST_SECONDS, MOST_SECONDS_OF_A_TUNE = 300.0, 10.0
+MOST_SECONDS, MOST_SECONDS_OF_A_TUNE = 300.0, 30.0
 """For a file, of which the longest in music21's corpus take twenty; for one tune in ABC, which takes a tenth of one."""
 
 _HUGE_NUMBER = re.compile(r"\d{5,}|M:[^\n\]]*\d{3,}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from plagal.errors import InputError
@@ -15,18 +15,32 @@ class _TooLongError(BaseException):
     """No `Exception`: parsers catch those."""
 
 
+def _clock() -> Callable[[], float]:
+    """Seconds that this thread has had a processor; macOS does not tell other threads, so the clock there."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.monotonic
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+    return lambda: time.clock_gettime(clock)
+
+
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Ends what runs within, in this thread and in Python, after `seconds` of the clock. Raises InputError then."""
+    """Ends what runs within, in this thread and in Python, after `seconds` of the thread's processor time, or of the
+    clock where the system does not tell that. Raises InputError then."""
     thread = ctypes.c_ulong(threading.get_ident())
+    clock = _clock()
+    began = clock()
     done = threading.Event()
     told = [0]
 
     def watch() -> None:
-        # Again and again: where an error cannot go on (in a finalizer) Python drops it.
         wait = seconds
         while not done.wait(wait):
-            wait = 1.0
+            left = seconds - (clock() - began)
+            if left > 0:  # others had the processor meanwhile
+                wait = left
+                continue
+            wait = 1.0  # again and again: where an error cannot go on (in a finalizer) Python drops it
             told[0] += 1
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(_TooLongError))
 

@@ -15,6 +15,7 @@ order. Nothing that has a meaning is dropped:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from plagal.music.grid import LATEST_TICK, LONGEST_BAR
@@ -69,6 +70,10 @@ class _Bar:
     repeat_end: bool = False
 
 
+class _FullError(Exception):
+    """A bar would begin past the last tick that a piece may have."""
+
+
 class _Mender:
     """Reads words into bars. The methods say what became of a word, in one phrase; "" where it was left out."""
 
@@ -99,6 +104,8 @@ class _Mender:
         return self.bars[-1]
 
     def begin_bar(self) -> None:
+        if self.full:
+            raise _FullError
         ticks = self.bars[-1].ticks if self.bars else g.KIND_OF.get(self.head.get(g.TIMESIG, ""), (0, WHOLE))[1]
         self.start += ticks if self.bars else 0
         self.bars.append(_Bar(ticks))
@@ -209,15 +216,16 @@ def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
         kind, value = g.KIND_OF.get(word, (g.NOTHING, 0)) if isinstance(word, str) else (g.NOTHING, 0)
         headed = g.HEAD.get(kind, kind) if state.bars == 0 else kind
         may_follow = g.may_follow(state, headed, value)
-        if mender.full and kind == g.BAR:
-            repairs.append(Repair(place, word, "past the longest piece: it and what follows is left out"))
-            break
         if kind == g.SONG_END:
             if not may_follow or place + 1 < len(words):
                 repairs.append(Repair(place, word, "the piece ends here, and what follows is left out"))
             state = g.following(state, kind, value)
             break
-        what = mender.read(word, kind, value) if kind not in (g.NOTHING, g.SONG_START) else ""
+        try:
+            what = mender.read(word, kind, value) if kind not in (g.NOTHING, g.SONG_START) else ""
+        except _FullError:
+            repairs.append(Repair(place, word, "past the longest piece: it and what follows is left out"))
+            break
         if not may_follow:
             what_for = "SONG_START added before it" if what and state.kind == g.NOTHING else what
             repairs.append(Repair(place, str(word), what_for or "left out"))
@@ -225,5 +233,6 @@ def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
             state = g.following(state, headed, value)
     if not state.done:
         repairs.append(Repair(len(words), "", "the piece has no end: SONG_END added"))
-    mender.finish_note()
+    with suppress(_FullError):
+        mender.finish_note()
     return mender.words(), repairs
