@@ -59,7 +59,7 @@ def _verdict(kept: list[dict[str, Any]]) -> str:
 
 def _section(found: dict[str, Any], folder: Path) -> str:
     lines = [f"## {found['name']}", "", _first_line(folder / f"{found['name']}.py"), ""]
-    lines += [f"`{found['command']}`, {_took(found)}", ""]
+    lines += [f"`{found['command']}`{_took(found)}", ""]
     lines += ["| row | ours | peer | unit | ratio | target | |", "|---|---:|---:|---|---:|---:|---|"]
     lines += [_cells(row) for row in found["rows"]]
     lines += [f"\n{note}" for note in found.get("notes", [])]
@@ -68,9 +68,11 @@ def _section(found: dict[str, Any], folder: Path) -> str:
 
 def _took(found: dict[str, Any]) -> str:
     load = found["load"]
+    if load is None:
+        return "."
     others = load["others_cores"]
     told = f"; others kept {others} cores busy" if others is not None else ""
-    return f"{found['minutes']} minutes; load {load['before']} before, {load['mean']} on the way{told}."
+    return f", {found['minutes']} minutes; load {load['before']} before, {load['mean']} on the way{told}."
 
 
 def _first_line(script: Path) -> str:
