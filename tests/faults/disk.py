@@ -89,8 +89,8 @@ class Trial:
 
     def full(self, stage: str, count: int) -> Row:
         tally, refused = Tally(), 0
-        for _ in tqdm(range(count), desc=f"full disk, {stage}", disable=None):
-            wait = self.draw.uniform(0, 0.9) * self.seconds[stage]
+        for number in tqdm(range(count), desc=f"full disk, {stage}", disable=None):
+            wait = self.draw.uniform(0, 0.9) * self.seconds[stage] if number else 0.0
             leave = self.draw.choice((0, 0, self.draw.randrange(1 << 18)))
             code, said = self.stage(stage, lambda wait=wait, leave=leave: self._fill_after(wait, leave))  # type: ignore[misc]
             refused += self._judge(tally, stage, code, said, ("no room",))

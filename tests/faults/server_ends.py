@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 from tqdm import tqdm
@@ -18,9 +20,10 @@ from faults.served import Served, connect, cut, head_of, is_problem, serving
 from faults.small_disk import WHY_NOT, small_disk
 from faults.tally import Tally, not_tried
 from plagal.serving.desk import GRACE_SECONDS
+from plagal.serving.store import MOST_PIECES
 
 SOAK_SECONDS = 1800
-_WARM_UP_SECONDS = 300
+_WARM_UP_SECONDS = 600
 _MOST_GROWTH = 1.05
 _CLIENTS = 3
 _THINK_SECONDS = 4.0
@@ -159,35 +162,66 @@ def secrets_in_logs(said: str, token: str) -> Row:
 
 
 def soak(model: Path, folder: Path, seconds: float = SOAK_SECONDS) -> Row:
-    """A few clients that think between their pieces, for half an hour; memory each minute."""
+    """A few clients that think between their pieces, for half an hour; memory each minute. They come once the server
+    remembers as many pieces as it ever will, which is part of the warm-up."""
     tally, made, course = Tally(), Made(), list[int]()
-    with serving(model, folder) as server:
-        began, stop = time.monotonic(), threading.Event()
-        with ThreadPoolExecutor(_CLIENTS) as pool:
+    began, stop, over = time.monotonic(), threading.Event(), threading.Event()
+    with serving(model, folder) as server, ThreadPoolExecutor(_CLIENTS) as pool:
+        watch = threading.Thread(target=_watch, args=(server, seconds, course, over))
+        watch.start()
+        try:
+            _fill(server, made)
+            filled = time.monotonic() - began
             clients = [pool.submit(_client, server, number, stop, made) for number in range(_CLIENTS)]
-            with tqdm(total=round(seconds), desc="soak", unit="s", disable=None) as progress:
-                while (passed := time.monotonic() - began) < seconds and not all(each.done() for each in clients):
-                    time.sleep(min(60.0, seconds - passed))
-                    course.append(server.resident_bytes())
-                    progress.update(round(time.monotonic() - began) - progress.n)
+            while time.monotonic() - began < seconds and not all(client.done() for client in clients):
+                time.sleep(1)
+        finally:
             stop.set()
+            over.set()
+        watch.join()
         for client in clients:
             tally.check(client.exception() is None, f"a client ended with {client.exception()!r}")
         tally.check(not made.failed, f"{len(made.failed)} pieces failed, as {made.failed[:1]}")
         files = server.open_files()
         tally.check(server.works(), "no piece was written afterwards")
-    warm = course[min(len(course) - 1, round(_WARM_UP_SECONDS / 60))]
-    last = max(course[-3:])
+    warm_up = min(max(_WARM_UP_SECONDS, filled), 0.7 * seconds) / 60
+    warm, last = course[min(len(course) - 1, math.ceil(warm_up))], max(course[-3:])
     growth = last / warm
-    tally.check(
-        growth <= _MOST_GROWTH, f"memory grew {growth:.3f} times: {[round(each / 2**20) for each in course]} MiB"
-    )
-    return Row(
-        f"a soak of {seconds / 60:.0f} minutes with {_CLIENTS} clients that think", made.pieces,
-        f"every piece written; memory at most {_MOST_GROWTH} times that after {_WARM_UP_SECONDS // 60} minutes",
+    tally.check(growth <= _MOST_GROWTH, f"memory grew {growth:.3f} times: {[each >> 20 for each in course]} MiB")
+    happened = (
         f"{made.pieces} pieces made, memory {warm / 2**20:.0f} to {last / 2**20:.0f} MiB, {growth:.3f} times;"
-        f" {files} files open" + (f"; but {tally.broken[0]}" if tally.broken else ""), len(tally.broken),
-    )  # fmt: skip
+        f" {files} files open"
+    )
+    if tally.broken:
+        happened += f"; but {tally.broken[0]}"
+    return Row(
+        f"a soak of {seconds / 60:.0f} minutes: {MOST_PIECES} pieces, as many as are remembered, then {_CLIENTS}"
+        " clients that think",
+        made.pieces,
+        f"every piece written; memory at most {_MOST_GROWTH} times that after {math.ceil(warm_up)} minutes",
+        happened,
+        len(tally.broken),
+    )
+
+
+def _watch(server: Served, seconds: float, course: list[int], over: threading.Event) -> None:
+    """Memory at the beginning and after each minute [bytes]."""
+    with tqdm(total=round(seconds / 60), desc="soak", unit="min", disable=None) as progress:
+        course.append(server.resident_bytes())
+        while not over.wait(60):
+            course.append(server.resident_bytes())
+            progress.update()
+
+
+def _fill(server: Served, made: Made) -> None:
+    """As many short pieces as the server remembers."""
+
+    def one(seed: int) -> None:
+        told = server.events(server.ask(prompt="gospel in G", bars=1, seed=seed))
+        made.count(told[-1])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(MOST_PIECES)))
 
 
 class Made:
@@ -196,19 +230,24 @@ class Made:
     def __init__(self) -> None:
         self.pieces = 0
         self.failed: list[str] = []
+        self._lock = threading.Lock()
+
+    def count(self, last: tuple[int, str, dict[str, Any]]) -> None:
+        """A piece's last event."""
+        with self._lock:
+            if last[1] == "done":
+                self.pieces += 1
+            else:
+                self.failed.append(str(last))
 
 
 def _client(server: Served, number: int, stop: threading.Event, made: Made) -> None:
     draw = random.Random(number)
     while not stop.is_set():
-        bars = draw.choice((1, 2, 4, 8))
+        bars = draw.choice((1, 2, 4))
         prompt = draw.choice(("gospel in G", "slow worship in Db", "blues in F", "gospel jazz over Dm7 | G7"))
         piece = server.ask(prompt=prompt, bars=bars, seed=draw.randrange(1_000_000))
-        told = server.events(piece)
-        if told[-1][1] == "done":
-            made.pieces += 1
-        else:
-            made.failed.append(str(told[-1]))
+        made.count(server.events(piece)[-1])
         with server.client() as client:
             client.get(f"/api/pieces/{piece}.mid").raise_for_status()
             client.get(f"/api/pieces/{piece}").raise_for_status()
