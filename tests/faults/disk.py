@@ -100,6 +100,7 @@ class Trial:
             f"a disk that fills up at a random instant of {stage}",
             "one line with the file and the way out; what was there stays; with room again the same hashes",
             f"{refused} ended so, {count - refused} had been done before; all the same afterwards",
+            count,
         )
 
     def _fill_after(self, seconds: float, leave: int) -> None:
@@ -119,6 +120,7 @@ class Trial:
             f"a disk that turns read-only under {len(stages)} stages, before or while they run",
             "one line with the file and the way out; what was there stays; then the same hashes",
             f"{refused} ended so, the others had been done before; all the same afterwards",
+            count * len(stages),
         )
 
     def _read_only_after(self, seconds: float) -> None:
@@ -169,4 +171,5 @@ class Trial:
             "a disk that fills up at a random instant of `dvc repro`",
             "with room again, `plagal mend` and `dvc repro`: the same hashes",
             f"{refused} refused, DVC's notes mended {mended} times; all hashes the same",
+            count,
         )  # fmt: skip

@@ -50,7 +50,8 @@ def leaving(server: Served, count: int) -> Row:
     tally.check("cancelled" in states, "no piece was cancelled")
     return tally.row("readers that leave in the middle of a piece, closed or reset",
                      f"cancelled after {GRACE_SECONDS:g} s, the queue goes on",
-                     f"{states.count('cancelled')} cancelled, {states.count('done')} were done before")  # fmt: skip
+                     f"{states.count('cancelled')} cancelled, {states.count('done')} were done before",
+                     count)  # fmt: skip
 
 
 def vanishing_model(model: Path, folder: Path) -> Row:
@@ -69,7 +70,7 @@ def vanishing_model(model: Path, folder: Path) -> Row:
                 tally.check(client.get("/api/health").status_code == 200, "health stayed bad")
     return tally.row("the model's folder moved away and back while serving",
                      "503 says so; pieces still come from memory",
-                     "as promised")  # fmt: skip
+                     "as promised", 3)  # fmt: skip
 
 
 def full_disk(model: Path, folder: Path) -> Row:
@@ -134,7 +135,7 @@ def signals(model: Path, folder: Path, count: int, seed: int) -> Row:
         tally.check(server.works(), "a new start on the same port did not work")
     return tally.row("SIGTERM, SIGKILL and Ctrl-C with pieces in flight, at random instants; started again on the port",
                      "ends in 20 s without a traceback; no file left; works again",
-                     f"the longest end took {longest:.1f} s")  # fmt: skip
+                     f"the longest end took {longest:.1f} s", count)  # fmt: skip
 
 
 def _read_until_cut(server: Served, seed: int) -> None:

@@ -60,6 +60,7 @@ def slow_heads(server: Served, count: int) -> Row:
         "request heads that never end, a byte each half second, at once",
         f"cut after {HEAD_SECONDS:g} s; others are answered",
         f"all cut; others answered within {slowest:.1f} s",
+        count,
     )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ def slow_bodies(server: Served, count: int) -> Row:
         "request bodies that never end, a byte each half second, at once",
         f"408 in words after {BODY_SECONDS:g} s, then cut; others are answered",
         f"all told so and cut; others answered within {slowest:.1f} s",
+        count,
     )
 
 
@@ -121,7 +123,7 @@ def never_reading(server: Served, count: int) -> Row:
     for taken in takers:
         taken.close()
     return tally.row("readers that never read their events", f"cut after {STALL_SECONDS:g} s; the queue goes on",
-                     f"{held} held, all cut; pieces were written meanwhile")  # fmt: skip
+                     f"{held} held, all cut; pieces were written meanwhile", count)  # fmt: skip
 
 
 def flood(server: Served, count: int) -> Row:
@@ -145,7 +147,7 @@ def flood(server: Served, count: int) -> Row:
     tally.check(server.works(), "no piece was written after the flood")
     told = ", ".join(f"{number} times {status}" for status, number in sorted(seen.items()))
     return tally.row(f"a flood of {count} clients at once, each asking for a piece",
-                     "written whole or refused in words (429, 503); works afterwards", told)  # fmt: skip
+                     "written whole or refused in words (429, 503); works afterwards", told, count)  # fmt: skip
 
 
 def too_many_connections(server: Served, count: int) -> Row:
@@ -166,7 +168,7 @@ def too_many_connections(server: Served, count: int) -> Row:
     tally.check(server.works(), "no piece was written afterwards")
     told = ", ".join(f"{number} times {status}" for status, number in sorted(seen.items()))
     return tally.row(f"{count} connections held open at once (at most {most_connections()} are answered)",
-                     "answered, or told 503 in words; works afterwards", told)  # fmt: skip
+                     "answered, or told 503 in words; works afterwards", told, count)  # fmt: skip
 
 
 def uploads(server: Served, count: int, seed: int) -> Iterator[Row]:
@@ -196,7 +198,7 @@ def _huge(server: Served, count: int) -> Row:
     tally.check(server.works(), "no piece was written afterwards")
     return tally.row("uploads of a terabyte, told beforehand or in chunks without end",
                      "413 in words, unread; memory stays",
-                     f"refused; memory grew by {max(grown, 0):.0f} MiB")  # fmt: skip
+                     f"refused; memory grew by {max(grown, 0):.0f} MiB", count)  # fmt: skip
 
 
 def _half(server: Served, count: int, draw: random.Random) -> Row:
@@ -219,7 +221,10 @@ def _half(server: Served, count: int, draw: random.Random) -> Row:
         tally.check(kept, "half an upload was acted on")
     tally.check(server.works(), "no piece was written afterwards")
     return tally.row(
-        "uploads cut off halfway, closed or reset", "nothing is made of them; works afterwards", "nothing was made"
+        "uploads cut off halfway, closed or reset",
+        "nothing is made of them; works afterwards",
+        "nothing was made",
+        count,
     )
 
 

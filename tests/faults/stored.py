@@ -105,6 +105,7 @@ def damaged_cache(project: Project, count: int, seed: int) -> Row:
         "entries of DVC's cache flipped, cut, emptied or gone, the output there or to come from it",
         "`plagal mend` names it, `dvc repro` ends with the same hashes",
         f"{thrown_out} thrown out; all the same afterwards",
+        count,
     )  # fmt: skip
 
 
