@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving_helpers import ask, done, running
+from serving_helpers import ask, running
 
 from plagal.errors import BusyError
 from plagal.serving import connections, guards
@@ -90,15 +90,13 @@ def test_a_body_that_trickles_on_after_its_answer_is_cut(client: httpx.Client, m
                 time.sleep(0.05)
 
 
-def test_a_reader_that_takes_nothing_is_cut(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, _ = server
+def test_a_reader_that_takes_nothing_is_cut(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALL_SECONDS", 0.5)
-    piece = done(client, prompt="gospel", bars=8, density="dense", seed=1)["id"]
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         taken.settimeout(20)
         taken.connect(("127.0.0.1", client.base_url.port or 0))
-        taken.sendall(head(client, "GET", f"/api/pieces/{piece}/events") * 600)
+        taken.sendall(head(client, "GET", "/openapi.json") * 600)  # more than the system keeps for a connection
         broken = select.poll()
         broken.register(taken, 0)
         assert broken.poll(20_000), "it still waits for this reader"
