@@ -232,8 +232,10 @@ class Writer:
             leave_thread()
 
     def _serve(self) -> None:
+        from plagal.model.allocation import keep_little
         from plagal.model.base import load
 
+        keep_little()
         try:
             lm = load(self.model)
         except PlagalError as error:
