@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -139,7 +140,7 @@ class Trial:
 
     def _judge(self, tally: Tally, stage: str, code: int, said: str, words: tuple[str, ...]) -> bool:
         """Whether it was refused; a stage that had been done before is fine, too."""
-        told = [line for line in said.splitlines() if line.startswith(f"{stage}: error: ")]
+        told = re.findall(rf"{stage}: error: [^\n]*", said)  # a bar of progress may stand before it
         in_words = len(told) == 1 and any(word in told[0] for word in words) and "Traceback" not in said
         tally.check(code == 0 or (code == 1 and in_words), f"{stage} ended with {code}: {said[-600:]}")
         if code:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def damaged_outputs(project: Project, most: int, count: int, seed: int) -> Itera
 
 
 def _one_line(done: subprocess.CompletedProcess[str], stage: str) -> bool:
-    told = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: error: ")]
+    told = re.findall(rf"{stage}: error: [^\n]*", done.stderr)  # a bar of progress may stand before it
     return done.returncode == 1 and len(told) == 1 and "Traceback" not in done.stderr
 
 
