@@ -15,13 +15,11 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import yaml
 from tqdm import tqdm
 
 from faults.campaign import RESULTS, Row, keep, kept, write_report
@@ -43,14 +41,11 @@ SURROUNDINGS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def outputs(root: Path) -> dict[str, str]:
-    """Path -> sha256 of what the pipeline wrote into a project; nobody's own music. dvc.lock's entries count, not
-    their order: DVC runs stages that do not depend on each other in the order of a set."""
-    found = {
+    """Path -> sha256 of what the pipeline wrote into a project; nobody's own music."""
+    return {
         name: sha for name, sha in contents(root).items()
         if name.startswith(OUTPUTS) and not name.startswith("data/midi_sources") and sha
     }  # fmt: skip
-    entries = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
-    return found | {"dvc.lock": sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()}
 
 
 def compare(one: dict[str, str], other: dict[str, str], fault: str) -> Row:

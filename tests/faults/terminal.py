@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import yaml
 
 from pipeline.project import tiny_project
 
@@ -170,8 +172,13 @@ def contents(root: Path) -> dict[str, str]:
         elif name.startswith(_BESIDE):
             found[name] = "?"
         else:
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[name] = hashlib.sha256(_entries(path) if name == "dvc.lock" else path.read_bytes()).hexdigest()
     return found
+
+
+def _entries(lock: Path) -> bytes:
+    """What dvc.lock says. Its order says nothing: stages that do not depend on each other come in a set's order."""
+    return json.dumps(yaml.safe_load(lock.read_text(encoding="utf-8")), sort_keys=True).encode()
 
 
 def differences(wanted: dict[str, str], found: dict[str, str]) -> list[str]:
