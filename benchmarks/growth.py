@@ -1,7 +1,7 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
 """How cost grows with the work: corpus x10, sequence x4, model x4, clients x10, each with its exponent.
 
-    python benchmarks/growth.py [--json] [--rounds 3] [--model models/fused]
+    python benchmarks/growth.py [--json] [--rounds 3] [--model models/fused] [--only PART ...]
 
 The exponent is the slope of log(seconds) over log(size) by least squares, over three sizes or more: 1 is linear, 2
 quadratic, 0 no growth. CPU seconds, because other work on the machine shall not count.
@@ -44,6 +44,7 @@ LENGTHS = (256, 512, 1024)
 WIDTHS = (128, 192, 256)
 CLIENTS = (5, 16, 50)
 STEPS = 3
+PARTS = ("sequence", "model", "corpus", "clients")
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
@@ -153,21 +154,26 @@ def of_clients(rounds: int, model: Path) -> Iterator[Row]:
     yield grown("clients_x10_clock", CLIENTS, "clients", clock, "under 1")
 
 
-def measure(rounds: int, model: Path) -> Iterator[Row]:
+def measure(rounds: int, model: Path, parts: Sequence[str]) -> Iterator[Row]:
     lanes.CPU_LANES = 1
-    yield of_corpus(rounds)
     with tempfile.TemporaryDirectory() as scratch:
-        yield of_sequence(rounds, Path(scratch))
-        yield of_model(rounds, Path(scratch))
-    yield from of_clients(rounds, model)
+        if "sequence" in parts:
+            yield of_sequence(rounds, Path(scratch))
+        if "model" in parts:
+            yield of_model(rounds, Path(scratch))
+    if "corpus" in parts:
+        yield of_corpus(rounds)
+    if "clients" in parts:
+        yield from of_clients(rounds, model)
 
 
 def main() -> None:
     wishes = parser(__doc__)
     wishes.add_argument("--rounds", type=int, default=3)
     wishes.add_argument("--model", type=Path, default=ROOT / "models" / "fused")
+    wishes.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
     options = wishes.parse_args()
-    finish("growth", measure(options.rounds, options.model), options.json)
+    finish("growth", measure(options.rounds, options.model, options.only), options.json)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ PLAGAL_OPENHYMNAL=FOLDER, or the Open Hymnal's MIDI files at ../shared/corpus/op
 def write_page(results: Path, folder: Path) -> None:
     kept = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
     kept.sort(key=lambda found: (ORDER.index(found["name"]) if found["name"] in ORDER else len(ORDER), found["name"]))
-    parts = [HEAD, _machine(kept), _verdict(kept), *(_section(found, folder) for found in kept)]
+    parts = [HEAD, _machine(kept), _verdict(kept), _without(kept, folder), *(_section(found, folder) for found in kept)]
     write_text(folder / "README.md", "\n".join(part for part in parts if part))
 
 
@@ -55,6 +55,13 @@ def _verdict(kept: list[dict[str, Any]]) -> str:
     missed = [f"`{name}`: {row['what']}" for name, row in rows if not row["ok"]]
     told = f"{len(rows) - len(missed)} of {len(rows)} targets are met."
     return f"{told} Missed: {'; '.join(missed)}.\n" if missed else f"{told}\n"
+
+
+def _without(kept: list[dict[str, Any]], folder: Path) -> str:
+    """Scripts that nothing is kept of."""
+    found = {each["name"] for each in kept} | {"run"}
+    missing = sorted(f"`{path.stem}`" for path in folder.glob("*.py") if path.stem not in found)
+    return f"Nothing is kept yet of: {', '.join(missing)}.\n" if missing else ""
 
 
 def _section(found: dict[str, Any], folder: Path) -> str:
