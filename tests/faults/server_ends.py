@@ -27,6 +27,7 @@ _WARM_UP_SECONDS = 600
 _MOST_GROWTH = 1.05
 _CLIENTS = 3
 _THINK_SECONDS = 4.0
+_PROMPTS = ("gospel in G", "slow worship in Db", "blues in F", "gospel jazz over Dm7 | G7")
 
 
 def leaving(server: Served, count: int) -> Row:
@@ -215,11 +216,11 @@ def _watch(server: Served, seconds: float, course: list[int], over: threading.Ev
 
 
 def _fill(server: Served, made: Made) -> None:
-    """As many short pieces as the server remembers."""
+    """As many pieces as the server remembers, of all kinds that the clients ask for: caches of masks fill with them."""
 
     def one(seed: int) -> None:
-        told = server.events(server.ask(prompt="gospel in G", bars=1, seed=seed))
-        made.count(told[-1])
+        asked = {"prompt": _PROMPTS[seed % len(_PROMPTS)], "bars": 1 + seed % 2, "seed": seed}
+        made.count(server.events(server.ask(**asked))[-1])
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(MOST_PIECES)))
@@ -246,8 +247,7 @@ def _client(server: Served, number: int, stop: threading.Event, made: Made) -> N
     draw = random.Random(number)
     while not stop.is_set():
         bars = draw.choice((1, 2, 4))
-        prompt = draw.choice(("gospel in G", "slow worship in Db", "blues in F", "gospel jazz over Dm7 | G7"))
-        piece = server.ask(prompt=prompt, bars=bars, seed=draw.randrange(1_000_000))
+        piece = server.ask(prompt=draw.choice(_PROMPTS), bars=bars, seed=draw.randrange(1_000_000))
         made.count(server.events(piece)[-1])
         with server.client() as client:
             client.get(f"/api/pieces/{piece}.mid").raise_for_status()
