@@ -117,7 +117,11 @@ def _elsewhere(folder: Path) -> Row:
 
     def card() -> str:
         provenance = ROOT / "data" / "text"
-        return model_card(read_json(ROOT / "metrics" / "metrics.json"), provenance) if provenance.exists() else ""
+        return (
+            model_card(read_json(ROOT / "metrics" / "metrics.json"), provenance)
+            if any(provenance.rglob("provenance.json"))
+            else ""
+        )
 
     def beyond() -> str:
         desk = Desk(next(folder.glob("base*")), folder / "out2", limits=Limits())
