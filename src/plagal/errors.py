@@ -63,18 +63,25 @@ class RecordError(InputError):
 class WordsError(PlagalError):
     """A word that may not stand where it stands.
 
-    Attributes: `position` (index in the sequence), `word`, `allowed` (some words that could have stood there).
+    Attributes: `position` (index in the sequence), `word`, `allowed` (some words that could have stood there),
+    `known` (whether the language has the word at all).
     """
 
-    def __init__(self, position: int, word: str, allowed: list[str]):
+    def __init__(self, position: int, word: str, allowed: list[str], known: bool = True):
         self.position = position
         self.word = word
         self.allowed = allowed
+        self.known = known
         shown = ", ".join(allowed[:8]) + (" ..." if len(allowed) > 8 else "")
-        super().__init__(f"word {position} is {word!r}, but here could stand only: {shown or 'nothing'}")
+        wrong = "but" if known else "which is no word of the language;"
+        super().__init__(f"word {position} is {word!r}, {wrong} here could stand only: {shown or 'nothing'}")
 
-    def __reduce__(self) -> tuple[type[WordsError], tuple[int, str, list[str]]]:
-        return WordsError, (self.position, self.word, self.allowed)  # it crosses from a worker's process
+    def at(self, position: int) -> WordsError:
+        """The same error, told with the place that only the caller knows."""
+        return WordsError(position, self.word, self.allowed, self.known)
+
+    def __reduce__(self) -> tuple[type[WordsError], tuple[int, str, list[str], bool]]:
+        return WordsError, (self.position, self.word, self.allowed, self.known)  # it crosses from a worker's process
 
 
 class ChordError(PlagalError):

@@ -23,6 +23,8 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EACCES, errno.EPERM}
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _LEFT = re.compile(rf"\.(?P<name>.+)\.{_HOST}-(?P<pid>\d+)-[0-9a-f]{{8}}\.(?P<kind>part|old)")
+_MOST_YAML_VALUES = 100_000
+"""A lock file of DVC that tracks a thousand files holds 10,000."""
 _swept: set[Path] = set()
 """Folders that this process has looked through once; a folder may hold 100,000 files."""
 
@@ -158,13 +160,31 @@ def read_json(path: str | Path) -> Any:
 
 
 def parse_yaml(text: str, name: str, kind: type[PlagalError]) -> Any:
-    """Plain data from YAML; tags that would make anything else are refused. Raises `kind`, which names `name`."""
+    """Plain data from YAML; tags that would make anything else are refused, and aliases that stand for more than
+    anybody would write out. Raises `kind`, which names `name`."""
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        # Not safe_load: the nodes are counted before anything is made of them.
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _written_out(node, {}) > _MOST_YAML_VALUES:
+            raise kind(f"{name}: its aliases (*) stand for more than {_MOST_YAML_VALUES} values; write them out")
+        return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none: ValueError
         raise kind(f"{name} is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _written_out(node: Any, known: dict[int, float]) -> float:
+    """Values below a YAML node with each alias written out; endless where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # until it is known: whoever meets it meanwhile stands inside it
+        below = node.value if isinstance(node.value, list) else []
+        children = [child for pair in below for child in (pair if isinstance(pair, tuple) else (pair,))]
+        known[id(node)] = 1 + sum(_written_out(child, known) for child in children)
+    return known[id(node)]
 
 
 def write_jsonl(path: str | Path, rows: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ DEBUG_VARIABLE = "PLAGAL_DEBUG"
 def run(command: Callable[[], None], name: str) -> int:
     """Call `command` and return the exit code; what went wrong goes to stderr as one line that begins with `name`."""
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
+    told = ""
     try:
         command()
     except KeyboardInterrupt:
@@ -30,9 +31,11 @@ def run(command: Callable[[], None], name: str) -> int:
     except (PlagalError, OSError) as error:
         if os.environ.get(DEBUG_VARIABLE) == "1":
             raise
-        print(f"{name}: error: {_one_line(error)}", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+        told = f"{name}: error: {_one_line(error)}"
+    # Said only now, when the error's frames are gone, and with them the progress bars that they left unfinished.
+    if told:
+        print(told, file=sys.stderr)  # noqa: T201
+    return 1 if told else 0
 
 
 def _one_line(error: PlagalError | OSError) -> str:

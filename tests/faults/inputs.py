@@ -34,8 +34,8 @@ WHAT = {
     "archive": "zip and tar files", "model": "model folders and adapters",
 }  # fmt: skip
 FUZZ_SECONDS = int(os.environ.get("PLAGAL_FUZZ_SECONDS", "600"))
-SHORT_TARGETS, SHORT_SECONDS = 3, 3
-"""In the short form: so many readers, drawn by the seed, for so long each."""
+SHORT_TARGETS, SHORT_RUNS, SHORT_SECONDS = 3, 400, 60
+"""In the short form: so many readers, drawn by the seed, so many inputs each (and never longer than this)."""
 MOST_GROWTH_BYTES, MOST_SECONDS = 400_000_000, 60.0
 """That one archive may cost."""
 
@@ -74,7 +74,7 @@ def _kept() -> Row:
 def _fuzzed(name: str, short: bool, seed: int) -> Row:
     promised = f"{TARGETS[name].promised}; within {SECONDS_AN_INPUT} s and 1 GB, nothing else written or started"
     with tempfile.TemporaryDirectory() as folder:
-        fuzzed = fuzz(name, SHORT_SECONDS, seed, Path(folder)) if short else fuzz(name, FUZZ_SECONDS, seed)
+        fuzzed = fuzz(name, SHORT_SECONDS, seed, Path(folder), SHORT_RUNS) if short else fuzz(name, FUZZ_SECONDS, seed)
     broken = [path.name for path in fuzzed.findings]
     tried, cpu = fuzzed.executions, fuzzed.cpu_seconds
     if not short:

@@ -268,3 +268,16 @@ def test_names_that_no_file_system_takes_or_that_stand_twice_are_left_out(tmp_pa
     assert [path.name for path in (tmp_path / "t" / "files").iterdir()] == ["a.mid"]
     listed = (tmp_path / "t" / "left_out.json").read_text()
     assert listed.count("name stands twice") == 2 and listed.count("unsafe member") == 1
+
+
+def test_a_zip_member_whose_name_has_no_letter_is_left_out(tmp_path: Path):
+    packed = bytearray(zip_of({"a.mid": MIDI}))
+    entry = packed.index(b"PK\1\2")
+    packed[entry + 28 : entry + 30] = bytes(2)  # the length of the name in the directory
+    del packed[entry + 46 : entry + 51]
+    packed[-10:-6] = (46).to_bytes(4, "little")
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(packed)
+    unpack(archive, tmp_path / "t", ["*"])
+    assert not list((tmp_path / "t" / "files").iterdir())
+    assert "unsafe member" in (tmp_path / "t" / "left_out.json").read_text()

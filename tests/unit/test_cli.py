@@ -48,6 +48,21 @@ def test_an_error_is_one_line_with_exit_code_one(tmp_path: Path, arguments: list
     assert done.stderr.startswith("plagal: error: ") and done.stderr.count("\n") == 1
 
 
+def test_an_error_stands_on_a_line_of_its_own_even_where_a_progress_bar_was_drawn():
+    script = """
+from tqdm import tqdm
+from plagal import terminal
+from plagal.errors import InputError
+def command():
+    bar = tqdm(total=3, desc="read")
+    bar.update(1)
+    raise InputError("it is odd")
+terminal.run(command, "plagal")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stderr.startswith(b"\rread:") and done.stderr.endswith(b"]\nplagal: error: it is odd\n")
+
+
 def test_debug_shows_the_traceback(tmp_path: Path):
     done = plagal("--debug", "tokenize", "nowhere.mid", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" in done.stderr

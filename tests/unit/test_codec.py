@@ -209,6 +209,13 @@ def test_trailing_empty_bars_are_not_written_and_inner_ones_are():
     assert encode(score, chords=False).count("BAR_START") == 4
 
 
+def test_a_tempo_that_no_word_tells_from_the_one_before_makes_no_bars():
+    score = Score(notes((0, 60, 24, 80)), tempos=(Tempo(0, 110.006), Tempo(960, 110.0)))
+    words = encode(score)
+    assert words.count("BAR_START") == 1
+    assert encode(decode(words, strict=True).score) == words
+
+
 def test_asserted_chords_win_over_those_heard():
     score = Score(notes((0, 60, 24, 80), (0, 64, 24, 80), (0, 67, 24, 80)), markers=(Marker(0, "chord", "Gb7alt"),))
     assert [word for word in encode(score) if word.startswith("CHORD")] == ["CHORD_Gb7alt"]

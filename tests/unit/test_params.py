@@ -56,6 +56,27 @@ def test_text_that_is_no_plain_yaml_is_refused(text: str):
         check_params(text, "params.yaml")
 
 
+MERGES = "a0: &a0 {k0: 1, l0: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}, *a{n - 1}], k{n}: 1}}\n" for n in range(1, 30)
+)
+LISTS = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize("text", [MERGES, LISTS, "a: &a [*a]"])
+def test_aliases_that_stand_for_more_than_anybody_writes_are_refused_at_once(text: str):
+    with pytest.raises(ParamsError, match=r"params\.yaml: its aliases \(\*\) stand for more than 100000 values"):
+        check_params(text, "params.yaml")
+
+
+def test_an_alias_stands_for_what_it_names():
+    raw = yaml.safe_load(TEXT)
+    raw["convert"]["stage2"] = raw["convert"]["stage1"]  # PyYAML writes what stands twice as an alias
+    aliased = yaml.safe_dump(raw)
+    assert "stage2: *id" in aliased
+    params = check_params(aliased, "params.yaml")
+    assert params.convert.stage2 == params.convert.stage1
+
+
 def test_a_profile_changes_only_its_keys_and_keeps_the_comments(tmp_path: Path):
     params, overlay = tmp_path / "params.yaml", tmp_path / "mine.yaml"
     params.write_text(TEXT)

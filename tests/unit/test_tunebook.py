@@ -181,6 +181,8 @@ def test_a_pick_up_moves_the_first_bar_line_and_the_chorus_to_whole_bars() -> No
         ('"Hm"D4 |', "Hm"),
         ("D4 | {g}D4 |", "is not understood"),
         ("D/32 |", "no whole number of ticks"),
+        ("D4 >> D4 |", "'>' follows no note"),
+        ("D/8 > D/8 |", "'>' leaves no whole number of ticks"),
     ],
 )
 def test_abc_that_is_wrong_is_named_with_its_fault(music: str, told: str) -> None:

@@ -203,7 +203,7 @@ def _members(archive: Path) -> Iterator[tuple[Member, Any]]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             for entry in _within(opened.infolist(), most, lambda entry: entry.file_size):
-                if not entry.is_dir():
+                if not entry.filename.endswith("/"):  # is_dir() breaks on a name of no letter
                     yield (entry.filename, entry.file_size, None if _is_link(entry) else entry), opened.open
         return
     with tarfile.open(archive, tarinfo=_TarMember) as tar:

@@ -142,7 +142,7 @@ class Row:
             self.state = grammar.advance(self.state, word)
         except WordsError as error:
             if self.grammatical:
-                raise WordsError(len(self.words), word, error.allowed) from None
+                raise error.at(len(self.words)) from None
             self.state = self.state._replace(kind=grammar.SONG_END) if word == "SONG_END" else self.state
         self.words.append(word)
         self._silent = word == BAR_WORD or (self._silent and not word.startswith("NOTE_ON_"))

@@ -163,9 +163,11 @@ class _Body:
 
     def lengthen(self, sign: str) -> None:
         """`a>b` makes a half longer and b half as long, `a<b` the other way about."""
-        if not self.notes:
+        if not self.notes or self.broken:
             raise AbcError(f"{self._here()}: {sign!r} follows no note")
         onset, pitch, ticks = self.notes[-1]
+        if ticks % 2:
+            raise AbcError(f"{self._here()}: {sign!r} leaves no whole number of ticks")
         changed = ticks * 3 // 2 if sign == ">" else ticks // 2
         self.notes[-1] = (onset, pitch, changed)
         self.now += changed - ticks

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from plagal.errors import MidiError
 from plagal.music.chords import ROOT_NAMES, parse_chord
 from plagal.music.grid import LATEST_TICK, bar_lines, last_event, regular
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Marker, Score
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Marker, Score, Tempo
 from plagal.tokens import grammar, reading
 from plagal.tokens.mending import Repair, mend
 from plagal.tokens.vocabulary import (
@@ -76,6 +76,7 @@ def encode(score: Score, chords: bool = True) -> list[str]:
 def encode_ids(score: Score, chords: bool = True) -> Ints:
     """Vocabulary ids of the words of `encode`. Shape (words,)."""
     score = regular(score)
+    score = replace(score, tempos=_told_apart(score.tempos))
     if not chords:
         score = replace(score, markers=tuple(marker for marker in score.markers if marker.kind != "chord"))
     elif len(score.notes) and not any(marker.kind == "chord" for marker in score.markers):
@@ -98,6 +99,12 @@ def encode_ids(score: Score, chords: bool = True) -> Ints:
     note_end = ends[is_note]
     _fill_notes(body, note_end, count, *rows)
     return np.concatenate([head, body, [ID_OF["SONG_END"]]])
+
+
+def _told_apart(tempos: Iterable[Tempo]) -> tuple[Tempo, ...]:
+    """Tempos whose words differ from the word before; another would say nothing, yet claim a bar to say it in."""
+    told = [(tempo, tempo_word(tempo.quarters_per_minute)) for tempo in tempos]
+    return tuple(tempo for place, (tempo, word) in enumerate(told) if not place or told[place - 1][1] != word)
 
 
 def _heard(score: Score) -> list[Marker]:

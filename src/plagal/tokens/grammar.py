@@ -187,7 +187,7 @@ def advance(state: State, word: str) -> State:
     if state.bars == 0:
         kind = HEAD.get(kind, kind)
     if not may_follow(state, kind, value):
-        raise WordsError(0, word, allowed(state))
+        raise WordsError(0, word, allowed(state), known=kind != NOTHING)
     return following(state, kind, value)
 
 
@@ -257,7 +257,7 @@ def check(words: Iterable[str]) -> State:
         try:
             state = advance(state, word)
         except WordsError as error:
-            raise WordsError(position, word, error.allowed) from None
+            raise error.at(position) from None
     return state
 
 

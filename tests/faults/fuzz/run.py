@@ -37,8 +37,9 @@ class Fuzzed:
     """Inputs that broke a promise; where Python saw it, the traceback lies beside as .txt."""
 
 
-def fuzz(name: str, seconds: int, seed: int, work: Path = WORK) -> Fuzzed:
-    """Feed one target in a process of its own, begun anew where an input ended it."""
+def fuzz(name: str, seconds: int, seed: int, work: Path = WORK, runs: int = -1) -> Fuzzed:
+    """Feed one target in a process of its own, begun anew where an input ended it; with `runs`, no more inputs than
+    these, and the same on every machine."""
     target = TARGETS[name]
     corpus, findings, seeds = work / name / "corpus", work / name / "findings", work / name / "seeds"
     for folder in (corpus, findings, seeds):
@@ -47,8 +48,8 @@ def fuzz(name: str, seconds: int, seed: int, work: Path = WORK) -> Fuzzed:
         (seeds / f"seed{number}").write_bytes(data)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     end, executions, number = time.monotonic() + seconds, 0, 0
-    while (left := end - time.monotonic()) > 0 and number < 20:
-        executions += _process(name, work / name, int(left) + 1, seed + number)
+    while (left := end - time.monotonic()) > 0 and number < 20 and (runs < 0 or executions < runs):
+        executions += _process(name, work / name, int(left) + 1, seed + number, runs - executions if runs > 0 else -1)
         number += 1
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -56,15 +57,16 @@ def fuzz(name: str, seconds: int, seed: int, work: Path = WORK) -> Fuzzed:
     return Fuzzed(executions, cpu, found)
 
 
-def _process(name: str, work: Path, seconds: int, seed: int) -> int:
+def _process(name: str, work: Path, seconds: int, seed: int, runs: int) -> int:
     target = TARGETS[name]
     kept = KEPT / name
     shutil.rmtree(work / "tmp", ignore_errors=True)
     (work / "tmp").mkdir()
     options = [
-        f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={target.most_bytes}", f"-timeout={SECONDS_AN_INPUT}",
-        f"-rss_limit_mb={target.most_mb}", f"-artifact_prefix={work / 'findings'}/", f"-dict={WORDS / name}.txt",
-        "-print_final_stats=1", "-report_slow_units=1000", "-verbosity=1", "-len_control=20",
+        f"-max_total_time={seconds}", f"-runs={runs}", f"-seed={seed}", f"-max_len={target.most_bytes}",
+        f"-timeout={SECONDS_AN_INPUT}", f"-rss_limit_mb={target.most_mb}", f"-dict={WORDS / name}.txt",
+        f"-artifact_prefix={work / 'findings'}/", "-print_final_stats=1", "-report_slow_units=1000",
+        "-verbosity=1", "-len_control=20",
     ]  # fmt: skip
     folders = [work / "corpus", work / "seeds", *([kept] if kept.is_dir() else [])]
     command = [sys.executable, "-m", "faults.fuzz.one", name, work / "findings", *options, *folders]
