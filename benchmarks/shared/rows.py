@@ -38,10 +38,6 @@ def row(
     judged = ratios if judge == "ratio" else mine
     spread = [_rounded(min(judged)), _rounded(max(judged))] if len(judged) > 1 else None
     target, sense = (at_least, "at least") if at_least is not None else (at_most, "at most")
-    ok = None
-    if target is not None and judged:
-        middle = statistics.median(judged)
-        ok = bool(middle >= target if sense == "at least" else middle <= target)
     return {
         "what": what,
         "ours": _rounded(statistics.median(mine)) if mine else None,
@@ -54,9 +50,16 @@ def row(
         "judge": judge,
         "target": target,
         "sense": sense if target is not None else None,
-        "ok": ok,
+        "ok": _meets(judged, target, sense),
         **more,
     }
+
+
+def _meets(judged: list[float], target: float | None, sense: str) -> bool | None:
+    if target is None or not judged:
+        return None
+    middle = statistics.median(judged)
+    return bool(middle >= target if sense == "at least" else middle <= target)
 
 
 def _repeated(side: Side | None) -> list[float]:

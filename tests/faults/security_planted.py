@@ -77,6 +77,10 @@ def _model(folder: Path) -> Path:
     return tiny_base(folder)
 
 
+_PICKLES_BESIDE = ("pytorch_model.bin", "model.pt", "model.pkl", "weights.npz", "training_args.bin", "optimizer.pt",
+                   "tokenizer.model", "adapter_model.bin", "vocab.pkl")  # fmt: skip
+
+
 def _pickles(place: Path) -> Iterator[Try]:
     import plagal.model  # noqa: F401  (before mlx.core)
     from plagal.corpus.formats import convert_file
@@ -92,18 +96,14 @@ def _pickles(place: Path) -> Iterator[Try]:
 
     base, mark = _model(own_folder()), place / "mark"
     trap = pickle.dumps(_Trap(mark))
-    torch = io.BytesIO()  # as torch.save writes it
-    with zipfile.ZipFile(torch, "w") as archive:
-        archive.writestr("archive/data.pkl", trap)
-    for kind, data in (("pickle", trap), ("torch archive", torch.getvalue())):
+    for kind, data in (("pickle", trap), ("torch archive", _torch_archive(trap))):
         folder = own_folder()
         for name in ("model.safetensors", "tokenizer.json", "config.json", "base.json"):
             bad = shutil.copytree(base, folder / f"bad-{name}")
             (bad / name).write_bytes(data)
             yield f"{kind} as {name}", lambda bad=bad: load(bad), mark
         beside = shutil.copytree(base, folder / "beside")
-        for name in ("pytorch_model.bin", "model.pt", "model.pkl", "weights.npz", "training_args.bin", "optimizer.pt",
-                     "tokenizer.model", "adapter_model.bin", "vocab.pkl"):  # fmt: skip
+        for name in _PICKLES_BESIDE:
             (beside / name).write_bytes(data)
         yield f"{kind}s beside good weights", lambda beside=beside: load(beside), mark
         for name in ("adapters.safetensors", "adapter_config.json"):
@@ -122,6 +122,14 @@ def _pickles(place: Path) -> Iterator[Try]:
             (folder / name).write_bytes(data)
             yield f"{kind} as {name}", lambda read=read, path=folder / name: read(path), mark
     yield "a pickle where music21 keeps its own", _music21_cache(own_folder(), trap), mark
+
+
+def _torch_archive(pickled: bytes) -> bytes:
+    """As torch.save writes it."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+    return held.getvalue()
 
 
 def _music21_cache(folder: Path, trap: bytes) -> Callable[[], Any]:

@@ -96,46 +96,51 @@ def _served(folder: Path) -> Row:
                len(broken))  # fmt: skip
 
 
-def _elsewhere(folder: Path) -> Row:
-    from plagal.doctor import examine
+def _error_of_the_hub() -> str:
     from plagal.errors import ModelError
+    from plagal.model.base import find_folder
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        find_folder("nobody/nothing")
+    except ModelError as error:
+        return str(error)
+    finally:
+        del os.environ["HF_HUB_OFFLINE"]
+    return ""
+
+
+def _card() -> str:
     from plagal.evaluation.card import model_card
     from plagal.files import read_json
-    from plagal.model.base import find_folder
+
+    provenance = ROOT / "data" / "text"
+    if not any(provenance.rglob("provenance.json")):
+        return ""
+    return model_card(read_json(ROOT / "metrics" / "metrics.json"), provenance)
+
+
+def _representation(folder: Path) -> str:
+    """Of a service that other machines reach."""
     from plagal.serving.api import listen
     from plagal.serving.desk import Desk, Limits
 
-    def hub() -> str:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        try:
-            find_folder("nobody/nothing")
-        except ModelError as error:
-            return str(error)
-        finally:
-            del os.environ["HF_HUB_OFFLINE"]
-        return ""
+    desk = Desk(next(folder.glob("base*")), folder / "out2", limits=Limits())
+    try:
+        listening = listen(desk, host="0.0.0.0", port=0, token=TOKEN)  # noqa: S104  (that is the fault)
+        told = repr(listening) + str(vars(listening))
+        listening.stop()
+        return told
+    except Exception as error:
+        return str(error)
 
-    def card() -> str:
-        provenance = ROOT / "data" / "text"
-        return (
-            model_card(read_json(ROOT / "metrics" / "metrics.json"), provenance)
-            if any(provenance.rglob("provenance.json"))
-            else ""
-        )
 
-    def beyond() -> str:
-        desk = Desk(next(folder.glob("base*")), folder / "out2", limits=Limits())
-        try:
-            listening = listen(desk, host="0.0.0.0", port=0, token=TOKEN)  # noqa: S104  (that is the fault)
-            told = repr(listening) + str(vars(listening))
-            listening.stop()
-            return told
-        except Exception as error:
-            return str(error)
+def _elsewhere(folder: Path) -> Row:
+    from plagal.doctor import examine
 
     acts: dict[str, Callable[[], str]] = {
-        "doctor": lambda: "\n".join(examine()), "an error of the hub": hub, "the model card": card,
-        "a service's representation": beyond,
+        "doctor": lambda: "\n".join(examine()), "an error of the hub": _error_of_the_hub, "the model card": _card,
+        "a service's representation": lambda: _representation(folder),
     }  # fmt: skip
     broken = []
     with _all_that_is_said() as said:

@@ -186,7 +186,11 @@ def soak(model: Path, folder: Path, seconds: float = SOAK_SECONDS) -> Row:
         tally.check(not made.failed, f"{len(made.failed)} pieces failed, as {made.failed[:1]}")
         files = server.open_files()
         tally.check(server.works(), "no piece was written afterwards")
-    warm_up = min(max(_WARM_UP_SECONDS, filled), 0.7 * seconds) / 60
+    return _soaked(tally, made, course, min(max(_WARM_UP_SECONDS, filled), 0.7 * seconds) / 60, seconds, files)
+
+
+def _soaked(tally: Tally, made: Made, course: list[int], warm_up: float, seconds: float, files: int) -> Row:
+    """`course`: memory [bytes] each minute; `warm_up` [minutes]."""
     warm, last = course[min(len(course) - 1, math.ceil(warm_up))], max(course[-3:])
     growth = last / warm
     tally.check(growth <= _MOST_GROWTH, f"memory grew {growth:.3f} times: {[each >> 20 for each in course]} MiB")
