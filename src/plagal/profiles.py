@@ -64,8 +64,11 @@ def apply_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
         if not isinstance(value, dict | None):
             raise ParamsError(f"{file} holds no keys; write them as in seed: 7")
     try:
-        merged = yaml.load(before)
-        _lay_over(merged, yaml.load(above) or {})
+        merged, laid = (yaml.load(text) or {} for text in (before, above))
+        for value, file in ((merged, params), (laid, overlay)):
+            if not isinstance(value, MutableMapping):  # the two readers differ on odd texts, as "&seed: a"
+                raise ParamsError(f"{file} holds no keys; write them as in seed: 7")
+        _lay_over(merged, laid)
         after = _dumped(yaml, merged)
     except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{overlay} or {params} is no YAML: {' '.join(str(error).split())}") from None

@@ -77,6 +77,23 @@ def test_an_alias_stands_for_what_it_names():
     assert params.convert.stage2 == params.convert.stage1
 
 
+@pytest.mark.parametrize("overlay", ["&seed: a", "just words", "[1, 2]"])
+def test_a_profile_without_keys_is_named_and_changes_nothing(tmp_path: Path, overlay: str):
+    params, above = tmp_path / "params.yaml", tmp_path / "mine.yaml"
+    params.write_text(TEXT, encoding="utf-8")
+    above.write_text(overlay, encoding="utf-8")
+    with pytest.raises(ParamsError, match=r"mine\.yaml holds no keys"):
+        apply_profile(above, params)
+    assert params.read_text(encoding="utf-8") == TEXT
+
+
+def test_a_profile_over_empty_params_says_what_is_missing(tmp_path: Path):
+    (tmp_path / "params.yaml").write_text("", encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text("seed: 7", encoding="utf-8")
+    with pytest.raises(ParamsError, match="is missing"):
+        apply_profile(tmp_path / "mine.yaml", tmp_path / "params.yaml")
+
+
 def test_a_profile_changes_only_its_keys_and_keeps_the_comments(tmp_path: Path):
     params, overlay = tmp_path / "params.yaml", tmp_path / "mine.yaml"
     params.write_text(TEXT)
