@@ -106,14 +106,19 @@ def _sweep(folder: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine runs."""
+    """Whether a process of this machine runs. One that has ended, but that nobody has waited for yet, does not: where
+    its parent was killed with it, the first process of the system does so in its own time, in some containers never."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # gone meanwhile, or a system without /proc
+        return True
+    return state not in "ZX"
 
 
 def _swap(one: Path, other: Path) -> bool:

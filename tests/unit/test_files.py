@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,21 @@ def test_a_living_writer_keeps_its_half_written_file(tmp_path: Path):
              str(tmp_path / "three.txt")], check=True,
         )  # fmt: skip
     assert sorted(names(tmp_path)) == ["one.txt", "three.txt", "two.txt"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says so in /proc")
+def test_what_a_writer_left_goes_even_while_nobody_has_waited_for_the_dead_one(tmp_path: Path):
+    with files.atomic_path(tmp_path / "x") as half:
+        half.write_text("half")
+        kept = half.name
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    while Path(f"/proc/{dead.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    (tmp_path / "x").rename(tmp_path / kept.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
+    files._swept.clear()
+    files.write_text(tmp_path / "y", "whole")
+    assert names(tmp_path) == ["y"]
+    dead.wait()
 
 
 def test_a_folder_has_its_old_or_its_new_contents_at_every_instant(tmp_path: Path):
