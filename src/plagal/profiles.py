@@ -59,15 +59,15 @@ def apply_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
     none). Raises ParamsError; then params.yaml is as it was."""
     yaml = _yaml()
     before, above = _text(params), _text(overlay)
-    for text, file in ((before, params), (above, overlay)):
-        value = parse_yaml(text, str(file), ParamsError)
-        if not isinstance(value, dict | None):
-            raise ParamsError(f"{file} holds no keys; write them as in seed: 7")
+    documents = []
     try:
-        merged, laid = (yaml.load(text) or {} for text in (before, above))
-        for value, file in ((merged, params), (laid, overlay)):
-            if not isinstance(value, MutableMapping):  # the two readers differ on odd texts, as "&seed: a"
+        for text, file in ((before, params), (above, overlay)):
+            parse_yaml(text, str(file), ParamsError)  # refuses what would cost the other reader too much
+            value = yaml.load(text)
+            if not isinstance(value, MutableMapping | None):
                 raise ParamsError(f"{file} holds no keys; write them as in seed: 7")
+            documents.append(value or {})
+        merged, laid = documents
         _lay_over(merged, laid)
         after = _dumped(yaml, merged)
     except (YAMLError, ValueError, RecursionError) as error:
