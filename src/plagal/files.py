@@ -143,6 +143,21 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_whole(path: Path) -> None:
+    """Remove a file or folder so that a kill leaves all of it, or none under its own name: what is left then has a name
+    that says it may go. Raises DiskError for a read-only disk."""
+    going = _beside(path, "part")
+    try:
+        path.rename(going)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if (told := disk_error(path, error)) is not None:
+            raise told from error
+        raise
+    _remove(going)
+
+
 def write_text(path: str | Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

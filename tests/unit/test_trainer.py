@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -166,6 +168,46 @@ def test_an_orphan_cannot_write_over_a_new_run(tmp_path: Path) -> None:
         with pytest.raises(LockedError, match="now belongs to"):
             orphan.save("step-00000001", {"x": mx.zeros(1)}, {})
         assert orphan.names("step") == []
+
+
+KILLED = """
+import os, sys
+from plagal.model import base, checkpoint, trainer
+from plagal.params import TrainSettings
+sys.path.insert(0, sys.argv[1])
+from model_helpers import settings, texts
+def die(*a, **k): os.kill(os.getpid(), 9)
+def die_after_one(*a, **k):
+    unlink(*a, **k)
+    os.unlink = die
+unlink, save = os.unlink, trainer._Loop._save
+def last_save(self):
+    if self.state.step == self.settings.steps:
+        {kill}
+    save(self)
+trainer._Loop._save = last_save
+folder = sys.argv[2]
+trainer.train(base.load(folder + "/base1"), texts(9), texts(3, 1), settings(keep_newest=1), folder + "/b",
+              folder + "/resumed", seed=5)
+"""
+WHERE = {
+    "in the midst of a removal": "os.unlink = die_after_one",
+    "between the last checkpoint and the removals": "self.own.remove = die",
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_kill_leaves_nothing_that_the_next_run_does_not_remove(tmp_path: Path, where: str) -> None:
+    def kept(folder: str) -> list[str]:
+        return sorted(file.relative_to(tmp_path / folder).as_posix() for file in (tmp_path / folder).rglob("*"))
+
+    run(tmp_path, "straight", "a", keep_newest=1)
+    script = KILLED.replace("{kill}", WHERE[where])
+    tests = str(Path(__file__).parent)
+    killed = subprocess.run([sys.executable, "-c", script, tests, str(tmp_path)], check=False, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    run(tmp_path, "resumed", "b", keep_newest=1)
+    assert kept("b") == kept("a")
 
 
 def test_a_full_disk_is_found_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ import filelock
 import mlx.core as mx
 
 from plagal.errors import CheckpointError, DiskError, LockedError
-from plagal.files import atomic_path, write_json
+from plagal.files import atomic_path, remove_whole, write_json
 from plagal.locks import ASKED_TO_END, is_orphan, read_owner, whoami
 from plagal.model.tensors import save_tensors
 
@@ -85,7 +85,7 @@ class Run:
 
     def remove(self, name: str) -> None:
         self.check()
-        shutil.rmtree(self.folder / name, ignore_errors=True)
+        remove_whole(self.folder / name)
 
     def newest(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Tensors and state of the newest checkpoint that is undamaged, as are the best weights that it refers to; None

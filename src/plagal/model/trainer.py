@@ -278,14 +278,17 @@ class _Loop:
     def _save(self) -> None:
         if not self.leads:
             return
+        self.own.save(step_name(self.state.step), self._tensors(), dict(vars(self.state)))
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        """Remove what neither this step nor the checkpoints that are kept need."""
         now = step_name(self.state.step)
-        self.own.save(now, self._tensors(), dict(vars(self.state)))
         names = self.own.names("step")
         kept = [name for name in names if name <= now][-self.settings.keep_newest :]
         for name in set(names) - set(kept):  # those after this one were damaged when the run was resumed
             self.own.remove(name)
-        oldest_kept = self.own.names("step")[0]
-        needed = load_best_step(self.own.folder / oldest_kept)
+        needed = load_best_step(self.own.folder / kept[0])
         for name in self.own.names("best"):
             if int(name.partition("-")[2]) < needed:
                 self.own.remove(name)
@@ -306,6 +309,8 @@ class _Loop:
         state = [(k.removeprefix("optimizer."), v) for k, v in tensors.items() if k.startswith("optimizer.")]
         self.optimizer.state = tree_unflatten(state)
         mx.eval(self.lm.model.parameters(), self.optimizer.state)
+        if self.leads:
+            self._remove_old()  # a kill may have fallen between the checkpoint and this
         log.info("resumed at step %d of %d", self.state.step, self.settings.steps)
 
     def _report(self, seconds: float) -> TrainReport:
