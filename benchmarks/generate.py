@@ -33,7 +33,7 @@ from shared.rows import Row, finish, parser, row
 
 PROMPT = "Generate 8 bars of worship in Db major at 66 BPM in 4/4"
 BARS, FEWEST_NOTES, MOST_TOKENS = 8, 100, 400
-TEMPERATURE, TOP_P = 0.9, 0.95
+TEMPERATURE, TOP_P = 0.9, 0.9
 STOCK = "mlx_lm.generate"
 
 

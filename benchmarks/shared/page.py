@@ -13,7 +13,7 @@ from shared.rows import Row
 ORDER = (
     "tokenize", "roundtrip", "losses", "harmony", "corpus",
     "train_parity", "train_throughput", "memory", "resume", "fuse",
-    "generate", "serve", "quality", "real_gospel",
+    "generate", "serve", "sampling", "quality", "real_gospel",
     "growth", "repro", "start",
 )  # fmt: skip
 """As music takes its way through the project; any other after them."""

@@ -46,7 +46,7 @@ def generate(
     refill_bars: Annotated[str | None, typer.Option(help="Which, as in 3-4.")] = None,
     seed: Annotated[int | None, typer.Option(help="0 where not given. Same request and seed, same piece.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 to 2; 0.9 where not given.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Over 0, up to 1; 0.95 where not given.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Over 0, up to 1; 0.9 where not given.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="File with the same as a JSON object.")] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Pieces, each with the next seed.")] = 1,
     play: PlayOption = False,

@@ -62,7 +62,7 @@ def generate(
     *,
     seed: int = 0,
     temperature: float = 0.9,
-    top_p: float = 0.95,
+    top_p: float = 0.9,
     max_words: int = 1200,
     grammar: bool = True,
     on_word: OnWord | None = None,

@@ -144,7 +144,7 @@ class PieceRequest(BaseModel):
     refill: Refill | None = None
     vary: Vary | None = None
     temperature: float = Field(0.9, ge=0, le=2)
-    top_p: float = Field(0.95, gt=0, le=1)
+    top_p: float = Field(0.9, gt=0, le=1)
 
     @field_validator("prompt")
     @classmethod

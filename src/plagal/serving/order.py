@@ -57,7 +57,7 @@ class Order:
     melody: tuple[PlacedNote, ...] = ()
     density: tuple[int, int] | None = None
     temperature: float = 0.9
-    top_p: float = 0.95
+    top_p: float = 0.9
     understood: dict[str, Any] = field(default_factory=dict)
     """The request as JSON says it, with what was read from the prompt."""
 
