@@ -1,16 +1,16 @@
 """Writing music: many pieces at once, each word drawn from those that the grammar allows.
 
 Every piece is valid by construction and keeps what its request asks for. Rows of a batch are padded on the left
-and share steps; two halves of it run side by side (plagal.model.lanes). What is forced is not drawn: it enters
-together with what comes next, in one forward pass. When a context outgrows the window that the
-model was trained with, it is cut at a bar line exactly as training cuts its windows.
+and share steps, on one thread: each lane (plagal.model.lanes) would build every step's graph once more, which costs
+more than it saves. What is forced is not drawn: it enters together with what comes next, in one forward pass. When a
+context outgrows the window that the model was trained with, it is cut at a bar line exactly as training cuts its
+windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from plagal.model import blas
 from plagal.model.base import LanguageModel
-from plagal.model.kernels import cpu_kernels
-from plagal.model.lanes import lane_count, on_lanes
-from plagal.model.loss import head_logits, hidden_states
+from plagal.model.grow import rows_of
+from plagal.model.kernels import cpu_kernels, on_cpu
+from plagal.model.loss import hidden_states
 from plagal.model.sampling import Floats, Sampler, Speller
 from plagal.model.steering import Wishes
 from plagal.model.writing import OnWord, Request, Row
@@ -78,6 +79,8 @@ def generate(
     sampler, speller = Sampler(temperature, top_p), Speller(lm.word_tokens)
     rows = [Row(lm, speller, number, request, seed, max_words, grammar) for number, request in enumerate(requests)]
     lm.model.eval()
+    if on_cpu():
+        blas.set_threads(1)
     with cpu_kernels(lm.model), tqdm(total=len(rows), unit="piece", desc="write", disable=not progress) as bar:
         for start in range(0, len(rows), BATCH):
             some = rows[start : start + BATCH]
@@ -145,7 +148,7 @@ def window_of(lm: LanguageModel) -> int:
 
 
 class _Deck:
-    """Rows that step together: on each lane a share of them with its KV cache."""
+    """Rows that step together, and their KV caches."""
 
     def __init__(self, lm: LanguageModel, rows: list[Row], memory: PromptMemory | None):
         from mlx_lm.models.cache import BatchKVCache
@@ -154,16 +157,15 @@ class _Deck:
         self.window = max(window_of(lm), _LEAST_WINDOW)
         self.contexts = [row.context(self.window) for row in rows]
         self.longest = max(map(len, self.contexts))
-        lanes = min(lane_count(), len(rows))
-        bounds = [len(rows) * i // lanes for i in range(lanes + 1)]
-        self.shares = [slice(a, b) for a, b in pairwise(bounds)]
         padding = [self.longest - len(ids) for ids in self.contexts]
         self.known = memory.recall(self.contexts[0]) if memory is not None and memory.caches else 0
         if memory is not None and memory.caches:
-            self.caches = [memory.caches]
+            self.caches = memory.caches
         else:
-            self.caches = [[BatchKVCache(padding[share]) for _ in lm.model.layers] for share in self.shares]
-        self.head_rows = mx.array(rows[0].speller.ids)
+            self.caches = [BatchKVCache(padding) for _ in lm.model.layers]
+        head = lm.model.model.embed_tokens if lm.tied else lm.model.lm_head
+        self.head = rows_of(head, mx.array(rows[0].speller.ids)).T
+        mx.eval(self.head)  # once, not for each word
 
     def full(self) -> bool:
         """Whether what comes next would lie beyond the window."""
@@ -194,34 +196,18 @@ class _Deck:
     def keep(self, rows: list[Row]) -> None:
         """Drop all rows but these."""
         kept = [i for i, row in enumerate(self.rows) if any(row is other for other in rows)]
-        shares, caches, start = [], [], 0
-        for share, share_caches in zip(self.shares, self.caches, strict=True):
-            inside = [i - share.start for i in kept if share.start <= i < share.stop]
-            if not inside:
-                continue
-            for one in share_caches:
-                one.filter(mx.array(inside))
-            shares.append(slice(start, start + len(inside)))
-            caches.append(share_caches)
-            start += len(inside)
-        self.rows, self.shares, self.caches = [self.rows[i] for i in kept], shares, caches
+        for one in self.caches:
+            one.filter(mx.array(kept))
+        self.rows = [self.rows[i] for i in kept]
 
     def remember(self) -> None:
         if self.memory is not None:
-            self.memory.ids, self.memory.caches = self._fed, self.caches[0]
+            self.memory.ids, self.memory.caches = self._fed, self.caches
 
     def _width(self) -> int:
         """Tokens that every row still writing has ready."""
         return min((len(row.waiting) for row in self.rows if not row.done), default=1)
 
     def _forward(self, ids: npt.NDArray[np.int32]) -> Floats:
-        def task(share: slice, caches: list[Any]) -> Callable[[], Any]:
-            def forward() -> Any:
-                hidden = hidden_states(self.lm.model, mx.array(ids[share]), caches)[:, -1]
-                return head_logits(self.lm.model, hidden, self.head_rows).astype(mx.float32)
-
-            return forward
-
-        made = on_lanes([task(share, caches) for share, caches in zip(self.shares, self.caches, strict=True)])
-        mx.eval(made)
-        return np.concatenate([np.array(part) for part in made])
+        hidden = hidden_states(self.lm.model, mx.array(ids), self.caches)[:, -1]
+        return np.array((hidden @ self.head).astype(mx.float32))
