@@ -8,7 +8,7 @@
 - first_event_ms: from the request to the first event of music ("start") of an idle server; the median.
 - memory_growth: resident memory after 1,000 pieces over that after the first 100.
 - clients_seconds: until the last of the 50 has all.
-- queue_p99_s, queue_median_s: from asking to the start of writing, 99th percentile and median of the 50 clients.
+- queue_p99_s: from asking to the start of writing, 99th percentile of the 50 clients; beside it in results/ the median.
 """
 
 from __future__ import annotations
