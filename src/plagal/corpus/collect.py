@@ -79,6 +79,7 @@ def collect(
         folder.mkdir()
         with PieceWriter(folder, "draft") as draft:
             _choose(selection, pool, draft)
+        selection.similar = SimilarPieces()  # the tunes' index is as large: never both
         if not selection.taken:
             raise CorpusError(_nothing_found(settings, selection))
         tunes = _write_final(folder, selection.taken)
