@@ -109,8 +109,7 @@ def _pickles(place: Path) -> Iterator[Try]:
         for name in ("adapters.safetensors", "adapter_config.json"):
             (folder / name).write_bytes(data)
         yield f"{kind} as adapters", lambda folder=folder: load_adapters(load(base), folder), mark
-        step = folder / "step-00000001"
-        step.mkdir()
+        (step := folder / "step-00000001").mkdir()
         for name in ("state.safetensors", "state.json", "sums.json"):
             (step / name).write_bytes(data)
         yield f"{kind} as checkpoint", lambda step=step: load_checkpoint(step), mark
