@@ -14,6 +14,7 @@ import pytest
 from model_helpers import settings, text_of, texts, tiny_base
 
 from plagal.errors import CheckpointError, DiskError, LockedError, ModelError, TrainingError
+from plagal.locks import ASKED_TO_END
 from plagal.model import base, checkpoint, tensors, trainer
 from plagal.model.adapters import load_adapters
 
@@ -162,6 +163,18 @@ def test_a_second_trainer_is_told_who_holds_the_lock(tmp_path: Path) -> None:
         run(tmp_path, "out", "a")
 
 
+def test_a_run_that_is_asked_to_end_before_its_first_step_says_so_and_costs_nothing(tmp_path: Path) -> None:
+    straight = run(tmp_path, "straight", "a")
+    ASKED_TO_END.set()
+    try:
+        with pytest.raises(LockedError, match="at step 0"):
+            run(tmp_path, "resumed", "b")
+    finally:
+        ASKED_TO_END.clear()
+    assert run(tmp_path, "resumed", "b").rows == straight.rows
+    assert kept(tmp_path / "b") == kept(tmp_path / "a")
+
+
 def test_an_orphan_cannot_write_over_a_new_run(tmp_path: Path) -> None:
     with checkpoint.own_run(tmp_path / "a") as orphan:
         (tmp_path / "a/owner.json").write_text('{"pid": 1, "token": "another"}')
@@ -196,18 +209,27 @@ WHERE = {
 }
 
 
+def kept(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
+
+
+def test_a_run_that_was_asked_to_end_between_two_checkpoints_leaves_what_any_other_leaves(tmp_path: Path) -> None:
+    run(tmp_path, "straight", "a", save_every=3, keep_newest=3)
+    run(tmp_path, "resumed", "b", save_every=3, keep_newest=3, stop_after=2)
+    assert "step-00000002" in kept(tmp_path / "b")
+    run(tmp_path, "resumed", "b", save_every=3, keep_newest=3)
+    assert kept(tmp_path / "b") == kept(tmp_path / "a")
+
+
 @pytest.mark.parametrize("where", WHERE)
 def test_a_kill_leaves_nothing_that_the_next_run_does_not_remove(tmp_path: Path, where: str) -> None:
-    def kept(folder: str) -> list[str]:
-        return sorted(file.relative_to(tmp_path / folder).as_posix() for file in (tmp_path / folder).rglob("*"))
-
     run(tmp_path, "straight", "a", keep_newest=1)
     script = KILLED.replace("{kill}", WHERE[where])
     tests = str(Path(__file__).parent)
     killed = subprocess.run([sys.executable, "-c", script, tests, str(tmp_path)], check=False, capture_output=True)
     assert killed.returncode == -9, killed.stderr.decode()
     run(tmp_path, "resumed", "b", keep_newest=1)
-    assert kept("b") == kept("a")
+    assert kept(tmp_path / "b") == kept(tmp_path / "a")
 
 
 def test_a_full_disk_is_found_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from model_helpers import settings, texts, tiny_base
 
+from plagal.errors import LockedError
 from plagal.files import write_jsonl
+from plagal.locks import ASKED_TO_END
 from plagal.model import base
 from plagal.stages.training import CHECKPOINTS, forget_finished, train_stage
 
@@ -34,6 +36,20 @@ def test_a_kill_while_dvc_saves_a_trained_model_costs_no_step(project: Path, cap
     caplog.set_level("INFO")
     assert train(project) == first
     assert "resumed at step 6 of 6" in caplog.text
+
+
+def test_a_stage_whose_starter_is_gone_names_no_run_after_a_base_that_may_be_going(
+    project: Path,
+) -> None:
+    lm = base.load(project / "base1")
+    (project / "base1" / "model.safetensors").unlink()  # as the next `dvc repro` does before it starts the stage anew
+    ASKED_TO_END.set()
+    try:
+        with pytest.raises(LockedError, match="is gone"):
+            train_stage("stage1", lm, settings(), 5)
+    finally:
+        ASKED_TO_END.clear()
+    assert not CHECKPOINTS.exists()
 
 
 def test_finished_checkpoints_go_when_a_later_stage_begins_and_unfinished_ones_stay(project: Path) -> None:

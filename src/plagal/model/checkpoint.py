@@ -116,6 +116,11 @@ def best_name(step: int) -> str:
     return f"best-{step:08d}"
 
 
+def step_of(name: str) -> int:
+    """The step that `step_name` or `best_name` made a name of."""
+    return int(name.partition("-")[2])
+
+
 def check_whole(path: Path) -> None:
     """Raises CheckpointError where anything differs from what was written."""
     try:

@@ -23,7 +23,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from plagal.errors import LockedError, TrainingError
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, total_bytes
-from plagal.model.checkpoint import Run, best_name, join_run, load_checkpoint, own_run, step_name
+from plagal.model.checkpoint import Run, best_name, join_run, load_checkpoint, own_run, step_name, step_of
 from plagal.model.curve import Curve, CurveRow, Progress, conditions
 from plagal.model.kernels import checkpointed, cpu_kernels, on_cpu
 from plagal.model.lanes import Gradients, compiled
@@ -176,7 +176,8 @@ class _Loop:
         if self.leads:
             self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
         if self.leads and self.own.asked_to_stop():
-            self._save()
+            if self.state.step:  # before the first step there is nothing to save yet
+                self._save()
             raise LockedError(
                 f"who started this training is gone, or another takes over {self.own.folder}: saved at step"
                 f" {self.state.step}, this one ends"
@@ -282,15 +283,17 @@ class _Loop:
         self._remove_old()
 
     def _remove_old(self) -> None:
-        """Remove what neither this step nor the checkpoints that are kept need."""
+        """Remove what neither this step nor the checkpoints that are kept need. One from an ordered end between two of
+        the plan's goes once there is a newer one: a run that was interrupted leaves what any other leaves."""
         now = step_name(self.state.step)
         names = self.own.names("step")
-        kept = [name for name in names if name <= now][-self.settings.keep_newest :]
+        planned = [name for name in names if name == now or step_of(name) % self.settings.save_every == 0]
+        kept = [name for name in planned if name <= now][-self.settings.keep_newest :]
         for name in set(names) - set(kept):  # those after this one were damaged when the run was resumed
             self.own.remove(name)
         needed = load_best_step(self.own.folder / kept[0])
         for name in self.own.names("best"):
-            if int(name.partition("-")[2]) < needed:
+            if step_of(name) < needed:
                 self.own.remove(name)
 
     def _restore(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from plagal.errors import TrainingError
+from plagal.errors import LockedError, TrainingError
 from plagal.files import atomic_path, read_jsonl, write_json
+from plagal.locks import ASKED_TO_END
 from plagal.model.adapters import CURVE, base_sha256
 from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import run_key, sha256_of
@@ -38,6 +39,8 @@ def train_stage(name: str, lm: LanguageModel, settings: TrainSettings, seed: int
         base=base_sha256(lm.folder),
         code=[sha256_of(file) for file in _code_files()],
     )
+    if ASKED_TO_END.is_set():  # the next `dvc repro` may be removing the base already, and `own` name no run at all
+        raise LockedError(f"who started {name}'s training is gone: this one ends before its first step")
     forget_finished(but=own)
     checkpoints = CHECKPOINTS / own
     (checkpoints / FINISHED).unlink(missing_ok=True)
