@@ -88,8 +88,8 @@ class Cluster:
     def wait(self) -> None:
         from distributed import Client
 
-        with Client(self.address, timeout=30) as client:
-            client.wait_for_workers(2, timeout=60)
+        with Client(self.address, timeout=180) as client:
+            client.wait_for_workers(2, timeout=180)
 
     def stop(self) -> None:
         for process in (*self.workers, self.scheduler):
