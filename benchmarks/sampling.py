@@ -28,7 +28,6 @@ TRIED = ((0.9, 0.95), (0.8, 0.95), (0.9, 0.9), (0.8, 0.9))
 SEEDS = (11, 12)
 HEARD = ("key", "metre", "chords")
 
-
 Figures = dict[str, list[float]]
 """What was measured -> one figure for each of SEEDS."""
 

@@ -185,8 +185,7 @@ def test_an_orphan_cannot_write_over_a_new_run(tmp_path: Path) -> None:
 
 KILLED = """
 import os, sys
-from plagal.model import base, checkpoint, trainer
-from plagal.params import TrainSettings
+from plagal.model import base, trainer
 sys.path.insert(0, sys.argv[1])
 from model_helpers import settings, texts
 def die(*a, **k): os.kill(os.getpid(), 9)
