@@ -10,17 +10,20 @@ from pathlib import Path
 
 from plagal.errors import PlagalError
 from plagal.files import disk_error
+from plagal.signals import heeded
 
 DEBUG_VARIABLE = "PLAGAL_DEBUG"
 """Set to 1 (or pass --debug) to see the traceback behind a one-line error."""
 
 
 def run(command: Callable[[], None], name: str) -> int:
-    """Call `command` and return the exit code; what went wrong goes to stderr as one line that begins with `name`."""
+    """Call `command` and return the exit code; what went wrong goes to stderr as one line that begins with `name`.
+    Ctrl-C gives 130; SIGTERM raises SystemExit(143), as an exception so that temporary files go."""
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     told = ""
     try:
-        command()
+        with heeded():
+            command()
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)  # noqa: T201
         return 130

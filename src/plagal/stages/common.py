@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -30,8 +29,6 @@ def run_stage(name: str, work: Callable[[Params], None], grace_seconds: float = 
     for it when DVC is gone; the others end at once."""
 
     def command() -> None:
-        # As an exception it unwinds, so that temporary files go.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         started = time.monotonic()
         with sole_worker(LOCKS, name, STARTER, grace_seconds):
             if "DVC_STAGE" in os.environ:  # by hand, a stage takes what it is given
