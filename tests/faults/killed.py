@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
+from faults import lost_signals
 from faults.campaign import Row
 from faults.terminal import Command, Terminal, contents, differences, scratch, tiny_terminal
 from plagal.mend import mend
@@ -188,6 +189,8 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
                 made.append(kill_once(terminal, reference, stage, kill, draw))
                 _tell(kind, made[-1])
             yield _row(kind, made)
+        terminal.put_back(reference.before(stages[0]))
+        yield lost_signals.row(terminal, 100 if short else 1)
         if not short:
             yield from _rows_of_own_notes(terminal, reference)
 
