@@ -86,7 +86,6 @@ def main() -> None:
         went_on = out.exists() or code != 130
         out.unlink(missing_ok=True)  # the next child's is judged by it, too
         os._exit(WENT_ON if went_on else ENDED_LATER if lost else ENDED)
-    sys.setprofile(None)
     if code or not out.exists():
         raise AssertionError("reading ended before its end")
     print(json.dumps([forks.ended[kind] for kind in (ENDED, ENDED_LATER, WENT_ON)]))
@@ -107,6 +106,7 @@ def _read_pieces(out: Path, forks: _Forks) -> tuple[int, bool]:
         with atomic_path(out) as temporary:
             sys.setprofile(forks.profile)
             read.extend(read_candidate(candidate, Limits(1, 10**6, 1, 10**4)) for candidate in offered if candidate)
+            sys.setprofile(None)  # a child that unwound from here on would take its parent's file with it
             temporary.write_text(str(len(read)), encoding="utf-8")
 
     return terminal.run(command, "plagal"), len(read) == len(offered)
