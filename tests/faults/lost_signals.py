@@ -4,8 +4,8 @@
 
 Python code that others call (a class' `__set_name__` on import, `__del__`, a key's `__eq__`) may raise what its caller
 makes something else of, or drops. At the beginning of each such call this process forks; the child gets a SIGINT there
-and goes on. Of calls other than `__set_name__` and `__del__`, one in `every` is tried. Prints what became of the
-children. In a process of its own: each import in it is to be a first one.
+and goes on. Of calls other than `__set_name__` and `__del__`, one in `every` is tried. Prints how many
+children ended with each code. In a process of its own: each import in it is to be a first one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 
@@ -27,8 +28,9 @@ _CALLED_BY_OTHERS = (
     "__init_subclass__", "__getattr__", "__get__", "__missing__", "__new__", "__call__", "__hash__", "__eq__",
     "<lambda>",
 )  # fmt: skip
-ENDED, ENDED_LATER, WENT_ON = 0, 1, 2
-"""Ended where the signal came; ended, though a library had lost it; brought a result."""
+_ENDED, _ENDED_LATER, _WENT_ON = 30, 31, 32
+"""Ended where the signal came; ended, though a library had lost it; did not, or brought a result. No codes that Python
+ends with by itself: a child that crashes is none of the first two."""
 
 
 def row(terminal: Terminal, every: int) -> Row:
@@ -36,18 +38,20 @@ def row(terminal: Terminal, every: int) -> Row:
     tests = str(Path(__file__).parents[1])
     beside = Terminal(terminal.root, PYTHONPATH=os.pathsep.join((str(terminal.root / "src"), tests)))
     said = beside.run(sys.executable, __file__, str(terminal.root / "out"), "--every", str(every)).said
-    ended, later, went_on = json.loads(said.splitlines()[-1])
+    ended = {int(code): children for code, children in json.loads(said.splitlines()[-1]).items()}
+    tried, later = sum(ended.values()), ended.get(_ENDED_LATER, 0)
+    promised = ended.get(_ENDED, 0) + later
     return Row(
         "Ctrl-C where Python or a library may lose it, while pieces are read",
-        ended + later + went_on,
+        tried,
         "the command ends, nothing is written",
-        f"{ended + later} as promised, {later} of them though it was lost where it came",
-        went_on,
+        f"{promised} as promised, {later} of them though it was lost where it came",
+        tried - promised,
     )
 
 
 class _Forks:
-    """Calls `attempt` in a child for each instant, and counts how the children ended."""
+    """Forks at each instant to try, and counts the codes that the children ended with."""
 
     def __init__(self, every: int) -> None:
         self.every, self.calls = every, 0
@@ -85,10 +89,10 @@ def main() -> None:
     if forks.child:
         went_on = out.exists() or code != 130
         out.unlink(missing_ok=True)  # the next child's is judged by it, too
-        os._exit(WENT_ON if went_on else ENDED_LATER if lost else ENDED)
+        os._exit(_WENT_ON if went_on else _ENDED_LATER if lost else _ENDED)
     if code or not out.exists():
         raise AssertionError("reading ended before its end")
-    print(json.dumps([forks.ended[kind] for kind in (ENDED, ENDED_LATER, WENT_ON)]))
+    print(json.dumps(forks.ended))
 
 
 def _read_pieces(out: Path, forks: _Forks) -> tuple[int, bool]:
@@ -99,13 +103,14 @@ def _read_pieces(out: Path, forks: _Forks) -> tuple[int, bool]:
     from plagal.corpus.sources import candidates, load_sources
     from plagal.files import atomic_path
 
-    offered = [next(iter(candidates(source, 1)), None) for source in load_sources(Path("sources/stage1.yaml"))]
+    sources = load_sources(Path("sources/stage1.yaml"))
+    offered = [candidate for source in sources for candidate in islice(candidates(source, 1), 1)]
     read: list[object] = []
 
     def command() -> None:
         with atomic_path(out) as temporary:
             sys.setprofile(forks.profile)
-            read.extend(read_candidate(candidate, Limits(1, 10**6, 1, 10**4)) for candidate in offered if candidate)
+            read.extend(read_candidate(candidate, Limits(1, 10**6, 1, 10**4)) for candidate in offered)
             sys.setprofile(None)  # a child that unwound from here on would take its parent's file with it
             temporary.write_text(str(len(read)), encoding="utf-8")
 

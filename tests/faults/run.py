@@ -38,7 +38,8 @@ def main() -> int:
             rows.append(row)
             told = f"{name}: {row.fault}: {row.tried} tried, {row.lost} broken; {row.happened}"
             print(told, flush=True)
-            broken += [told] if row.lost else []
+            if row.lost:
+                broken.append(told)
         if not options.short:
             keep(name, time.monotonic() - began, rows)
             write_report(kept(KINDS))
