@@ -1,10 +1,10 @@
-"""How long Plagal takes to start: `import plagal`, `plagal --help`, and the same of tools that stand beside it.
+"""How long Plagal takes to start: `import plagal`, `plagal --help`, its tune book; and the same of tools beside it.
 
     python benchmarks/start.py [--json] [--rounds 15]
 
 Milliseconds from starting a process to its end, by the clock and of the processor (`_cpu`: what other work on the
 machine does not lengthen), in turn, after one round that fills the caches. Peers: `import miditok`,
-`mlx_lm.generate --help`; `interpreter` is Python alone, which is part of both.
+`mlx_lm.generate --help`, music21 reading the tune book's files; `interpreter` is Python alone, which is part of all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import plagal
 from shared.rows import Row, finish, parser, row
 
 BIN = Path(sys.executable).parent
@@ -24,6 +25,13 @@ COMMANDS = {
     "import miditok": [sys.executable, "-c", "import miditok"],
     "plagal --help": [str(BIN / "plagal"), "--help"],
     "mlx_lm.generate --help": [str(BIN / "mlx_lm.generate"), "--help"],
+    "the tune book": [sys.executable, "-c", "from plagal.music.tunebook import tune_book; tune_book()"],
+    "the tune book by music21": [
+        sys.executable,
+        "-c",
+        "import sys, music21; [music21.converter.parse(path, forceSource=True) for path in sys.argv[1:]]",
+        *sorted(str(path) for path in Path(plagal.__file__).parent.glob("music/tunes/*.abc")),
+    ],
     "python": [sys.executable, "-c", "pass"],
 }
 
@@ -49,6 +57,7 @@ def measure(rounds: int) -> Iterator[Row]:
         for what, name, peer, target in (
             ("import_plagal", "import plagal", "import miditok", 150),
             ("plagal_help", "plagal --help", "mlx_lm.generate --help", 400),
+            ("tune_book", "the tune book", "the tune book by music21", 1000),
         ):
             yield row(what + ending, side[name], side[peer], unit, against=peer, at_most=target, judge="ours")
         yield row(f"interpreter{ending}", side["python"], unit=unit)

@@ -238,7 +238,7 @@ def test_a_piece_whose_only_reader_goes_away_is_cancelled(client: httpx.Client) 
     piece = ask(client, prompt="gospel", bars=64)
     with client.stream("GET", f"/api/pieces/{piece}/events") as answer:
         next(answer.iter_text())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while client.get(f"/api/pieces/{piece}").json()["status"] != "cancelled":
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -305,7 +305,8 @@ def test_a_token_is_wanted_where_one_is_set(tmp_path: Path) -> None:
 def test_a_full_queue_and_a_full_memory_are_problems_and_nothing_is_lost(tmp_path: Path) -> None:
     with running(tmp_path, queue=2, pieces=3) as (client, _):
         first = ask(client, prompt="gospel", bars=64)
-        time.sleep(0.3)
+        while not client.get("/api/health").json()["busy"]:
+            time.sleep(0.01)
         others = [ask(client, prompt="gospel", bars=1, temperature=0.5 + i / 10) for i in range(2)]
         refused = client.post("/api/pieces", json={"prompt": "gospel"})
         assert refused.status_code == 429 and refused.headers["retry-after"]

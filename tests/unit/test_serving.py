@@ -83,8 +83,9 @@ def test_a_caller_that_goes_away_frees_the_model(model: Path) -> None:
     async def ask() -> float:
         async with FinetunedQwenService(model) as service:
             task = asyncio.create_task(service.generate_midi("gospel", bars=64))
-            await asyncio.sleep(0.3)
-            assert service.writer.busy
+            async with asyncio.timeout(60):
+                while not service.writer.busy:
+                    await asyncio.sleep(0.01)
             task.cancel()
             began = time.monotonic()
             await service.generate_music_tokens("gospel", bars=1)
@@ -94,17 +95,16 @@ def test_a_caller_that_goes_away_frees_the_model(model: Path) -> None:
 
 
 def test_the_event_loop_stays_free_while_the_model_writes(model: Path) -> None:
-    async def ask() -> float:
+    async def ask() -> int:
         async with FinetunedQwenService(model) as service:
             task = asyncio.create_task(service.generate_music_tokens("gospel", bars=8))
-            longest = 0.0
+            turns = 0
             while not task.done():
-                began = time.monotonic()
                 await asyncio.sleep(0.001)
-                longest = max(longest, time.monotonic() - began)
-            return longest
+                turns += 1
+            return turns
 
-    assert asyncio.run(ask()) < 0.5
+    assert asyncio.run(ask()) > 20
 
 
 def test_a_full_queue_refuses_and_those_in_it_are_answered(model: Path) -> None:
