@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +15,17 @@ from plagal.corpus.collect import collect
 from plagal.files import atomic_path, write_text
 from plagal.music import midi
 from plagal.music.score import Score
+
+
+@pytest.fixture(autouse=True)
+def attentive() -> Iterator[None]:
+    """Signals as a terminal's command has them: a shell's `&` has Ctrl-C ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Interrupting:
