@@ -9,6 +9,7 @@ nothing written. Ends with 1 where a promise was broken.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from importlib import import_module
@@ -30,6 +31,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="CI's form")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    # What a shell's `&` starts ignores Ctrl-C, and so would all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     broken = []
     for name in options.names or KINDS:
         began = time.monotonic()
