@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -36,6 +37,13 @@ class Bare:
         return done.stdout
 
 
+OWN = (
+    ".dvc/config.local", ".dvc/cache/files/md5/00/0", "data/stage1/pieces.jsonl", "data/midi_sources/gospel/mine.mid",
+    "out/ratings.jsonl", "models/fused/model.safetensors", "logs/train.jsonl",
+)  # fmt: skip
+"""What whoever builds may have beside the repository's files: keys to a remote, music, ratings, models."""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as `make wheel` does, through the source distribution, with a page as `make web` would leave one."""
@@ -43,6 +51,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = project.root / "src" / "plagal" / "serving" / "page"
     page.mkdir(exist_ok=True)
     (page / "index.html").write_text("<title>Plagal</title>")
+    for own in OWN:
+        (project.root / own).parent.mkdir(parents=True, exist_ok=True)
+        (project.root / own).write_text("mine")
     project.run("python", "-m", "build", "--no-isolation", "--outdir", str(project.root.parent / "dist"))
     (found,) = (project.root.parent / "dist").glob("*.whl")
     return found
@@ -133,6 +144,19 @@ def test_without_a_repository_it_writes_a_piece_with_a_model_folder(bare: Bare, 
     assert "Db major" in said and "2 bars" in said
     assert mido.MidiFile(bare.folder / "b.mid").length > 0
     assert (bare.folder / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_neither_archive_holds_anything_of_whoever_built_it_and_the_source_makes_the_same_wheel(wheel: Path):
+    with zipfile.ZipFile(wheel) as packed:
+        in_wheel = {name for name in packed.namelist() if not name.startswith("plagal-")}
+    with tarfile.open(wheel.with_name(f"plagal-{plagal.__version__}.tar.gz")) as source:
+        in_source = {name.split("/", 1)[1] for name in source.getnames()}
+    assert not in_source & set(OWN) and not in_wheel & set(OWN)
+    assert {name.removeprefix("src/") for name in in_source if name.startswith("src/")} == in_wheel
+    assert {name.split("/")[0] for name in in_source} <= {
+        "src", "docs", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "SECURITY.md",
+        "PKG-INFO", ".gitignore",
+    }  # fmt: skip
 
 
 def test_the_version_is_the_same_wherever_it_stands(wheel: Path):
