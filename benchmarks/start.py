@@ -57,7 +57,7 @@ def measure(rounds: int) -> Iterator[Row]:
         for what, name, peer, target in (
             ("import_plagal", "import plagal", "import miditok", 150),
             ("plagal_help", "plagal --help", "mlx_lm.generate --help", 400),
-            ("tune_book", "the tune book", "the tune book by music21", 1000),
+            ("tune_book", "the tune book", "the tune book by music21", 500),
         ):
             yield row(what + ending, side[name], side[peer], unit, against=peer, at_most=target, judge="ours")
         yield row(f"interpreter{ending}", side["python"], unit=unit)

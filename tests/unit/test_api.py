@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving_helpers import ask, done, events, running
+from waiting import wait_until
 
 from plagal.evaluation.ratings import read_ratings, summarise
 from plagal.music.midi import read_midi
@@ -238,10 +238,7 @@ def test_a_piece_whose_only_reader_goes_away_is_cancelled(client: httpx.Client) 
     piece = ask(client, prompt="gospel", bars=64)
     with client.stream("GET", f"/api/pieces/{piece}/events") as answer:
         next(answer.iter_text())
-    deadline = time.monotonic() + 60
-    while client.get(f"/api/pieces/{piece}").json()["status"] != "cancelled":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: client.get(f"/api/pieces/{piece}").json()["status"] == "cancelled")
 
 
 def test_ratings_and_choices_land_where_the_evaluation_reads_them(server: Server) -> None:
@@ -305,8 +302,7 @@ def test_a_token_is_wanted_where_one_is_set(tmp_path: Path) -> None:
 def test_a_full_queue_and_a_full_memory_are_problems_and_nothing_is_lost(tmp_path: Path) -> None:
     with running(tmp_path, queue=2, pieces=3) as (client, _):
         first = ask(client, prompt="gospel", bars=64)
-        while not client.get("/api/health").json()["busy"]:
-            time.sleep(0.01)
+        wait_until(lambda: client.get("/api/health").json()["busy"])
         others = [ask(client, prompt="gospel", bars=1, temperature=0.5 + i / 10) for i in range(2)]
         refused = client.post("/api/pieces", json={"prompt": "gospel"})
         assert refused.status_code == 429 and refused.headers["retry-after"]

@@ -70,7 +70,7 @@ def test_a_second_head_on_the_same_connection_is_not_waited_for_either(
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
     with connect(client) as taken:
         taken.sendall(head(client, "GET", "/api/styles") + b"GET /api")
-        end = time.monotonic() + 60
+        end = time.monotonic() + 10
         with pytest.raises(OSError):  # reset or broken pipe
             while time.monotonic() < end:
                 taken.sendall(b"/")
@@ -83,7 +83,7 @@ def test_a_body_that_trickles_on_after_its_answer_is_cut(client: httpx.Client, m
     with connect(client) as taken:
         taken.sendall(head(client, "POST", "/api/pieces", "Content-Type: application/json", "Content-Length: 9999"))
         assert b" 408 " in taken.recv(4096)[:20]
-        end = time.monotonic() + 60
+        end = time.monotonic() + 10
         with pytest.raises(OSError):
             while time.monotonic() < end:
                 taken.sendall(b" ")

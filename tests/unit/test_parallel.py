@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from corpus_helpers import collect_settings, sources_file, write_hymns
+from waiting import wait_until
 
 from plagal.corpus.collect import collect
 from plagal.corpus.parallel import Workers
@@ -154,10 +155,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
     )  # fmt: skip
     workers = [int(pid) for pid in done.stdout.split()]
     assert workers
-    end = time.monotonic() + 60
-    while alive := [pid for pid in workers if is_alive(pid)]:
-        assert time.monotonic() < end, f"{alive} still run"
-        time.sleep(0.1)
+    wait_until(lambda: not any(map(is_alive, workers)), seconds=20)
 
 
 def pid_of(number: int) -> int:

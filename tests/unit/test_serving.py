@@ -83,7 +83,7 @@ def test_a_caller_that_goes_away_frees_the_model(model: Path) -> None:
     async def ask() -> float:
         async with FinetunedQwenService(model) as service:
             task = asyncio.create_task(service.generate_midi("gospel", bars=64))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(10):
                 while not service.writer.busy:
                     await asyncio.sleep(0.01)
             task.cancel()
