@@ -30,7 +30,7 @@ from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import prepare
 from plagal.music.midi import write_midi
 from plagal.music.score import Key, Metre, Score, Tempo
-from plagal.params import CollectSettings, load_params
+from plagal.plumbing.params import CollectSettings, load_params
 from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
 

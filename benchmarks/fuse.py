@@ -27,10 +27,10 @@ from mlx.utils import tree_flatten
 from shared.rows import Row, finish, parser, row
 from shared.texts import made_up_texts
 
-from plagal.files import read_json, write_json
+from plagal.plumbing.files import read_json, write_json
 from plagal.model import base, trainer
 from plagal.model.fuse import FuseReport, fuse, held_out_loss
-from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
+from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings
 
 SHAPE = EmbeddedShape(hidden_size=128, layers=4, heads=4, kv_heads=2, intermediate_size=384)
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

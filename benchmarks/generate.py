@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from plagal.errors import PlagalError
+from plagal.compose.decoding import Request, generate
 from plagal.model.base import LanguageModel, load, make_embedded
-from plagal.model.decoding import Request, generate
-from plagal.model.kernels import cpu_kernels
+from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.words import prompt_text
-from plagal.params import EmbeddedShape
+from plagal.plumbing.errors import PlagalError
+from plagal.plumbing.params import EmbeddedShape
 from plagal.tokens import grammar
 from shared.rows import Row, finish, parser, row
 

@@ -34,10 +34,12 @@ from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
 from tqdm import tqdm
 
-from plagal.model import adapters, base, kernels, lanes, trainer
+from plagal.model import adapters, base, trainer
+
+from plagal.model.cpu import kernels, lanes
 from plagal.model.loss import make_loss
 from plagal.model.windows import Window
-from plagal.params import EmbeddedShape, load_params
+from plagal.plumbing.params import EmbeddedShape, load_params
 
 FILES = (400, 1200, 4000)
 LENGTHS = (256, 512, 1024)

@@ -26,11 +26,11 @@ from itertools import product
 import numpy as np
 import yaml
 
-from plagal.music.arranger import arrange, played_chords
+from plagal.music.arranger.arrange import arrange, played_chords
+from plagal.music.arranger.tunebook import parse_key, tune_book
 from plagal.music.chords import QUALITIES, Chord, parse_chord
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Metre, Score
-from plagal.music.tunebook import parse_key, tune_book
 from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
 

@@ -18,10 +18,10 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from plagal.corpus.sources import candidates, load_sources
-from plagal.errors import PlagalError
 from plagal.music.midi import load
 from plagal.music.notation import read_text, score_from_abc, split_tunes
 from plagal.music.score import Score
+from plagal.plumbing.errors import PlagalError
 from plagal.tokens.roundtrip import roundtrip_file, totals
 from shared.places import ROOT, hymns
 from shared.rows import Row, finish, parser, row

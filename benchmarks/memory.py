@@ -39,12 +39,13 @@ from shared.rows import Row, finish, parser, row
 from tqdm import tqdm
 
 from plagal.evaluation.subwords import spellings
-from plagal.model import adapters, base, gguf, grow, kernels, lanes, trainer
+from plagal.model import adapters, base, gguf, grow, trainer
+from plagal.model.cpu import kernels, lanes
 from plagal.model.loss import make_loss
 from plagal.model.memory import predict
 from plagal.model.windows import Window
 from plagal.model.words import WordTokens
-from plagal.params import EmbeddedShape, LoraSettings, TrainSettings, load_params
+from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings, load_params
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 SHAPES = {

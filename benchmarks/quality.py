@@ -28,9 +28,9 @@ from plagal.evaluation.ratings import read_ratings
 from plagal.evaluation.samples import write_samples
 from plagal.evaluation.scoring import floors, make_scorer, score_model
 from plagal.model.folders import load_stage, window_of
-from plagal.music.arranger import STYLES, arrange
+from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.score import Score
-from plagal.params import load_params
+from plagal.plumbing.params import load_params
 from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
 

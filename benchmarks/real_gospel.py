@@ -18,18 +18,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from plagal.corpus.prompts import facts_of, held_out_prompt
+from plagal.asking.wording import facts_of, held_out_prompt
 from plagal.corpus.quality import Limits
 from plagal.corpus.reading import Discard, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
 from plagal.corpus.split import Melodies, melodies_of, tune_groups
 from plagal.corpus.store import read_pieces
-from plagal.errors import InputError
 from plagal.evaluation.heldout import Piece, Texts, choose, read_texts
 from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
 from plagal.evaluation.scoring import floors, make_scorer, score_model
 from plagal.model.folders import stage_models, window_of
-from plagal.params import Params, load_params
+from plagal.plumbing.errors import InputError
+from plagal.plumbing.params import Params, load_params
 from plagal.tokens.vocabulary import WORD_OF
 from shared.places import HYMNAL, ROOT
 from shared.rows import Row, finish, parser, row

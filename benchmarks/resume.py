@@ -36,10 +36,10 @@ from shared.rows import Row, finish, parser, row
 from shared.texts import made_up_texts
 from tqdm import tqdm
 
-from plagal.files import write_json, write_jsonl, write_text
+from plagal.plumbing.files import write_json, write_jsonl, write_text
 from plagal.model import adapters, base
-from plagal.params import EmbeddedShape, load_params
-from plagal.profiles import apply_profile
+from plagal.plumbing.params import EmbeddedShape, load_params
+from plagal.plumbing.profiles import apply_profile
 
 STEPS, SAVE_EVERY, BARS = 80, 4, 5
 _TRAIN = f"{{steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 20, warmup_steps: 2}}"
@@ -50,7 +50,7 @@ train_stage2: {_TRAIN}
 """
 WORK = """
 from pathlib import Path
-from plagal.params import load_params
+from plagal.plumbing.params import load_params
 from plagal.stages import fuse, train_stage1, train_stage2
 print("ready", flush=True)
 for stage in (train_stage1, train_stage2, fuse):

@@ -30,14 +30,14 @@ import numpy as np
 import symusic
 from tqdm import tqdm
 
-from plagal.errors import PlagalError
 from plagal.music import notation
-from plagal.music.arranger import STYLES, arrange
+from plagal.music.arranger.arrange import STYLES, arrange
+from plagal.music.arranger.tunebook import tune_book
 from plagal.music.chords import parse_chord
 from plagal.music.grid import regular
 from plagal.music.midi import load, to_midi_bytes
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
-from plagal.music.tunebook import tune_book
+from plagal.plumbing.errors import PlagalError
 from plagal.tokens.codec import decode, encode
 from plagal.tokens.interchange import remi_tokenizer
 from shared.abc import abc_of

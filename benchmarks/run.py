@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from plagal.files import write_json
+from plagal.plumbing.files import write_json
 from shared.machine import busy_cores_of_others, machine, versions
 from shared.page import write_page
 

@@ -19,7 +19,7 @@ from plagal.evaluation.heldout import choose, load_texts, read_texts
 from plagal.evaluation.music_measures import train_ears
 from plagal.evaluation.samples import write_samples
 from plagal.model.folders import load_stage
-from plagal.params import load_params
+from plagal.plumbing.params import load_params
 from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "import miditok": [sys.executable, "-c", "import miditok"],
     "plagal --help": [str(BIN / "plagal"), "--help"],
     "mlx_lm.generate --help": [str(BIN / "mlx_lm.generate"), "--help"],
-    "the tune book": [sys.executable, "-c", "from plagal.music.tunebook import tune_book; tune_book()"],
+    "the tune book": [sys.executable, "-c", "from plagal.music.arranger.tunebook import tune_book; tune_book()"],
     "the tune book by music21": [
         sys.executable,
         "-c",

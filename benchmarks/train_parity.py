@@ -26,10 +26,12 @@ from mlx_lm.tuner.trainer import train as stock_train
 from shared.rows import Row, finish, parser, row
 from shared.texts import made_up_texts
 
-from plagal.model import adapters, base, blas, trainer
+from plagal.model import adapters, base, trainer
+
+from plagal.model.cpu import blas
 from plagal.model.loss import batch_arrays, make_loss
 from plagal.model.windows import batches_from, collate, make_windows
-from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
+from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings
 
 STEPS, SEED = 20, 5
 LORA = LoraSettings(

@@ -35,11 +35,12 @@ from shared.places import chorales, hymns
 from shared.rows import Row, finish, parser, row
 
 from plagal.evaluation.subwords import count_subwords
-from plagal.model import adapters, base, blas, gguf, trainer
+from plagal.model import adapters, base, gguf, trainer
+from plagal.model.cpu import blas
 from plagal.model.grow import rows_of
-from plagal.music.arranger import arrange
+from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import load
-from plagal.params import LoraSettings, TrainSettings
+from plagal.plumbing.params import LoraSettings, TrainSettings
 from plagal.tokens.codec import encode
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from plagal.files import write_text
+from plagal.plumbing.files import write_text
 from shared.rows import Row
 
 ORDER = (

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plagal import errors
+from plagal.plumbing import errors
 
 if TYPE_CHECKING:
     from plagal.music.score import Score
@@ -50,8 +50,8 @@ def detokenize(words: Sequence[str], path: str | Path | None = None) -> Score:
 
 
 def arrange(tune: str | None = None, style: str = "traditional_gospel", **wishes: Any) -> Score:
-    """A rule-based piano arrangement; see `plagal.music.arranger.arrange`."""
-    from plagal.music.arranger import arrange as arranged
+    """A rule-based piano arrangement; see `plagal.music.arranger.arrange.arrange`."""
+    from plagal.music.arranger.arrange import arrange as arranged
 
     return arranged(tune, style, **wishes)
 

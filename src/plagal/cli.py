@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from plagal import cli_play, terminal
+from plagal import cli_play
+from plagal.plumbing import terminal
 
 app = typer.Typer(
     help="Teaches a language model to play gospel piano.",
@@ -63,8 +64,8 @@ SchedulerOption = Annotated[str, typer.Option(help="The Dask scheduler's address
 def _collect(stage: str, output: Path, target_files: int | None, backend: Backend, scheduler: str) -> None:
     from plagal.corpus.collect import collect
     from plagal.corpus.parallel import Workers
-    from plagal.errors import InputError
-    from plagal.params import load_params
+    from plagal.plumbing.errors import InputError
+    from plagal.plumbing.params import load_params
 
     if (backend is Backend.dask) != bool(scheduler):
         raise InputError("--backend dask and --scheduler ADDRESS go together, as in --scheduler tcp://host:8786")
@@ -114,7 +115,7 @@ def convert(
 @app.command()
 def vocab(word: Annotated[str | None, typer.Argument(help="Only this word.")] = None) -> None:
     """Every word with its id and its definition."""
-    from plagal.errors import InputError
+    from plagal.plumbing.errors import InputError
     from plagal.tokens.vocabulary import ID_OF, WORDS, definition
 
     if word is not None and word not in ID_OF:
@@ -142,7 +143,7 @@ def detokenize(
 ) -> None:
     """Words to a MIDI file. Repairs are reported, unless --strict."""
     import plagal
-    from plagal.errors import InputError
+    from plagal.plumbing.errors import InputError
 
     text = (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8", "replace")
     if "\ufffd" in text:
@@ -178,7 +179,7 @@ def arrange(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """A rule-based gospel arrangement of a tune."""
-    from plagal.music.arranger import arrange as arranged
+    from plagal.music.arranger.arrange import arrange as arranged
     from plagal.music.midi import write_midi
 
     score = arranged(tune, style, key=key, tempo=tempo, seed=seed)
@@ -189,8 +190,8 @@ def arrange(
 @app.command()
 def styles() -> None:
     """The arranger's styles and tunes."""
-    from plagal.music.arranger import STYLES
-    from plagal.music.tunebook import tune_book
+    from plagal.music.arranger.arrange import STYLES
+    from plagal.music.arranger.tunebook import tune_book
 
     _say("styles: " + ", ".join(STYLES))
     for tune in tune_book():
@@ -203,7 +204,7 @@ cli_play.register(app)
 @app.command()
 def profile(name: Annotated[str, typer.Argument(help="A file of profiles/, without its ending.")]) -> None:
     """Lay a profile over params.yaml and show the difference."""
-    from plagal.profiles import apply_profile, profile_path
+    from plagal.plumbing.profiles import apply_profile, profile_path
 
     _say(apply_profile(profile_path(name)) or "nothing to change")
 
@@ -213,8 +214,8 @@ def plan(
     config: Annotated[Path, typer.Argument(help="config.json of the base, or its folder.")] = Path("models/base"),
 ) -> None:
     """The memory that a training step of each stage needs, and the longest sequence that fits each size of Mac."""
-    from plagal.params import load_params
     from plagal.planning import plan_lines
+    from plagal.plumbing.params import load_params
 
     params = load_params()
     stages = {"train_stage1": params.train_stage1, "train_stage2": params.train_stage2}
@@ -225,7 +226,7 @@ def plan(
 @app.command()
 def mend() -> None:
     """Make DVC's own notes whole again after a kill; `make repro` does it before anything else."""
-    from plagal.mend import mend as mended
+    from plagal.plumbing.dvc_repair import mend as mended
 
     for line in mended():
         _say(line)
@@ -244,7 +245,7 @@ def doctor() -> None:
 def metrics_show(folder: Annotated[Path, typer.Argument(help="Folder with metrics.json.")] = Path("metrics")) -> None:
     """The metrics against their targets, and where the samples are."""
     from plagal.evaluation.report import terminal_table
-    from plagal.files import read_json
+    from plagal.plumbing.files import read_json
 
     _say(terminal_table(read_json(folder / "metrics.json")))
     for sample in sorted((folder / "samples").glob("*.mid")):
@@ -256,7 +257,7 @@ def metrics_diff(
     revision: Annotated[str, typer.Argument(help="Commit to compare with.")] = "main",
 ) -> None:
     """The Markdown table that a reviewer pastes: old, new, better or worse."""
-    from plagal.review import diff_against
+    from plagal.plumbing.review import diff_against
 
     _say(diff_against(revision))
 
@@ -266,7 +267,7 @@ def metrics_ratings(
     file: Annotated[Path, typer.Argument(help="JSONL that plagal serve writes.")] = Path("out/ratings.jsonl"),
 ) -> None:
     """What listeners said: the mean by system, and the strengths that blind pairs showed."""
-    from plagal.review import ratings_lines
+    from plagal.plumbing.review import ratings_lines
 
     for line in ratings_lines(file):
         _say(line)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from plagal.serving.order import Order
+    from plagal.asking.chat import Talk
+    from plagal.asking.order import Order
     from plagal.serving.piece import Piece
-    from plagal.serving.talk import Talk
 
 MODEL = Path("models/fused")
 TOKEN_VARIABLE = "PLAGAL_TOKEN"  # noqa: S105  # the name of a variable, not a token
@@ -83,7 +83,7 @@ def _deliver(piece: Piece, path: Path, sound: Path | None, picture: Path | None,
         write_wav(piece.score, sound, soundfont)
         _say(str(sound))
     if picture is not None:
-        from plagal.evaluation.pianoroll import write_piano_roll
+        from plagal.music.pianoroll import write_piano_roll
 
         write_piano_roll(piece.score, picture, title=piece.order.plain_prompt)
         _say(str(picture))
@@ -91,8 +91,8 @@ def _deliver(piece: Piece, path: Path, sound: Path | None, picture: Path | None,
 
 def _orders(given: dict[str, Any], file: Path | None, count: int) -> list[Order]:
     """One order for each piece: options over the JSON file over what the prompt says."""
-    from plagal.serving.controls import read_request, read_request_file
-    from plagal.serving.order import understand
+    from plagal.asking.order import understand
+    from plagal.asking.request import read_request, read_request_file
 
     values = (read_request_file(file) if file is not None else {}) | given
     order = understand(read_request(values, "" if file is None else str(file)), seed=0)
@@ -132,13 +132,13 @@ def _melody(file: Path | None) -> dict[str, str] | None:
 
 
 def _midi(file: Path) -> str:
-    from plagal.serving.controls import midi_text
+    from plagal.asking.request import midi_text
 
     return midi_text(file)
 
 
 def _continue(file: Path | None, keep_bars: int | None) -> dict[str, Any] | None:
-    from plagal.errors import InputError
+    from plagal.plumbing.errors import InputError
 
     if file is None:
         if keep_bars is not None:
@@ -148,7 +148,7 @@ def _continue(file: Path | None, keep_bars: int | None) -> dict[str, Any] | None
 
 
 def _refill(file: Path | None, bars: str | None) -> dict[str, Any] | None:
-    from plagal.errors import InputError
+    from plagal.plumbing.errors import InputError
 
     if (file is None) != (bars is None):
         raise InputError("--refill FILE and --refill-bars FIRST-LAST go together")
@@ -177,10 +177,10 @@ def chat(
     soundfont: SoundFontOption = None,
 ) -> None:
     """One prompt after another; "again", "slower", "in G", "go on" change the last piece. Ends with "quit"."""
-    from plagal.errors import PlagalError
+    from plagal.asking.chat import HELP, Talk
+    from plagal.plumbing.errors import PlagalError
     from plagal.serving.piece import loaded
     from plagal.serving.sound import play as play_file
-    from plagal.serving.talk import HELP, Talk
 
     player = _check_sound(play, None, soundfont)
     loaded(model)
@@ -248,7 +248,7 @@ def serve(
 
 
 def _token(file: Path | None) -> str | None:
-    from plagal.errors import InputError
+    from plagal.plumbing.errors import InputError
 
     if file is None:
         return os.environ.get(TOKEN_VARIABLE) or None

@@ -29,7 +29,7 @@ def examine(folder: Path = Path()) -> Iterator[str]:
 
 
 def _model_floor() -> Iterator[str]:
-    from plagal.model.blas import describe
+    from plagal.model.cpu.blas import describe
 
     found = describe()
     device = f"MLX {found['mlx']} on {found['device']}"

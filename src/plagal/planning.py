@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from plagal.files import read_json
 from plagal.model.memory import GIGA, mac_table, predict
-from plagal.params import TrainSettings
+from plagal.plumbing.files import read_json
+from plagal.plumbing.params import TrainSettings
 
 _HALF, _FULL = 2, 4
 

@@ -25,7 +25,7 @@ TEMPORARY = "/tmp"  # noqa: S108  (where links lead)
 
 def good() -> bytes:
     """A piece long enough for the corpus."""
-    from plagal.music.arranger import arrange
+    from plagal.music.arranger.arrange import arrange
     from plagal.music.midi import to_midi_bytes
 
     return to_midi_bytes(arrange("amazing_grace", "traditional_gospel", seed=3))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from plagal.files import write_json, write_text
+from plagal.plumbing.files import write_json, write_text
 
 RESULTS = Path(__file__).with_name("results")
 REPORT = Path(__file__).parents[2] / "docs" / "reliability.md"

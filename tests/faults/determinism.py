@@ -25,7 +25,7 @@ from tqdm import tqdm
 from faults.campaign import RESULTS, Row, keep, kept, write_report
 from faults.terminal import Terminal, contents, differences, scratch
 from pipeline.project import tiny_project
-from plagal.files import read_json, write_json
+from plagal.plumbing.files import read_json, write_json
 
 OUTPUTS = ("data/", "models/", "metrics/", "dvc.lock")
 PROMISE = "the same sha256 of every output; only logs/, where times go, may differ"

@@ -20,7 +20,7 @@ from faults.small_disk import WHY_NOT, SmallDisk, small_disk
 from faults.stored import damaged_cache, damaged_outputs
 from faults.tally import Tally, not_tried
 from pipeline.project import Project, tiny_project
-from plagal.stored import md5_of
+from plagal.plumbing.dvc_cache import md5_of
 
 STAGES = ("collect_stage1", "collect_stage2", "convert", "train_stage1", "train_stage2", "fuse", "evaluate")
 OUTPUTS = {

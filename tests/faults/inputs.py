@@ -184,8 +184,8 @@ def _collected(name: str, data: bytes, server: _Server) -> tuple[str, bool]:
     from plagal.corpus.archives import CACHE_VARIABLE
     from plagal.corpus.collect import collect
     from plagal.corpus.parallel import Workers
-    from plagal.errors import PlagalError
-    from plagal.params import load_params
+    from plagal.plumbing.errors import PlagalError
+    from plagal.plumbing.params import load_params
 
     server.files["/music"] = data
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):

@@ -97,11 +97,11 @@ def main() -> None:
 
 def _read_pieces(out: Path, forks: _Forks) -> tuple[int, bool]:
     """-> the exit code, and whether all was read though a signal came."""
-    from plagal import terminal
     from plagal.corpus.quality import Limits
     from plagal.corpus.reading import read_candidate
     from plagal.corpus.sources import candidates, load_sources
-    from plagal.files import atomic_path
+    from plagal.plumbing import terminal
+    from plagal.plumbing.files import atomic_path
 
     sources = load_sources(Path("sources/stage1.yaml"))
     offered = [candidate for source in sources for candidate in islice(candidates(source, 1), 1)]

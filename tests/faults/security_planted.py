@@ -86,13 +86,13 @@ def _pickles(place: Path) -> Iterator[Try]:
     from plagal.corpus.formats import convert_file
     from plagal.corpus.sources import load_sources
     from plagal.corpus.store import read_pieces
-    from plagal.files import read_json
     from plagal.model.adapters import load_adapters
     from plagal.model.base import load
     from plagal.model.checkpoint import load_checkpoint
     from plagal.model.gguf import make_from_gguf
     from plagal.music.midi import load as load_music
-    from plagal.params import load_params
+    from plagal.plumbing.files import read_json
+    from plagal.plumbing.params import load_params
 
     base, mark = _model(own_folder()), place / "mark"
     trap = pickle.dumps(_Trap(mark))
@@ -157,8 +157,8 @@ def _music21_cache(folder: Path, trap: bytes) -> Callable[[], Any]:
 
 def _tags(place: Path) -> Iterator[Try]:
     from plagal.corpus.sources import load_sources
-    from plagal.params import load_params
-    from plagal.profiles import apply_profile
+    from plagal.plumbing.params import load_params
+    from plagal.plumbing.profiles import apply_profile
 
     mark, folder = place / "mark", own_folder()
     tags = (
@@ -181,7 +181,7 @@ def _tags(place: Path) -> Iterator[Try]:
 def _remote_code(place: Path) -> Iterator[Try]:
     from plagal.model.base import load
     from plagal.model.folders import place_base
-    from plagal.params import load_params
+    from plagal.plumbing.params import load_params
 
     mark = place / "mark"
     code = (

@@ -97,8 +97,8 @@ def _served(folder: Path) -> Row:
 
 
 def _error_of_the_hub() -> str:
-    from plagal.errors import ModelError
     from plagal.model.base import find_folder
+    from plagal.plumbing.errors import ModelError
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
@@ -112,7 +112,7 @@ def _error_of_the_hub() -> str:
 
 def _card() -> str:
     from plagal.evaluation.card import model_card
-    from plagal.files import read_json
+    from plagal.plumbing.files import read_json
 
     provenance = ROOT / "data" / "text"
     if not any(provenance.rglob("provenance.json")):

@@ -37,7 +37,7 @@ def model_for(folder: Path) -> Path:
     if (trained / "model.safetensors").is_file():
         return trained
     from plagal.model.base import make_embedded
-    from plagal.params import EmbeddedShape
+    from plagal.plumbing.params import EmbeddedShape
 
     shape = EmbeddedShape(hidden_size=32, layers=2, heads=2, kv_heads=1, intermediate_size=48)
     return make_embedded(folder / "model", shape, 1)

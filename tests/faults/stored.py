@@ -17,7 +17,7 @@ from faults.campaign import Row
 from faults.checkpoints import damage
 from faults.tally import Tally
 from pipeline.project import Project
-from plagal.stored import CACHE, is_damaged, md5_of, outputs
+from plagal.plumbing.dvc_cache import CACHE, is_damaged, md5_of, outputs
 
 _READERS = {
     "data/stage1/pieces.jsonl": "convert",

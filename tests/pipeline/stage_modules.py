@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 DATA_OF = {
-    "plagal.music.tunebook": "src/plagal/music/tunes",
-    "plagal.music.arranger": "src/plagal/music/styles",
+    "plagal.music.arranger.tunebook": "src/plagal/music/arranger/tunes",
+    "plagal.music.arranger.arrange": "src/plagal/music/arranger/styles",
     "plagal.evaluation.subwords": "src/plagal/evaluation/subwords.json",
     "plagal.evaluation.coherence": "src/plagal/evaluation/coherence.json",
 }

@@ -23,7 +23,7 @@ from pipeline.document_runner import Block, blocks
 from pipeline.project import ROOT, Project, copy_of_this_project
 from plagal.cli import app
 from plagal.model.base import make_embedded
-from plagal.params import EmbeddedShape
+from plagal.plumbing.params import EmbeddedShape
 from plagal.tokens.codec import decode, encode
 from unit.tiny_soundfont import sine_soundfont
 
@@ -100,7 +100,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     shape = EmbeddedShape(hidden_size=32, layers=1, heads=2, kv_heads=1, intermediate_size=64)
     for name in ("base", "fused"):
         make_embedded(project.root / "models" / name, shape, seed=1)
-    (project.root / "tune.abc").write_bytes((ROOT / "src/plagal/music/tunes/kum_ba_yah.abc").read_bytes())
+    (project.root / "tune.abc").write_bytes((ROOT / "src/plagal/music/arranger/tunes/kum_ba_yah.abc").read_bytes())
     (project.root / "piano.sf2").write_bytes(sine_soundfont())
     return project
 

@@ -15,9 +15,9 @@ from pipeline.project import Project, new_file
 from pipeline.stage_modules import code_dependencies, is_code
 from plagal.corpus.reading import book_melodies
 from plagal.corpus.split import melody_key, split_of
-from plagal.music.arranger import arrange
+from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import write_midi
-from plagal.params import SplitSettings
+from plagal.plumbing.params import SplitSettings
 
 STAGES = ("collect_stage1", "collect_stage2", "convert", "train_stage1", "train_stage2", "fuse", "evaluate")
 
@@ -73,7 +73,7 @@ def _touch_evaluation(project: Project) -> None:
 
 
 def _apply(project: Project, overlay: Path) -> None:
-    from plagal.profiles import apply_profile
+    from plagal.plumbing.profiles import apply_profile
 
     assert apply_profile(overlay, project.root / "params.yaml")
 

@@ -112,7 +112,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_built_page(wheel: Pat
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert wanted <= inside
     assert {Path(name).parts[0] for name in inside} == {"plagal"}
-    assert sum(name.startswith("plagal/music/tunes/") and name.endswith(".abc") for name in inside) >= 75
+    assert sum(name.startswith("plagal/music/arranger/tunes/") and name.endswith(".abc") for name in inside) >= 75
 
 
 def test_what_is_installed_is_the_wheel_and_no_tool_of_its_developers(bare: Bare):
@@ -133,7 +133,7 @@ def test_without_a_repository_it_arranges_reads_and_looks_at_the_machine(bare: B
 
 def test_without_a_repository_it_writes_a_piece_with_a_model_folder(bare: Bare, tmp_path: Path):
     from plagal.model.base import make_embedded
-    from plagal.params import EmbeddedShape
+    from plagal.plumbing.params import EmbeddedShape
 
     shape = EmbeddedShape(hidden_size=32, layers=1, heads=2, kv_heads=1, intermediate_size=64)
     make_embedded(tmp_path / "model", shape, seed=1)

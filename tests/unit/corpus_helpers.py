@@ -10,7 +10,7 @@ import numpy as np
 from plagal.music.grid import regular
 from plagal.music.midi import write_midi
 from plagal.music.score import Key, Metre, Score, Tempo
-from plagal.params import CollectSettings, TextSettings
+from plagal.plumbing.params import CollectSettings, TextSettings
 
 SCALE = (0, 2, 4, 5, 7, 9, 11)
 

@@ -13,7 +13,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from plagal.model import base
-from plagal.params import EmbeddedShape, LoraSettings, TrainSettings
+from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings
 
 SHAPE = EmbeddedShape(hidden_size=32, layers=2, heads=2, kv_heads=1, intermediate_size=48)
 LORA = LoraSettings(rank=4, alpha=8.0, dropout=0.1, layers=2, projections=("q_proj", "v_proj", "down_proj"))

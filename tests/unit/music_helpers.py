@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from plagal.music.arranger import arrange
+from plagal.music.arranger.arrange import arrange
 from plagal.music.score import Metre, Score, Tempo
 
 

@@ -17,8 +17,8 @@ from corpus_helpers import hymn
 
 from plagal.corpus.archives import CACHE_VARIABLE, fetch, unpack
 from plagal.corpus.sources import ArchiveSource, candidates
-from plagal.errors import CorpusError, DiskError
 from plagal.music.midi import to_midi_bytes
+from plagal.plumbing.errors import CorpusError, DiskError
 
 BODY = bytes(range(256)) * 2000
 SUM = hashlib.sha256(BODY).hexdigest()

@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plagal.errors import AbcError, ChordError, ParamsError
-from plagal.music.arranger import STYLES, arrange, generate_melody, played_chords
+from plagal.music.arranger.arrange import STYLES, arrange, generate_melody, played_chords
+from plagal.music.arranger.devices import DEVICES
+from plagal.music.arranger.form import Form
+from plagal.music.arranger.leadsheet import LeadSheet, Section, Span, layout
+from plagal.music.arranger.reharmonize import apply_devices
+from plagal.music.arranger.styles import load_style
+from plagal.music.arranger.tunebook import find_tune, key_tonic, parse_key, tune_book
+from plagal.music.arranger.voicing import LARGEST_SPAN, WIDEST_ROLL, essential
 from plagal.music.chords import QUALITIES
-from plagal.music.devices import DEVICES
-from plagal.music.form import Form
 from plagal.music.hands import ROLL_TICKS, unplayable
-from plagal.music.leadsheet import LeadSheet, Section, Span, layout
 from plagal.music.midi import read_midi, write_midi
-from plagal.music.reharmonize import apply_devices
 from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, VELOCITY, Score
-from plagal.music.styles import load_style
-from plagal.music.tunebook import find_tune, key_tonic, parse_key, tune_book
-from plagal.music.voicing import LARGEST_SPAN, WIDEST_ROLL, essential
+from plagal.plumbing.errors import AbcError, ChordError, ParamsError
 
 GOSPEL = STYLES[:4]
 DRAWN = [
@@ -141,7 +141,7 @@ def test_the_same_call_gives_the_same_score_and_another_seed_another_one() -> No
 
 def test_another_process_with_other_hashes_arranges_and_hears_the_same() -> None:
     script = (
-        "from plagal.music.arranger import arrange; from plagal.music.harmony import hear_chords\n"
+        "from plagal.music.arranger.arrange import arrange; from plagal.music.harmony import hear_chords\n"
         "import hashlib\n"
         "score = arrange(None, 'contemporary_gospel', seed=11)\n"
         "told = repr((score.notes.tolist(), score.markers, score.pedals, score.tempos, hear_chords(score)))\n"

@@ -11,7 +11,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Last on the path: one script there is named as Python's own `tokenize`.
 sys.path.append(str(BENCHMARKS))
 
-from plagal.music.arranger import arrange  # noqa: E402
+from plagal.music.arranger.arrange import arrange  # noqa: E402
 from plagal.music.notation import score_from_abc  # noqa: E402
 from shared.abc import abc_of  # noqa: E402
 from shared.page import write_page  # noqa: E402

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from plagal.model import blas
+from plagal.model.cpu import blas
 
 
 def test_matrix_products_are_right() -> None:

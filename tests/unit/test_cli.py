@@ -51,8 +51,8 @@ def test_an_error_is_one_line_with_exit_code_one(tmp_path: Path, arguments: list
 def test_an_error_stands_on_a_line_of_its_own_even_where_a_progress_bar_was_drawn():
     script = """
 from tqdm import tqdm
-from plagal import terminal
-from plagal.errors import InputError
+from plagal.plumbing import terminal
+from plagal.plumbing.errors import InputError
 def command():
     bar = tqdm(total=3, desc="read")
     bar.update(1)

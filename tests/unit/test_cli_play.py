@@ -19,8 +19,8 @@ from tiny_soundfont import sine_soundfont
 from typer.testing import CliRunner, Result
 
 from plagal.cli import app
-from plagal.errors import InputError
 from plagal.music.midi import read_midi
+from plagal.plumbing.errors import InputError
 
 
 @pytest.fixture(scope="module")

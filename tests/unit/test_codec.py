@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from music_strategies import likely_word_lists, scores, word_lists
 
-from plagal.errors import MidiError, WordsError
 from plagal.music.chords import QUALITIES, ROOT_NAMES
 from plagal.music.grid import regular
 from plagal.music.midi import read_midi, to_midi_bytes, write_midi
 from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.plumbing.errors import MidiError, WordsError
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 from plagal.tokens.vocabulary import DURATION_TICKS, MUSIC_WORDS, VELOCITY_LEVELS

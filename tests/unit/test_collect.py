@@ -16,8 +16,8 @@ from plagal.corpus.augment import transpose
 from plagal.corpus.collect import collect
 from plagal.corpus.parallel import Workers
 from plagal.corpus.store import PieceWriter, piece_files, read_pieces
-from plagal.errors import CorpusError, DiskError
 from plagal.music.midi import write_midi
+from plagal.plumbing.errors import CorpusError, DiskError
 from plagal.tokens.grammar import accepts
 from plagal.tokens.vocabulary import WORD_OF
 
@@ -236,7 +236,7 @@ def test_the_hymns_of_open_hymnal_add_up(tmp_path: Path):
 
 def test_how_hot_a_file_was_recorded_does_not_reach_the_words() -> None:
     from plagal.corpus.reading import USUAL_VELOCITY, level_loudness
-    from plagal.music.arranger import arrange
+    from plagal.music.arranger.arrange import arrange
     from plagal.music.score import VELOCITY
 
     score = arrange(None, "worship", seed=3)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from serving_helpers import ask, running
 
-from plagal.errors import BusyError
+from plagal.plumbing.errors import BusyError
 from plagal.serving import connections, guards
 from plagal.serving.desk import Desk
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from model_helpers import tiny_base
 
-from plagal.errors import WordsError
+from plagal.compose.decoding import Request, Sampler, generate
 from plagal.model import base
-from plagal.model.decoding import Request, Sampler, generate
+from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
 from plagal.tokens.vocabulary import MUSIC_WORDS
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from plagal import files
-from plagal.errors import DiskError, InputError
+from plagal.plumbing import files
+from plagal.plumbing.errors import DiskError, InputError
 
 
 def names(folder: Path) -> list[str]:
@@ -65,7 +65,7 @@ def test_a_read_only_disk_is_told_with_the_name_that_was_asked_for(tmp_path: Pat
 
 def test_a_kill_while_writing_leaves_nothing_under_the_name(tmp_path: Path):
     script = (
-        "import os, sys; from plagal.files import atomic_path\n"
+        "import os, sys; from plagal.plumbing.files import atomic_path\n"
         "with atomic_path(sys.argv[1]) as t:\n    t.write_text('half'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "out.txt")], check=False)
@@ -119,7 +119,7 @@ def test_a_folder_has_its_old_or_its_new_contents_at_every_instant(tmp_path: Pat
     if sys.platform not in ("linux", "darwin"):
         pytest.skip("this system exchanges no names")
     target, script = tmp_path / "folder", (
-        "import sys; from plagal.files import atomic_path\n"
+        "import sys; from plagal.plumbing.files import atomic_path\n"
         "for n in range(100):\n"
         "    with atomic_path(sys.argv[1]) as t:\n        t.mkdir(); (t / 'a').write_text('whole')"
     )  # fmt: skip

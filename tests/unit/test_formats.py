@@ -11,7 +11,7 @@ import pytest
 from corpus_helpers import hymn
 
 from plagal.corpus.formats import convert_file, convert_record
-from plagal.errors import DiskError, InputError, RecordError
+from plagal.plumbing.errors import DiskError, InputError, RecordError
 from plagal.tokens.codec import encode
 from plagal.tokens.vocabulary import ID_OF
 

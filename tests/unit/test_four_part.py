@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from plagal.music.arranger import arrange, played_chords
+from plagal.music.arranger.arrange import arrange, played_chords
+from plagal.music.arranger.tunebook import tune_book
 from plagal.music.score import DURATION, ONSET, PITCH, VELOCITY, Score
-from plagal.music.tunebook import tune_book
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import mlx.core as mx
 import pytest
 from model_helpers import settings, texts, tiny_base
 
-from plagal.errors import ModelError
 from plagal.model import base, trainer
 from plagal.model.fuse import fuse
+from plagal.plumbing.errors import ModelError
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 from model_helpers import texts
 from tiny_gguf import HEADS, HIDDEN, write_tiny_gguf
 
-from plagal.errors import ModelError
 from plagal.model import base, gguf, trainer
 from plagal.model.folders import place_base
 from plagal.model.fuse import fuse
-from plagal.params import Params, load_params
-from plagal.profiles import apply_profile
+from plagal.plumbing.errors import ModelError
+from plagal.plumbing.params import Params, load_params
+from plagal.plumbing.profiles import apply_profile
 
 ROOT = Path(__file__).parents[2]
 

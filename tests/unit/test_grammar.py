@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plagal.errors import WordsError
+from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
 from plagal.tokens.vocabulary import MUSIC_WORDS
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from model_helpers import pretrained, settings, texts
 
-from plagal.errors import ModelError, TrainingError
 from plagal.model import base, gguf, trainer
 from plagal.model.adapters import load_adapters
 from plagal.model.fuse import fuse
 from plagal.model.grow import rows_of
 from plagal.model.words import split_text, word_text
+from plagal.plumbing.errors import ModelError, TrainingError
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 

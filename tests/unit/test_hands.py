@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES, drop_two
 from plagal.music.hands import reachable, unplayable
 from plagal.music.score import DURATION, ONSET, PITCH, Pedal
-from plagal.music.voicing import LARGEST_SPAN, MOST_NOTES, drop_two
 
 
 def test_a_hand_lets_go_what_it_cannot_hold() -> None:

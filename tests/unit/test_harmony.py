@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plagal.music.arranger import arrange
+from plagal.music.arranger.arrange import arrange
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_chords, hear_key, hear_keys
 from plagal.music.midi import read_midi, to_midi_bytes

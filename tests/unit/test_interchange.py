@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import symusic
 
-from plagal.errors import InputError
 from plagal.music.midi import read_midi
+from plagal.plumbing.errors import InputError
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 from plagal.tokens.interchange import ids_to_words, remi_tokenizer, words_to_ids

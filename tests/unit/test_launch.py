@@ -10,7 +10,7 @@ import pytest
 from model_helpers import settings, texts, tiny_base
 
 from plagal.model import base, trainer
-from plagal.model.kernels import on_cpu
+from plagal.model.cpu.kernels import on_cpu
 
 LAUNCH = Path(sys.executable).with_name("mlx.launch")
 SCRIPT = """

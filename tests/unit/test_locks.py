@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from plagal.errors import LockedError
-from plagal.locks import sole_worker
+from plagal.plumbing.errors import LockedError
+from plagal.plumbing.locks import sole_worker
 
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from plagal.locks import ASKED_TO_END, sole_worker
+from plagal.plumbing.locks import ASKED_TO_END, sole_worker
 starter, folder, grace = os.getppid(), Path(sys.argv[1]), float(sys.argv[2])
 import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 try:

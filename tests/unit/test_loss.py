@@ -9,11 +9,12 @@ import mlx.nn as nn
 import pytest
 from model_helpers import pretrained, text_of, texts, tiny_base
 
-from plagal.errors import TrainingError
-from plagal.model import base, blas, kernels
+from plagal.model import base
+from plagal.model.cpu import blas, kernels
 from plagal.model.loss import batch_arrays, chunked_loss, head_logits, hidden_states, make_loss, takes_all_rows
 from plagal.model.windows import batches_from, collate, make_windows, plan_epoch
 from plagal.model.words import split_text
+from plagal.plumbing.errors import TrainingError
 from plagal.tokens.bars import cut_bars
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from model_helpers import LORA, settings, texts, tiny_base
 
-from plagal.errors import TrainingError
 from plagal.model import base, trainer
 from plagal.model.memory import GIGA, MAC_BUDGETS_GB, check_fits, longest_sequence, mac_table, predict
+from plagal.plumbing.errors import TrainingError
 
 QWEN_14B = {
     "hidden_size": 5120, "num_hidden_layers": 48, "num_attention_heads": 40, "num_key_value_heads": 8,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plagal.errors import InputError
-from plagal.mend import LOCK_FILE, LOCKS_OF_PATHS, mend, whole_entries
+from plagal.plumbing.dvc_repair import LOCK_FILE, LOCKS_OF_PATHS, mend, whole_entries
+from plagal.plumbing.errors import InputError
 
 WHOLE = """schema: '2.0'
 stages:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from music_strategies import scores
 
-from plagal.errors import InputError, MidiError
 from plagal.music import midi
 from plagal.music.grid import regular
 from plagal.music.midi import load, read_midi, to_midi_bytes, write_midi
 from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.plumbing.errors import InputError, MidiError
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from plagal.errors import AbcError, InputError
 from plagal.music.midi import load
 from plagal.music.notation import load_all, load_notation, score_from_abc, split_tunes
 from plagal.music.score import Key, Marker, Metre
+from plagal.plumbing.errors import AbcError, InputError
 
 HEAD = "X:1\nT:A Tune\nM:{metre}\nL:1/4\nK:{key}\n"
 

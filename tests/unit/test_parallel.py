@@ -17,8 +17,8 @@ from waiting import wait_until
 
 from plagal.corpus.collect import collect
 from plagal.corpus.parallel import Workers
-from plagal.errors import CorpusError
-from plagal.files import is_alive
+from plagal.plumbing.errors import CorpusError
+from plagal.plumbing.files import is_alive
 
 
 def slowly_squared(number: int, log: str) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plagal.errors import ParamsError
-from plagal.params import check_params, load_params
-from plagal.profiles import apply_profile, profile_path
+from plagal.plumbing.errors import ParamsError
+from plagal.plumbing.params import check_params, load_params
+from plagal.plumbing.profiles import apply_profile, profile_path
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

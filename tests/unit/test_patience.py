@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from plagal.errors import AbcError, InputError
 from plagal.music import notation
 from plagal.music.patience import patience
+from plagal.plumbing.errors import AbcError, InputError
 
 # What patience raises while the collector runs somebody's finalizer Python drops with this warning; it is raised again.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

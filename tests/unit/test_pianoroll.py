@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plagal.evaluation.pianoroll import bars_of, chords_of, hands, pretty_chord, write_piano_roll
+from plagal.music.pianoroll import bars_of, chords_of, hands, pretty_chord, write_piano_roll
 from plagal.music.score import Marker, Metre, Score, Tempo
 
 NOTES = np.array(

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from corpus_helpers import collect_settings, sources_file, text_settings, write_hymns
 
+from plagal.asking.prompt import parse_prompt
+from plagal.asking.wording import facts_of
 from plagal.corpus.collect import collect
-from plagal.corpus.controls import parse_prompt
 from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import prepare
-from plagal.corpus.prompts import facts_of
 from plagal.corpus.provenance import STAGES, fused_card, read_provenance
 from plagal.corpus.store import read_pieces
-from plagal.errors import CorpusError
-from plagal.params import ConvertSettings, TextSettings
+from plagal.plumbing.errors import CorpusError
+from plagal.plumbing.params import ConvertSettings, TextSettings
 from plagal.tokens.grammar import accepts
 
 TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{words}<|im_end|>"

@@ -9,8 +9,8 @@ from corpus_helpers import hymn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plagal.corpus.controls import parse_prompt
-from plagal.corpus.prompts import (
+from plagal.asking.prompt import parse_prompt
+from plagal.asking.wording import (
     HELD_OUT_WORDINGS,
     WORDINGS,
     Facts,
@@ -19,9 +19,9 @@ from plagal.corpus.prompts import (
     held_out_prompt,
     training_prompt,
 )
+from plagal.music.arranger.tunebook import parse_key
 from plagal.music.chords import QUALITIES, ROOT_NAMES, parse_chord
 from plagal.music.score import Key
-from plagal.music.tunebook import parse_key
 from plagal.tokens.codec import encode
 from plagal.tokens.vocabulary import KEY_OF, METRES
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from plagal.errors import RecordError
 from plagal.evaluation.ratings import bradley_terry, read_ratings, summarise
-from plagal.files import write_jsonl
+from plagal.plumbing.errors import RecordError
+from plagal.plumbing.files import write_jsonl
 
 
 def rating(value: float, rater: str = "a", system: str = "fused") -> dict[str, object]:

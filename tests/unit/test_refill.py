@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import pytest
 from model_helpers import tiny_base
 
+from plagal.asking.order import understand
+from plagal.asking.request import read_request
+from plagal.compose.infill import DRAFTS, fill, leads
+from plagal.compose.writing import Request
 from plagal.model.base import load
-from plagal.model.infill import DRAFTS, fill, leads
 from plagal.model.language_model import LanguageModel
-from plagal.model.writing import Request
-from plagal.music.arranger import arrange
+from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import to_midi_bytes
-from plagal.serving.controls import read_request
-from plagal.serving.order import understand
 from plagal.serving.writer import write
 from plagal.tokens import grammar
 from plagal.tokens.bars import cut_bars

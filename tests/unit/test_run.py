@@ -14,8 +14,8 @@ from model_helpers import piece, text_of, tiny_base
 from plagal.corpus.provenance import Origin, write_provenance
 from plagal.evaluation.report import get, leaves
 from plagal.evaluation.run import evaluate
-from plagal.files import write_jsonl
-from plagal.params import EvaluateSettings
+from plagal.plumbing.files import write_jsonl
+from plagal.plumbing.params import EvaluateSettings
 
 SETTINGS = EvaluateSettings(
     max_pieces=4, generated=4, samples=2, bars=4, temperature=0.9, top_p=0.95, max_words=120, ngram_orders=(2, 3)

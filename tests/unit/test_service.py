@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plagal.errors import InputError
+from plagal.plumbing.errors import InputError
 from plagal.tokens import text_token_service
 from plagal.tokens.vocabulary import ID_OF, WORD_OF, WORDS
 

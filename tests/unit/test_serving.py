@@ -20,16 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_helpers import tiny_base
 
-from plagal.errors import BusyError, InputError, ModelError
-from plagal.music.arranger import arrange
+from plagal.asking.chat import Talk
+from plagal.asking.order import Order, understand
+from plagal.asking.request import read_request
+from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.placed import PlacedNote
 from plagal.music.score import Score
+from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.serving import FinetunedQwenService
-from plagal.serving.controls import read_request
 from plagal.serving.events import EventReader
-from plagal.serving.order import Order, understand
-from plagal.serving.talk import Talk
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 from plagal.tokens.vocabulary import MUSIC_WORDS

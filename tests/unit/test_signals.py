@@ -10,11 +10,11 @@ from typing import NoReturn
 import pytest
 from corpus_helpers import collect_settings, sources_file, write_hymns
 
-from plagal import terminal
 from plagal.corpus.collect import collect
-from plagal.files import atomic_path, write_text
 from plagal.music import midi
 from plagal.music.score import Score
+from plagal.plumbing import terminal
+from plagal.plumbing.files import atomic_path, write_text
 
 
 @pytest.fixture(autouse=True)

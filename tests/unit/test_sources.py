@@ -9,8 +9,8 @@ import pytest
 from corpus_helpers import hymn, sources_file
 
 from plagal.corpus.sources import ArrangerSource, candidates, load_sources
-from plagal.errors import CorpusError
 from plagal.music.midi import write_midi
+from plagal.plumbing.errors import CorpusError
 
 
 def offered(folder: Path, tmp_path: Path) -> dict[str, str]:

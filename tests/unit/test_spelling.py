@@ -97,8 +97,8 @@ def test_a_base_trains_on_its_own_sub_words_and_comes_out_as_a_stock_model(tmp_p
 
 
 def test_adapters_of_one_encoding_are_refused_in_the_other(tmp_path: Path) -> None:
-    from plagal.errors import ModelError
     from plagal.model.adapters import load_adapters
+    from plagal.plumbing.errors import ModelError
 
     folder = pretrained(tmp_path / "base", tied=True)
     trainer.train(base.load(folder, "text"), texts(3), texts(1, 1), settings(mode="lora", max_tokens=300, steps=1),

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from model_helpers import tiny_base
 
+from plagal.compose.decoding import PromptMemory, Request, generate
+from plagal.compose.rerank import generate_as_asked, in_its_key
+from plagal.compose.steering import Wishes
 from plagal.evaluation.control import chords_kept
 from plagal.model import base
-from plagal.model.decoding import PromptMemory, Request, generate
-from plagal.model.hearing import generate_as_asked, in_its_key
 from plagal.model.language_model import LanguageModel
-from plagal.model.steering import Wishes
+from plagal.music.arranger.tunebook import parse_key
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.placed import PlacedNote, spread_chords
 from plagal.music.score import DURATION, ONSET, PITCH
-from plagal.music.tunebook import parse_key
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
 from plagal.tokens.vocabulary import key_word

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from model_helpers import SHAPE, texts
 
-from plagal.files import write_jsonl
 from plagal.model import base
-from plagal.model.kernels import on_cpu
+from plagal.model.cpu.kernels import on_cpu
+from plagal.plumbing.files import write_jsonl
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent

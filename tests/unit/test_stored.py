@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from plagal.errors import InputError
-from plagal.mend import mend
-from plagal.stored import CACHE, check_inputs, is_damaged, md5_of
+from plagal.plumbing.dvc_cache import CACHE, check_inputs, is_damaged, md5_of
+from plagal.plumbing.dvc_repair import mend
+from plagal.plumbing.errors import InputError
 
 
 def md5(data: bytes) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from model_helpers import settings, text_of, texts, tiny_base
 
-from plagal.errors import CheckpointError, DiskError, LockedError, ModelError, TrainingError
-from plagal.locks import ASKED_TO_END
 from plagal.model import base, checkpoint, tensors, trainer
 from plagal.model.adapters import load_adapters
+from plagal.plumbing.errors import CheckpointError, DiskError, LockedError, ModelError, TrainingError
+from plagal.plumbing.locks import ASKED_TO_END
 
 
 def run(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from model_helpers import settings, texts, tiny_base
 
-from plagal.errors import LockedError
-from plagal.files import write_jsonl
-from plagal.locks import ASKED_TO_END
 from plagal.model import base
+from plagal.plumbing.errors import LockedError
+from plagal.plumbing.files import write_jsonl
+from plagal.plumbing.locks import ASKED_TO_END
 from plagal.stages.training import CHECKPOINTS, forget_finished, train_stage
 
 

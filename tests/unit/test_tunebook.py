@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import symusic
 
-from plagal.errors import AbcError, ChordError
-from plagal.music.reharmonize import strain
+from plagal.music.arranger.reharmonize import strain
+from plagal.music.arranger.tunebook import Tune, find_tune, key_name, key_of, parse_key, parse_tune, tune_book
 from plagal.music.score import Key
-from plagal.music.tunebook import Tune, find_tune, key_name, key_of, parse_key, parse_tune, tune_book
+from plagal.plumbing.errors import AbcError, ChordError
 
 HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", Path(__file__).parents[3] / "shared" / "corpus" / "openhymnal"))
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from plagal.errors import ChordError
+from plagal.music.arranger.tunebook import key_of, key_tonic
 from plagal.music.chords import parse_chord
 from plagal.music.grid import bar_lines, last_event, regular
 from plagal.music.score import (
@@ -25,7 +25,7 @@ from plagal.music.score import (
     Score,
     Tempo,
 )
-from plagal.music.tunebook import key_of, key_tonic
+from plagal.plumbing.errors import ChordError
 
 _SLOWEST, _FASTEST = 20.0, 300.0
 _LIVE_TICKS = (0.4, 0.8, 1.2)

@@ -23,9 +23,9 @@ from plagal.corpus.sources import ArrangerSource, Candidate, Source, candidates,
 from plagal.corpus.split import melodies_of, tune_groups
 from plagal.corpus.store import PieceWriter, read_pieces
 from plagal.corpus.table import corpus_table
-from plagal.errors import CorpusError
-from plagal.files import atomic_path, write_json, write_jsonl
-from plagal.params import CollectSettings
+from plagal.plumbing.errors import CorpusError
+from plagal.plumbing.files import atomic_path, write_json, write_jsonl
+from plagal.plumbing.params import CollectSettings
 
 _AHEAD, _MOST_AHEAD = 8, 64
 """Read an eighth more candidates than are wanted, at least and at most this many: some will be discarded."""

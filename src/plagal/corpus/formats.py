@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypedDict
 
 from plagal.corpus.parallel import Workers
-from plagal.errors import InputError, RecordError, WordsError
-from plagal.files import atomic_path
+from plagal.plumbing.errors import InputError, RecordError, WordsError
+from plagal.plumbing.files import atomic_path
 
 logger = logging.getLogger(__name__)
 

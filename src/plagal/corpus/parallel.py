@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from plagal.errors import CorpusError
-from plagal.locks import end_with_parent
+from plagal.plumbing.errors import CorpusError
+from plagal.plumbing.locks import end_with_parent
 
 Result = TypeVar("Result")
 

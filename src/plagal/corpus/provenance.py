@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from plagal.files import read_json, write_json
+from plagal.plumbing.files import read_json, write_json
 
 PROVENANCE = "provenance.json"
 """Beside a stage's text. Only of what is trained on, so that a piece more to test on changes nothing here."""

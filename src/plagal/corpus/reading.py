@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from plagal.asking.wording import basic_prompt, facts_of
 from plagal.corpus.duplicates import (
     Signature,
     heard_melody,
@@ -26,12 +27,11 @@ from plagal.corpus.duplicates import (
     signature,
     texture_grams,
 )
-from plagal.corpus.prompts import basic_prompt, facts_of
 from plagal.corpus.quality import Limits, reason_to_leave_out
 from plagal.corpus.sources import Candidate
-from plagal.errors import PlagalError
 from plagal.music.grid import regular
 from plagal.music.score import VELOCITY, Score
+from plagal.plumbing.errors import PlagalError
 
 GOSPEL_GENRES = ("gospel", "traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "spiritual")
 _FORBIDS_COMMERCIAL = ("non-commercial", "noncommercial", "-nc", "all rights reserved")
@@ -85,7 +85,7 @@ def _without_path(message: str, candidate: Candidate) -> str:
 
 def _score(candidate: Candidate) -> Score:
     if candidate.synthetic:
-        from plagal.music.arranger import arrange
+        from plagal.music.arranger.arrange import arrange
 
         return arrange(candidate.tune, candidate.style, candidate.key or None, seed=candidate.seed)
     file = Path(candidate.file)
@@ -178,7 +178,7 @@ def _sha256(candidate: Candidate, words: list[str]) -> str:
 @lru_cache(maxsize=1)
 def _book() -> tuple[dict[str, str], dict[str, str]]:
     """Plain name or title -> name; name -> melody."""
-    from plagal.music.tunebook import tune_book
+    from plagal.music.arranger.tunebook import tune_book
 
     names: dict[str, str] = {}
     melodies: dict[str, str] = {}

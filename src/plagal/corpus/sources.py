@@ -18,9 +18,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from plagal.corpus.archives import unpacked
-from plagal.errors import CorpusError, InputError
-from plagal.files import parse_yaml
 from plagal.music.notation import NOTATION_SUFFIXES, read_text, split_tunes
+from plagal.plumbing.errors import CorpusError, InputError
+from plagal.plumbing.files import parse_yaml
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
 MAX_MIDI_BYTES = 16_000_000
@@ -270,7 +270,7 @@ def _archive_candidates(source: ArchiveSource) -> Iterator[Candidate]:
 
 def _arranged(source: ArrangerSource, seed: int) -> Iterator[Candidate]:
     """Arrangements without end: every tune of the book once in random order, then again with other seeds and keys."""
-    from plagal.music.tunebook import tune_book
+    from plagal.music.arranger.tunebook import tune_book
 
     base = _blank(source, "arranger")
     random_number = random.Random(f"{seed}:{source.name}")

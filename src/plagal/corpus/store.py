@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from plagal.errors import InputError
-from plagal.files import read_jsonl
+from plagal.plumbing.errors import InputError
+from plagal.plumbing.files import read_jsonl
 
 SHARD_PIECES = 10_000
 

@@ -7,15 +7,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plagal.corpus.controls import parse_prompt
-from plagal.corpus.prompts import facts_of, held_out_prompt
+from plagal.asking.prompt import parse_prompt
+from plagal.asking.wording import facts_of, held_out_prompt
+from plagal.compose.decoding import Request
+from plagal.compose.steering import Wishes
 from plagal.evaluation.control import Asked
 from plagal.evaluation.heldout import Piece
-from plagal.model.decoding import Request
-from plagal.model.steering import Wishes
+from plagal.music.arranger.tunebook import parse_key
 from plagal.music.chords import parse_chord
 from plagal.music.placed import spread_chords
-from plagal.music.tunebook import parse_key
 from plagal.tokens.vocabulary import WHOLE, key_word, metre_word, tempo_word
 
 USUAL_METRE = (4, 4)

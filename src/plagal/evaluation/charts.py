@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plagal.evaluation.report import MODELS, SPLITS, Tree, get
-from plagal.files import atomic_path
+from plagal.plumbing.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from plagal.errors import RecordError
 from plagal.evaluation.subwords import END
-from plagal.files import read_jsonl
 from plagal.music.score import Score
+from plagal.plumbing.errors import RecordError
+from plagal.plumbing.files import read_jsonl
 from plagal.tokens.codec import decode
 
 _FIRST = "SONG_START"

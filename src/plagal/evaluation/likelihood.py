@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import WordsError
 from plagal.evaluation.subwords import END, SpellingTrie
+from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
 from plagal.tokens.vocabulary import MUSIC_WORDS
 

@@ -25,7 +25,7 @@ from plagal.evaluation.features import features
 from plagal.evaluation.ngram import NGram
 from plagal.evaluation.ngram_pieces import head_of, write_with_ngram
 from plagal.evaluation.subwords import END
-from plagal.files import read_jsonl, write_text
+from plagal.plumbing.files import read_jsonl, write_text
 from plagal.tokens.codec import decode
 from plagal.tokens.vocabulary import MUSIC_WORDS, WORD_OF
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from plagal.evaluation.subwords import END
-from plagal.files import write_text
+from plagal.plumbing.files import write_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 _END_ID = 151645

@@ -10,7 +10,7 @@ from plagal.evaluation import charts
 from plagal.evaluation.coherence import shipped
 from plagal.evaluation.report import Row, Tree, get, table_rows
 from plagal.evaluation.samples import Sample
-from plagal.files import write_text
+from plagal.plumbing.files import write_text
 
 _STYLE = """
 :root { color-scheme: light; --ink: #22262b; --soft: #6d6a63; --line: #ddd8ce; --paper: #fffdf8; }

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from plagal.errors import RecordError
 from plagal.evaluation.likelihood import ratio_interval
-from plagal.files import read_jsonl
+from plagal.plumbing.errors import RecordError
+from plagal.plumbing.files import read_jsonl
 
 _ROUNDS = 500
 _PRIOR = 0.5

@@ -19,10 +19,10 @@ from plagal.evaluation.ratings import summarise as summarise_ratings
 from plagal.evaluation.report import Tree, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
 from plagal.evaluation.scoring import floors, make_scorer, score_model
-from plagal.files import read_json, write_json, write_text
 from plagal.model.adapters import TRAIN_REPORT
 from plagal.model.folders import FUSE_REPORT, load_stage, stage_models, window_of
-from plagal.params import EvaluateSettings
+from plagal.plumbing.files import read_json, write_json, write_text
+from plagal.plumbing.params import EvaluateSettings
 
 COHERENCE_BARS = 16
 """Of the real pieces that the ear for coherence is tried on; generated ones it hears as they are."""

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from plagal.compose.decoding import Request, generate
+from plagal.compose.rerank import generate_as_asked
 from plagal.evaluation.asking import request_for
 from plagal.evaluation.control import Asked
-from plagal.evaluation.pianoroll import write_piano_roll
 from plagal.evaluation.validity import Validity, check_midi
-from plagal.files import atomic_path
 from plagal.model.base import LanguageModel
-from plagal.model.decoding import Request, generate
-from plagal.model.hearing import generate_as_asked
 from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.music.pianoroll import write_piano_roll
 from plagal.music.score import Score
-from plagal.params import EvaluateSettings
+from plagal.plumbing.files import atomic_path
+from plagal.plumbing.params import EvaluateSettings
 from plagal.tokens.codec import decode
 
 

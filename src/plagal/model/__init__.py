@@ -3,6 +3,6 @@
 On Linux a fast BLAS is put in place before anything here imports `mlx.core`.
 """
 
-from plagal.model.blas import load_fast_blas
+from plagal.model.cpu.blas import load_fast_blas
 
 load_fast_blas()

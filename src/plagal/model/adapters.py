@@ -12,15 +12,15 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from plagal.errors import ModelError, TrainingError
-from plagal.files import atomic_path, write_json
 from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import sha256_of
 from plagal.model.curve import CurveRow, write_curve
 from plagal.model.grow import GrownEmbedding, merge_grown
 from plagal.model.tensors import save_tensors
 from plagal.model.words import word_text
-from plagal.params import LoraSettings, TrainSettings
+from plagal.plumbing.errors import ModelError, TrainingError
+from plagal.plumbing.files import atomic_path, write_json
+from plagal.plumbing.params import LoraSettings, TrainSettings
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"

@@ -15,14 +15,14 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from plagal.errors import ModelError
-from plagal.files import atomic_path, read_json
-from plagal.model import blas
+from plagal.model.cpu import blas
+from plagal.model.cpu.kernels import on_cpu
 from plagal.model.grow import grow
-from plagal.model.kernels import on_cpu
 from plagal.model.language_model import CHAT_TEMPLATE, Encoding, LanguageModel
 from plagal.model.tensors import save_tensors
 from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, find_words, word_text
+from plagal.plumbing.errors import ModelError
+from plagal.plumbing.files import atomic_path, read_json
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 __all__ = [
@@ -53,7 +53,7 @@ _QWEN2_SPLIT = (
 
 
 class Shape(Protocol):
-    """Of the embedded model; `plagal.params.EmbeddedShape` is one."""
+    """Of the embedded model; `plagal.plumbing.params.EmbeddedShape` is one."""
 
     @property
     def hidden_size(self) -> int: ...

@@ -17,9 +17,9 @@ from typing import IO, Any
 import mlx.core as mx
 from tqdm import tqdm
 
-from plagal.files import atomic_path
-from plagal.model import blas, kernels
-from plagal.model.lanes import lane_count
+from plagal.model.cpu import blas, kernels
+from plagal.model.cpu.lanes import lane_count
+from plagal.plumbing.files import atomic_path
 
 CURVE_FIELDS = ("step", "train_loss", "valid_loss", "valid_nats_per_note", "learning_rate")
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from plagal.errors import ModelError
-from plagal.files import atomic_path, read_json, write_json
 from plagal.model.adapters import ADAPTER_CONFIG, load_adapters
 from plagal.model.base import (
     BASE_POINTER,
@@ -18,7 +16,9 @@ from plagal.model.base import (
     read_config,
     with_encoding,
 )  # fmt: skip
-from plagal.params import ModelSettings
+from plagal.plumbing.errors import ModelError
+from plagal.plumbing.files import atomic_path, read_json, write_json
+from plagal.plumbing.params import ModelSettings
 
 STAGES = ("untrained", "stage1", "stage2", "fused")
 FUSE_REPORT = "fuse.json"

@@ -11,17 +11,17 @@ from typing import Any
 
 import mlx.core as mx
 
-from plagal.errors import ModelError
-from plagal.files import atomic_path, write_json, write_text
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, load, read_weights
+from plagal.model.cpu.kernels import cpu_kernels
+from plagal.model.cpu.lanes import Gradients
 from plagal.model.folders import FUSE_REPORT
 from plagal.model.grow import merged_rows
-from plagal.model.kernels import cpu_kernels
-from plagal.model.lanes import Gradients
 from plagal.model.loss import make_loss
 from plagal.model.trainer import validation_loss
 from plagal.model.windows import Window, make_windows
+from plagal.plumbing.errors import ModelError
+from plagal.plumbing.files import atomic_path, write_json, write_text
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import struct
 from math import prod
 from pathlib import Path
 
-from plagal.errors import ModelError
+from plagal.plumbing.errors import ModelError
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _UINT32, _STRING, _ARRAY = 4, 8, 9

@@ -17,8 +17,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from plagal.model.cpu.kernels import log_sum_exp
 from plagal.model.grow import rows_of
-from plagal.model.kernels import log_sum_exp
 from plagal.model.language_model import LanguageModel
 from plagal.model.memory import chunk_positions
 from plagal.model.windows import Batch

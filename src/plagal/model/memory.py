@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plagal.errors import TrainingError
-from plagal.model.blas import memory_bytes
-from plagal.params import LoraSettings, TrainSettings
+from plagal.model.cpu.blas import memory_bytes
+from plagal.plumbing.errors import TrainingError
+from plagal.plumbing.params import LoraSettings, TrainSettings
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 GIGA = 1e9

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from plagal.model.kernels import cpu_kernels
-from plagal.model.lanes import on_lanes
+from plagal.model.cpu.kernels import cpu_kernels
+from plagal.model.cpu.lanes import on_lanes
 from plagal.model.language_model import LanguageModel
 from plagal.model.loss import head_logits, hidden_states
 from plagal.model.spelling import Spellings, places_of

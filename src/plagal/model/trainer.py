@@ -20,17 +20,17 @@ import mlx.core as mx
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from plagal.errors import LockedError, TrainingError
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, total_bytes
 from plagal.model.checkpoint import Run, best_name, join_run, load_checkpoint, own_run, step_name, step_of
+from plagal.model.cpu.kernels import checkpointed, cpu_kernels, on_cpu
+from plagal.model.cpu.lanes import Gradients, compiled
 from plagal.model.curve import Curve, CurveRow, Progress, conditions
-from plagal.model.kernels import checkpointed, cpu_kernels, on_cpu
-from plagal.model.lanes import Gradients, compiled
 from plagal.model.loss import LossSum, make_loss
 from plagal.model.memory import budget_bytes, check_fits
 from plagal.model.windows import Window, batches_from, make_windows
-from plagal.params import TrainSettings
+from plagal.plumbing.errors import LockedError, TrainingError
+from plagal.plumbing.params import TrainSettings
 
 log = logging.getLogger(__name__)
 

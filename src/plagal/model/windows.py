@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import TrainingError
 from plagal.model.language_model import LanguageModel
 from plagal.model.words import WordTokens, split_text
+from plagal.plumbing.errors import TrainingError
 from plagal.tokens.bars import BAR_WORD, cut_bars
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import ModelError, RecordError
+from plagal.plumbing.errors import ModelError, RecordError
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 USER_MARK = "<|im_start|>"

@@ -26,7 +26,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import ChordError, MidiError
 from plagal.music.chords import parse_chord
 from plagal.music.score import (
     DURATION,
@@ -44,6 +43,7 @@ from plagal.music.score import (
     Score,
     Tempo,
 )
+from plagal.plumbing.errors import ChordError, MidiError
 
 Ints = npt.NDArray[np.int64]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
+from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, Notes, Pedal
-from plagal.music.voicing import LARGEST_SPAN, MOST_NOTES
 
 ROLL_TICKS = 1
 """From one note of a rolled chord to the next, as the word ARPEGGIO has it: 36 ms at 70 quarters a minute."""

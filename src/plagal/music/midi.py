@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import InputError, MidiError
-from plagal.files import atomic_path
 from plagal.music.grid import PEDAL_STATES, SECTIONS, regular
 from plagal.music.score import TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.plumbing.errors import InputError, MidiError
+from plagal.plumbing.files import atomic_path
 
 if TYPE_CHECKING:
     import symusic

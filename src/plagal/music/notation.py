@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from plagal.errors import AbcError, ChordError, InputError
 from plagal.music.chords import parse_chord
 from plagal.music.grid import LATEST_TICK, regular
 from plagal.music.patience import patience
 from plagal.music.score import TICKS_PER_QUARTER, Key, Marker, Metre, Score, Tempo
+from plagal.plumbing.errors import AbcError, ChordError, InputError
 
 NOTATION_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn")
 MAX_NOTATION_BYTES = 8_000_000

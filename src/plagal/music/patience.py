@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from plagal.errors import InputError
+from plagal.plumbing.errors import InputError
 
 
 class _TooLongError(BaseException):

@@ -27,11 +27,11 @@ from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 import plagal
-from plagal.corpus.prompts import spoken
-from plagal.errors import InputError, PlagalError
+from plagal.asking import request as controls
+from plagal.asking.request import PieceRequest
+from plagal.asking.wording import spoken
 from plagal.music.midi import to_midi_bytes
-from plagal.serving import controls
-from plagal.serving.controls import PieceRequest
+from plagal.plumbing.errors import InputError, PlagalError
 from plagal.serving.desk import Desk, Limits, created, later_on_loop, piece_json
 from plagal.serving.guards import LOOPBACK, MOST_BODY_BYTES, Guards, want_json
 from plagal.serving.problems import MEDIA_TYPE, Problem, ProblemError, on_http, on_invalid, on_library_error, on_problem

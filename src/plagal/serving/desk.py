@@ -17,16 +17,16 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from plagal.corpus.controls import parse_prompt
-from plagal.errors import BusyError, InputError, ModelError
-from plagal.files import disk_error
-from plagal.music.arranger import generate_melody
-from plagal.music.tunebook import key_name
-from plagal.serving.controls import PieceRequest, read_request
+from plagal.asking.order import Order, understand
+from plagal.asking.progression import written
+from plagal.asking.prompt import parse_prompt
+from plagal.asking.request import PieceRequest, read_request
+from plagal.music.arranger.arrange import generate_melody
+from plagal.music.arranger.tunebook import key_name
+from plagal.plumbing.errors import BusyError, InputError, ModelError
+from plagal.plumbing.files import disk_error
 from plagal.serving.events import EventReader
 from plagal.serving.measures import Measures
-from plagal.serving.order import Order, understand
-from plagal.serving.progression import written
 from plagal.serving.service import new_seed
 from plagal.serving.sse import piece_problem
 from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, choice_row, new_id, rating_row

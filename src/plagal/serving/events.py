@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from plagal.asking.progression import written
+from plagal.music.arranger.tunebook import key_name
 from plagal.music.chords import parse_chord
 from plagal.music.score import Key
-from plagal.music.tunebook import key_name
-from plagal.serving.progression import written
 from plagal.tokens.vocabulary import (
     BEAT_TICKS,
     DURATION_TICKS,

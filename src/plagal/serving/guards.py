@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plagal.serving.controls import MOST_MIDI_BYTES
+from plagal.asking.request import MOST_MIDI_BYTES
 from plagal.serving.problems import ProblemError, answer
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plagal.asking.order import Order, understand
+from plagal.asking.request import read_request
+from plagal.music.arranger.tunebook import key_name
 from plagal.music.midi import write_midi
 from plagal.music.score import Score
-from plagal.music.tunebook import key_name
-from plagal.serving.controls import read_request
-from plagal.serving.order import Order, understand
 from plagal.serving.writer import room_for, write
 from plagal.tokens.codec import decode
 

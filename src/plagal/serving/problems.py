@@ -13,8 +13,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from plagal.errors import BusyError, DiskError, InputError, ModelError, PlagalError
-from plagal.serving.controls import one_line
+from plagal.asking.request import one_line
+from plagal.plumbing.errors import BusyError, DiskError, InputError, ModelError, PlagalError
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from plagal.errors import BusyError
+from plagal.asking.order import FindPiece, no_pieces, understand
+from plagal.asking.request import PieceRequest, read_request
 from plagal.music.midi import to_midi_bytes
 from plagal.music.score import Score
-from plagal.serving import answers
-from plagal.serving.answers import TokenResponse
-from plagal.serving.controls import PieceRequest, read_request
+from plagal.plumbing.errors import BusyError
 from plagal.serving.events import Event, EventReader
-from plagal.serving.order import FindPiece, no_pieces, understand
 from plagal.serving.writer import Job, Writer
+from plagal.tokens import response as answers
 from plagal.tokens.codec import decode
+from plagal.tokens.response import TokenResponse
 
 DEFAULT_MODEL = Path("models/fused")
 MOST_TOKENS = 16_384

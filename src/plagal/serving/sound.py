@@ -7,10 +7,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from plagal.errors import InputError
-from plagal.files import atomic_path
 from plagal.music.midi import to_midi_bytes
 from plagal.music.score import Score
+from plagal.plumbing.errors import InputError
+from plagal.plumbing.files import atomic_path
 
 SAMPLE_RATE = 48_000
 """[Hz]"""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from plagal.errors import BusyError, InputError, PlagalError
-from plagal.serving.order import Order
+from plagal.asking.order import Order
+from plagal.plumbing.errors import BusyError, InputError, PlagalError
 from plagal.serving.writer import Job, Status
 
 MOST_PIECES = 512

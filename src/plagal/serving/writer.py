@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from plagal.errors import BusyError, ModelError, PlagalError
-from plagal.serving.order import Order
+from plagal.asking.order import Order
+from plagal.plumbing.errors import BusyError, ModelError, PlagalError
 
 if TYPE_CHECKING:
+    from plagal.compose.decoding import PromptMemory
     from plagal.model.base import LanguageModel
-    from plagal.model.decoding import PromptMemory
 
 OnWord = Callable[[int, str], None]
 """Told (order, word)."""
@@ -224,7 +224,7 @@ class Writer:
     # --- in the writer's thread
 
     def _run(self) -> None:
-        from plagal.model.lanes import leave_thread
+        from plagal.model.cpu.lanes import leave_thread
 
         try:
             self._serve()
@@ -232,8 +232,8 @@ class Writer:
             leave_thread()
 
     def _serve(self) -> None:
-        from plagal.model.allocation import keep_little
         from plagal.model.base import load
+        from plagal.model.cpu.allocation import keep_little
 
         keep_little()
         try:
@@ -297,7 +297,7 @@ class Writer:
                 if word == "SONG_END":
                     job.end("done")
 
-        from plagal.model.decoding import PromptMemory
+        from plagal.compose.decoding import PromptMemory
 
         # A batch that is broken off leaves the memory half changed: it is put back only after a whole one.
         memory, self._memory = self._memory or PromptMemory(), None
@@ -324,9 +324,9 @@ def write(
     not kept, and may raise to stop. `whole`: a piece in another key than was asked for is written again before its
     words are told; so are bars before others always. `memory`: what the model has read for the order before.
     """
-    from plagal.model.decoding import generate
-    from plagal.model.hearing import generate_as_asked
-    from plagal.model.infill import fill
+    from plagal.compose.decoding import generate
+    from plagal.compose.infill import fill
+    from plagal.compose.rerank import generate_as_asked
 
     tell, draft = on_word or _nobody, on_draft or _nobody
     requests = [_as_request(lm, order) for order in orders]
@@ -361,8 +361,8 @@ def _nobody(_: int, __: str) -> None:
 
 
 def _as_request(lm: LanguageModel, order: Order) -> Any:
-    from plagal.model.decoding import Request
-    from plagal.model.steering import Wishes
+    from plagal.compose.decoding import Request
+    from plagal.compose.steering import Wishes
 
     wishes = Wishes(order.key, order.chords, order.melody, order.density)
     # Bars that are kept are over: without the bar line the model could still write into the last of them.
@@ -372,7 +372,7 @@ def _as_request(lm: LanguageModel, order: Order) -> Any:
 
 
 def _fitting_prompt(lm: LanguageModel, order: Order) -> str:
-    from plagal.model.decoding import window_of
+    from plagal.compose.decoding import window_of
 
     if len(lm.encode_text(order.prompt)) <= window_of(lm) // _PROMPT_SHARE:
         return order.prompt

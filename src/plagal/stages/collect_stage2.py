@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plagal.corpus.collect import collect
-from plagal.params import Params
+from plagal.plumbing.params import Params
 from plagal.stages.common import DATA, run_stage
 
 

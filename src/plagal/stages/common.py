@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from plagal import terminal
-from plagal.files import write_json
-from plagal.locks import sole_worker
-from plagal.params import Params, load_params
+from plagal.plumbing import terminal
+from plagal.plumbing.dvc_cache import check_inputs
+from plagal.plumbing.files import write_json
+from plagal.plumbing.locks import sole_worker
+from plagal.plumbing.params import Params, load_params
 from plagal.stages import STARTER
-from plagal.stored import check_inputs
 
 DATA = Path("data")
 MODELS = Path("models")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plagal.corpus.prepare import prepare
-from plagal.params import Params
+from plagal.plumbing.params import Params
 from plagal.stages.common import DATA, TEXT, run_stage
 
 

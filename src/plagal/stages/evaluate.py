@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plagal.evaluation.run import evaluate
-from plagal.params import Params
+from plagal.plumbing.params import Params
 from plagal.stages.common import METRICS, MODELS, TEXT, run_stage
 
 

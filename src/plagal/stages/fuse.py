@@ -5,7 +5,7 @@ from __future__ import annotations
 from plagal.corpus.provenance import fused_card
 from plagal.model.folders import whole_model_under_stage2
 from plagal.model.fuse import fuse
-from plagal.params import Params
+from plagal.plumbing.params import Params
 from plagal.stages.common import MODELS, TEXT, run_stage
 from plagal.stages.training import forget_finished, texts_of
 

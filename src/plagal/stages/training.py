@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from plagal.errors import LockedError, TrainingError
-from plagal.files import atomic_path, read_jsonl, write_json
-from plagal.locks import ASKED_TO_END
 from plagal.model.adapters import CURVE, base_sha256
 from plagal.model.base import LanguageModel
 from plagal.model.checkpoint import run_key, sha256_of
 from plagal.model.trainer import train
-from plagal.params import TrainSettings
+from plagal.plumbing.errors import LockedError, TrainingError
+from plagal.plumbing.files import atomic_path, read_jsonl, write_json
+from plagal.plumbing.locks import ASKED_TO_END
+from plagal.plumbing.params import TrainSettings
 from plagal.stages.common import LOGS, METRICS, MODELS, TEXT
 
 CHECKPOINTS = Path(".checkpoints")

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import MidiError
 from plagal.music.chords import ROOT_NAMES, parse_chord
 from plagal.music.grid import LATEST_TICK, bar_lines, last_event, regular
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Marker, Score, Tempo
+from plagal.plumbing.errors import MidiError
 from plagal.tokens import grammar, reading
-from plagal.tokens.mending import Repair, mend
+from plagal.tokens.repair import Repair, mend
 from plagal.tokens.vocabulary import (
     BEAT_TICKS,
     DURATION_TICKS,

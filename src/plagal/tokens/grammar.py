@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import WordsError
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH
+from plagal.plumbing.errors import WordsError
 from plagal.tokens.vocabulary import (
     ARTICULATIONS,
     BEAT_TICKS,

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from plagal.errors import InputError
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER
+from plagal.plumbing.errors import InputError
 from plagal.tokens.vocabulary import (
     BEAT_TICKS,
     DURATION_TICKS,

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.errors import InputError, PlagalError
 from plagal.music import midi
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.score import (
@@ -34,6 +33,7 @@ from plagal.music.score import (
     Notes,
     Score,
 )
+from plagal.plumbing.errors import InputError, PlagalError
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from plagal.errors import InputError
+from plagal.plumbing.errors import InputError
 from plagal.tokens.vocabulary import ID_OF, MUSIC_WORDS, SPECIAL_WORDS, WORD_OF, WORDS, definition
 
 

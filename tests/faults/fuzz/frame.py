@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plagal.errors import PlagalError
+from plagal.plumbing.errors import PlagalError
 
 LONGEST_MESSAGE = 1000
 """[characters]"""

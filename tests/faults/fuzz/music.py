@@ -93,7 +93,7 @@ def _playable(score: object) -> bool:
 
 
 def _book() -> Callable[[bytes], bool]:
-    from plagal.music.tunebook import parse_tune
+    from plagal.music.arranger.tunebook import parse_tune
 
     own_folder()
 
@@ -144,10 +144,10 @@ def _notation_seeds() -> list[bytes]:
 
 
 def _chords() -> Callable[[bytes], bool]:
+    from plagal.asking.progression import read_progression, written
+    from plagal.music.arranger.tunebook import parse_key
     from plagal.music.chords import parse_chord
     from plagal.music.placed import spread_chords
-    from plagal.music.tunebook import parse_key
-    from plagal.serving.progression import read_progression, written
 
     own_folder()
 

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "unit"))
 from music_strategies import chord_symbols, likely_word_lists, scores, word_lists
 
 from plagal.corpus.formats import convert_record
-from plagal.errors import MidiError, RecordError
 from plagal.music.chords import parse_chord
 from plagal.music.grid import regular
 from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.plumbing.errors import MidiError, RecordError
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 

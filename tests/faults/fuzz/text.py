@@ -52,7 +52,7 @@ def _words() -> Callable[[bytes], bool]:
 
 
 def _piece_text() -> str:
-    from plagal.music.arranger import arrange
+    from plagal.music.arranger.arrange import arrange
     from plagal.tokens.codec import encode
 
     return " ".join(encode(arrange("amazing_grace", "traditional_gospel", bars=4)))
@@ -119,7 +119,7 @@ def _jsonl_seeds() -> list[bytes]:
 
 
 def _params() -> Callable[[bytes], bool]:
-    from plagal.params import load_params
+    from plagal.plumbing.params import load_params
 
     file = own_folder() / "params.yaml"
 
@@ -139,8 +139,8 @@ def _params_seeds() -> list[bytes]:
 
 
 def _profile() -> Callable[[bytes], bool]:
-    from plagal.params import load_params
-    from plagal.profiles import apply_profile
+    from plagal.plumbing.params import load_params
+    from plagal.plumbing.profiles import apply_profile
 
     folder = own_folder()
     before = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -188,9 +188,9 @@ def _source_seeds() -> list[bytes]:
 
 def _answers() -> Callable[[bytes], bool]:
     """What a model said, and what a user asked."""
-    from plagal.serving.answers import parse_token_response
-    from plagal.serving.controls import read_request
+    from plagal.asking.request import read_request
     from plagal.tokens import grammar
+    from plagal.tokens.response import parse_token_response
 
     own_folder()
 

@@ -1,0 +1,204 @@
+"""What a piece is asked for with: prompts that tell the truth about it, and the controls that plain prompts hold.
+
+Training draws from `WORDINGS`; evaluation asks in `HELD_OUT_WORDINGS`, which training never sees. `parse_prompt` in
+`plagal.asking.prompt` reads both, and what people write.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PLAIN = "Generate {genre} in {key}"
+"""The plan's own wording: "Generate Gospel in C major"."""
+PLAIN_SHARE = 0.2
+
+WORDINGS = (
+    PLAIN,
+    "Generate {style} in {key}",
+    "Generate {style} in {key}, {tempo} BPM",
+    "Generate {style} in {key}, {metre}, {tempo} BPM",
+    "Generate {bars} bars of {style} in {key}",
+    "Generate {bars} bars of {style} in {key} at {tempo} BPM in {metre}",
+    "Generate a {mood} piece of {style} in {key}",
+    "Generate {style}: {key}, {metre}, {tempo} BPM, {bars} bars",
+    "Play {style} in {key}",
+    "Play {bars} bars of {style} in {key}",
+    "Play some {speed} {style} in {key}",
+    "Play {style} over {chords}",
+    "Play {style} in {key} over {chords}",
+    "Play me a {mood} {style} tune in {key}",
+    "Play {style} at {tempo} BPM",
+    "Play {style} in {metre} at {tempo} BPM",
+    "Write a {speed} {style} piece in {key}",
+    "Write {bars} bars of {style} in {metre}",
+    "Write {style} in {key} beginning with the chords {chords}",
+    "Write a {bars}-bar {style} piece in {key}, {speed}",
+    "Write something {mood} in {key}",
+    "Compose {style} for piano in {key}",
+    "Compose {bars} bars of {speed} {style}",
+    "Compose a {mood} {style} piece in {key}, {metre}",
+    "A {speed} {style} piece in {key}",
+    "A {mood} {style} piece, {bars} bars, {tempo} BPM",
+    "A piece of {style} in {key}, {metre} time",
+    "{style}, {key}, {tempo} BPM",
+    "{style} in {key}, {bars} bars",
+    "{speed} {style} in {key}",
+    "{speed} {style} in {metre}",
+    "{mood} {style} in {key}",
+    "{style} piano in {key}, chords {chords}",
+    "{genre} in {key} at {tempo} BPM",
+    "I need {bars} bars of {style} in {key}",
+    "Give me {style} in {key} with the chords {chords}",
+    "Give me {speed} {style} in {key}, {bars} bars",
+    "Make it {mood}: {style} in {key}, {metre}",
+)
+
+HELD_OUT_WORDINGS = (
+    "Could you improvise {style} in {key}?",
+    "Please make a {speed} {style} piece in {key} for me",
+    "Show me {bars} bars of {style} in {key}",
+    "We want {style} in {key}, tempo {tempo}, metre {metre}",
+    "How would {style} sound in {key}, {speed}?",
+    "Let me hear {style} in {key} with the progression {chords}",
+    "Something {mood} for the service: {style} in {key}",
+    "Today it's {style}, {metre}, key of {key}, {bars} bars",
+)
+
+_SPEEDS = ((60, ("very slow",)), (80, ("slow",)), (108, ("medium-tempo", "mid-tempo")),
+           (140, ("up-tempo", "upbeat")), (1e9, ("fast",)))  # fmt: skip
+"""(below this many quarters a minute, words for it)."""
+_MOODS = {
+    (False, False): ("peaceful", "tender", "reverent"),
+    (False, True): ("joyful", "bright", "celebratory"),
+    (True, False): ("mournful", "solemn", "yearning"),
+    (True, True): ("urgent", "intense", "driving"),
+}
+"""(minor, 92 quarters a minute or more) -> words for it."""
+_LIVELY = 92.0
+CHORDS_NAMED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is true of a piece, as its words say it."""
+
+    genre: str
+    style: str
+    key: str
+    """ "Db major"; empty where the words name none."""
+    tempo: float
+    metre: str
+    """ "12/8"."""
+    bars: int
+    chords: tuple[str, ...] = ()
+    """Symbols from the start, repeats left out."""
+
+    @property
+    def minor(self) -> bool:
+        return self.key.endswith("minor")
+
+
+def facts_of(words: Sequence[str], genre: str, style: str) -> Facts:
+    """What a piece's words say of it: the first key, tempo and metre, its bars, its first chords."""
+    chords: list[str] = []
+    for place, word in enumerate(words):
+        if len(chords) > CHORDS_NAMED:
+            break
+        if word.startswith("CHORD_"):
+            bass = words[place + 1].removeprefix("BASS_") if words[place + 1].startswith("BASS_") else ""
+            symbol = word.removeprefix("CHORD_") + (f"/{bass}" if bass else "")
+            if chords[-1:] != [symbol]:
+                chords.append(symbol)
+    return Facts(
+        genre=genre,
+        style=style,
+        key=_key_name(_first(words, "KEY_")),
+        tempo=float(_first(words, "TEMPO_") or 120),
+        metre=(_first(words, "TIMESIG_") or "4_4").replace("_", "/"),
+        bars=words.count("BAR_START"),
+        chords=tuple(chords[:CHORDS_NAMED]),
+    )
+
+
+def _first(words: Sequence[str], prefix: str) -> str:
+    """The rest of the first word of that kind in the head of the piece."""
+    for word in words:
+        if word == "BAR_START":
+            break
+        if word.startswith(prefix):
+            return word.removeprefix(prefix)
+    return ""
+
+
+def _key_name(name: str) -> str:
+    if not name:
+        return ""
+    return f"{name[:-1]} minor" if name.endswith("m") else f"{name} major"
+
+
+def spoken(name: str) -> str:
+    """A style or genre as people write it: "gospel_jazz" -> "gospel jazz"."""
+    return name.replace("_", " ")
+
+
+def basic_prompt(genre: str, key: str) -> str:
+    """The plan's wording: "Generate Gospel in C major"."""
+    return PLAIN.format(genre=spoken(genre).title(), key=key) if key else f"Generate {spoken(genre).title()}"
+
+
+def training_prompt(facts: Facts, rng: random.Random) -> str:
+    """A true prompt in one of the training wordings; every fifth or so is the plan's own."""
+    if facts.key and rng.random() < PLAIN_SHARE:
+        return basic_prompt(facts.genre, facts.key)
+    return _worded(WORDINGS, facts, rng)
+
+
+def held_out_prompt(facts: Facts, rng: random.Random) -> str:
+    """A true prompt in a wording that training never sees."""
+    return _worded(HELD_OUT_WORDINGS, facts, rng)
+
+
+def fields_of(wording: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(wording) if name}
+
+
+def _worded(wordings: tuple[str, ...], facts: Facts, rng: random.Random) -> str:
+    values = _values(facts, rng)
+    usable = [wording for wording in wordings if fields_of(wording) <= values.keys()]
+    if not usable:
+        return f"Generate {spoken(facts.style)}"
+    return _article(rng.choice(usable).format(**values))
+
+
+def _values(facts: Facts, rng: random.Random) -> dict[str, Any]:
+    """Every field that can be filled truly."""
+    values: dict[str, Any] = {
+        "genre": spoken(facts.genre).title(),
+        "style": spoken(facts.style),
+        "tempo": f"{facts.tempo:g}",
+        "speed": rng.choice(next(words for below, words in _SPEEDS if facts.tempo < below)),
+        "metre": facts.metre,
+        "bars": facts.bars,
+    }
+    if facts.key:
+        values["key"] = facts.key if rng.random() < 0.7 or facts.minor else facts.key.split()[0]
+        values["mood"] = rng.choice(_MOODS[facts.minor, facts.tempo >= _LIVELY])
+    if len(facts.chords) >= 2:
+        named = [_written_chord(symbol) for symbol in facts.chords[:CHORDS_NAMED]]
+        values["chords"] = rng.choice((" ", " - ", ", ")).join(named)
+    return values
+
+
+def _written_chord(symbol: str) -> str:
+    """As people write it: "Bbdom7/F" -> "Bb7/F", "Cmaj" -> "C", "Amin9" -> "Am9"."""
+    symbol = re.sub(r"^([A-G]b?)maj(?=/|$)", r"\1", symbol)
+    return re.sub(r"^([A-G]b?)min", r"\1m", re.sub(r"^([A-G]b?)dom", r"\1", symbol))
+
+
+def _article(text: str) -> str:
+    return re.sub(r"\b([Aa]) (?=(?:up|ur|in|8|11|18)[-\w])", r"\1n ", text)

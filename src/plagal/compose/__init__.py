@@ -1,0 +1,1 @@
+"""From a request to words, against anything that scores next words."""

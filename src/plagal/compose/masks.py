@@ -1,0 +1,150 @@
+"""Sets of music words, as masks in the order of MUSIC_WORDS: what `plagal.compose.steering` narrows
+with. Cached; read-only."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.arranger.tunebook import key_tonic
+from plagal.music.chords import QUALITIES, Chord, parse_chord
+from plagal.music.score import HIGHEST_PITCH, TICKS_PER_QUARTER, Key
+from plagal.tokens import grammar as g
+from plagal.tokens.vocabulary import (
+    ARTICULATIONS,
+    BEAT_TICKS,
+    DURATION_TICKS,
+    MUSIC_WORDS,
+    OPEN_DURATIONS,
+    RELATIVE_VELOCITIES,
+)
+
+Mask = npt.NDArray[np.bool_]
+
+_OUTSIDERS = 1
+"""Tones outside the key that a chord may have: that of a secondary dominant."""
+_MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
+"""The minor has its leading tone, too."""
+
+
+def scale(key: Key) -> frozenset[int]:
+    tonic = key_tonic(key)
+    return frozenset((tonic + step) % 12 for step in (_MINOR if key.minor else _MAJOR))
+
+
+def chord_scale(chord: Chord) -> frozenset[int]:
+    """Where no key is known: the major scale's steps that do not rub against the chord's tones."""
+    tones = chord.pitch_classes
+    return frozenset(
+        pc for pc in range(12)
+        if pc in tones or ((pc - 1) % 12 not in tones and (pc + 1) % 12 not in tones)
+    )  # fmt: skip
+
+
+def reachable(pitch_class: int, floor: int, high: int) -> bool:
+    first = floor + 1 + (pitch_class - floor - 1) % 12
+    return first <= min(high, HIGHEST_PITCH)
+
+
+def bits(classes: set[int]) -> int:
+    return sum(1 << pitch_class for pitch_class in classes)
+
+
+EVERY = (1 << 12) - 1
+_BENDING = {*ARTICULATIONS, *RELATIVE_VELOCITIES, *OPEN_DURATIONS, "VEL_SILENT"}
+ALL: Mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+_KINDS = np.array([g.KIND_OF[word][0] for word in MUSIC_WORDS])
+_note_pitch = np.array([g.KIND_OF[word][1] if g.KIND_OF[word][0] == g.NOTE_ON else -1 for word in MUSIC_WORDS])
+_beat_tick = np.array([BEAT_TICKS.get(word, -1) for word in MUSIC_WORDS])
+_length_ticks = np.array([DURATION_TICKS.get(word, 0) for word in MUSIC_WORDS])
+NOTE_WORDS: Mask = np.isin(_KINDS, [g.NOTE_ON, g.ARTICULATION])
+CHORD_WORDS: Mask = _KINDS == g.CHORD
+BASS_WORDS: Mask = _KINDS == g.BASS
+PLAIN: Mask = np.array(
+    [word not in _BENDING and not word.startswith(("NOTE_OFF_", "REPEAT_START")) for word in MUSIC_WORDS]
+)
+"""All words but those that bend a note's pitch, place or length, or repeat it: no score is written with them."""
+ON_GRID: Mask = ((_beat_tick < 0) & (_length_ticks == 0)) | np.array(
+    [(tick % 3 == 0) | (tick % 4 == 0) for tick in np.maximum(_beat_tick, _length_ticks)]
+)
+"""All words but places and lengths that are neither of 32nds nor of triplet 16ths."""
+PEDALS: Mask = np.isin(_KINDS, [g.PEDAL, g.PEDAL_OFF])
+BEATS: Mask = _KINDS == g.BEAT
+PIECE_ENDS: Mask = _KINDS == g.SONG_END
+BAR_ENDS: Mask = np.isin(_KINDS, [g.BAR, g.SONG_END, g.REPEAT_END])
+LEAVING: Mask = BAR_ENDS | BEATS
+_PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
+for _fixed in (ALL, NOTE_WORDS, CHORD_WORDS, PEDALS, BEATS, PIECE_ENDS, BAR_ENDS, LEAVING, PLAIN, ON_GRID):
+    _fixed.flags.writeable = False
+
+
+@lru_cache(maxsize=4096)
+def one(word: str) -> Mask:
+    mask = np.zeros(len(MUSIC_WORDS), dtype=np.bool_)
+    mask[_PLACE[word]] = True
+    return mask
+
+
+@lru_cache(maxsize=8192)
+def pitches(bits: int, low: int, high: int) -> Mask:
+    """All words but the notes outside [low, high] or of other pitch classes than `bits`."""
+    fits = (_note_pitch >= low) & (_note_pitch <= high) & ((bits >> (_note_pitch % 12)) & 1 == 1)
+    return np.asarray(fits | (_note_pitch < 0))
+
+
+@lru_cache(maxsize=1024)
+def beats_up_to(tick: int) -> Mask:
+    return np.asarray(_beat_tick <= tick)
+
+
+@lru_cache(maxsize=1024)
+def durations(least: int, most: int) -> Mask:
+    """Lengths in [least, most] ticks, as near as there are any; tied ones where there is room for them."""
+    known = _length_ticks > 0
+    fits = known & (_length_ticks >= least) & (_length_ticks <= most)
+    if most > 4 * TICKS_PER_QUARTER:
+        fits |= _KINDS == g.TIE
+    return np.asarray(fits if fits.any() else known)
+
+
+def resolution(chord: Chord | None, scale: frozenset[int]) -> frozenset[int] | None:
+    """The roots that a chord with a tone from outside the key leads to, its own among them; None where it has none. A
+    dominant: a fifth or a semitone down; a diminished one: a semitone either way; others: a fifth or a tone up."""
+    if chord is None or chord.pitch_classes <= scale:
+        return None
+    steps = QUALITIES[chord.quality]
+    ways = (5, 11) if 4 in steps else (1, 11) if 6 in steps else (7, 2)
+    return frozenset((chord.root + way) % 12 for way in ways) | {chord.root}
+
+
+@lru_cache(maxsize=512)
+def chord_words_in(scale: frozenset[int], roots: frozenset[int] | None) -> Mask:
+    """All words but chords too far from the key: those of its own tones, secondary dominants, diminished chords and
+    minor sixths, on `roots` where some are given."""
+    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+    for place in np.flatnonzero(CHORD_WORDS):
+        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
+        outside = len(chord.pitch_classes - scale)
+        leads = _leads(QUALITIES[chord.quality])
+        near = outside == 0 or (outside <= _OUTSIDERS and leads)
+        mask[place] = near and chord.root in scale and (roots is None or chord.root in roots)
+    return mask
+
+
+def _leads(steps: tuple[int, ...]) -> bool:
+    """Whether a chord asks to be resolved: a dominant, diminished, or minor with a sixth."""
+    return (4 in steps and 10 in steps) or (3 in steps and 6 in steps) or (3 in steps and 9 in steps)
+
+
+@lru_cache(maxsize=64)
+def tonic_chords(tonic: int, minor: bool) -> Mask:
+    """All words but chords that are no tonic of the key: its root, with the key's third."""
+    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+    for place in np.flatnonzero(CHORD_WORDS):
+        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
+        steps = QUALITIES[chord.quality]
+        third = 3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and 10 not in steps
+        mask[place] = chord.root == tonic and third
+    return mask

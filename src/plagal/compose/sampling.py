@@ -1,0 +1,77 @@
+"""Which token comes next: drawn by temperature and top-p among those that spell an allowed word."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.compose.masks import Mask
+from plagal.model.words import WordTokens
+
+Floats = npt.NDArray[np.float32]
+Typed = tuple[int, ...]
+"""Columns of a word that is being spelled."""
+
+
+class Sampler:
+    """Draws a place among the allowed ones: temperature, then the smallest set that holds `top_p` of the
+    probability."""
+
+    def __init__(self, temperature: float, top_p: float):
+        self.temperature, self.top_p = temperature, top_p
+
+    def draw(self, logits: Floats, masks: Mask, uniforms: Floats) -> npt.NDArray[np.intp]:
+        """logits [rows, places], masks alike, uniforms [rows] in [0, 1) -> places [rows]."""
+        columns = np.flatnonzero(masks.any(axis=0))
+        scores = np.where(masks[:, columns], logits[:, columns], -np.inf)
+        if self.temperature <= 0:
+            return columns[scores.argmax(axis=1)]
+        scores = (scores - scores.max(axis=1, keepdims=True)) / self.temperature
+        order = np.argsort(-scores, axis=1, kind="stable")
+        weights = np.exp(np.take_along_axis(scores, order, axis=1))
+        sums = np.cumsum(weights, axis=1, dtype=np.float64)
+        # A word stays in if the probability before it is still under top_p; the first always does.
+        kept = np.maximum((sums - weights < self.top_p * sums[:, -1:]).sum(axis=1), 1)
+        limit = np.take_along_axis(sums, kept[:, None] - 1, axis=1)
+        drawn = (sums <= uniforms[:, None] * limit).sum(axis=1)
+        return columns[np.take_along_axis(order, np.minimum(drawn, kept - 1)[:, None], axis=1)[:, 0]]
+
+
+class Speller:
+    """Words as columns of logits. `ids` [columns]: the tokens that spell music words.
+
+    Where every word is one token, columns are words. Else the spellings form a trie, and only what is left of them is
+    allowed: a word has one spelling, the tokenizer's own.
+    """
+
+    def __init__(self, tokens: WordTokens):
+        self.ids = tokens.ids[:-1]
+        self.whole = tokens.whole
+        column_of = {int(token): column for column, token in enumerate(self.ids)}
+        self.spellings = [tuple(column_of[token] for token in spelling) for spelling in tokens.spellings]
+        self.place_of = {spelling: place for place, spelling in enumerate(self.spellings)}
+        longest = max(map(len, self.spellings))
+        self._grid = np.array([[*spelling, *[-1] * (longest - len(spelling))] for spelling in self.spellings])
+
+    def columns(self, words: Mask, typed: Typed = ()) -> Mask:
+        """The columns that may come next where `words` [music words] may stand and `typed` of one is there."""
+        if self.whole:
+            return words
+        found = self._grid[words & self.beginning(typed), len(typed)]
+        mask = np.zeros(len(self.ids), dtype=np.bool_)
+        mask[found[found >= 0]] = True
+        return mask
+
+    def beginning(self, typed: Typed) -> Mask:
+        """The words whose spelling begins with `typed`."""
+        return _beginning(self, typed)
+
+
+@lru_cache(maxsize=4096)
+def _beginning(speller: Speller, typed: Typed) -> Mask:
+    grid = speller._grid[:, : len(typed)]
+    if len(typed) >= speller._grid.shape[1]:
+        return np.asarray([spelling == typed for spelling in speller.spellings])
+    return np.asarray((grid == np.array(typed, dtype=grid.dtype)).all(axis=1))

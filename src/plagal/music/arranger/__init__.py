@@ -1,0 +1,1 @@
+"""Tune and style to score, by rule: harmony, hands, the tune book."""

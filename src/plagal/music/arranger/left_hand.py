@@ -1,0 +1,104 @@
+"""The left hand: a bass line, and figures over it from the style's data."""
+
+from __future__ import annotations
+
+from plagal.music.arranger.dynamics import BASS, INNER, velocity
+from plagal.music.arranger.leadsheet import LeadSheet, Span
+from plagal.music.arranger.styles import LeftFigure
+from plagal.music.arranger.voicing import (
+    HIGHEST_SHAPE,
+    LOWEST_SHAPE,
+    choose_bass,
+    chord_tone_near,
+    fifth_above,
+    place,
+    rolled_shell,
+    spread_shell,
+    tenth_above,
+    wanted,
+)
+from plagal.music.chords import QUALITIES, Chord
+from plagal.music.hands import ROLL_TICKS, HandNote
+
+_DEEPEST_OCTAVE = 40
+"""Bass notes from here up are doubled below, lower ones above."""
+
+
+class LeftHand:
+    """Plays figures span by span and remembers where it was."""
+
+    def __init__(self, lead: LeadSheet) -> None:
+        self._lead = lead
+        self._bass: int | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def play(self, span: Span, after: Chord | None, figure: LeftFigure, ceiling: int) -> list[HandNote]:
+        """The figure under one chord; nothing above `ceiling` but the bass itself."""
+        lead, chord = self._lead, span.chord
+        bass = choose_bass(chord, self._bass)
+        self._bass = bass
+        played: list[HandNote] = []
+        for beat in range(max(1, span.ticks // lead.beat)):
+            events = figure.first if beat == 0 else figure.then[(beat - 1) % len(figure.then)]
+            start = span.onset + beat * lead.beat
+            for part, gesture, length in events:
+                onset = start + lead.offset(part)
+                ticks = min(self._ticks(part, length), span.end - onset)
+                if ticks <= 0:
+                    continue
+                loud = velocity(lead, onset, BASS if beat == 0 and part == 0 else INNER)
+                keys = self._keys(gesture, chord, bass, after, min(HIGHEST_SHAPE, ceiling))
+                apart = ROLL_TICKS if gesture == "rolled" and len(keys) > 2 else 0
+                for number, pitch in enumerate(keys):
+                    later = number * apart
+                    played.append((onset + later, pitch, ticks - later, loud))
+        return played
+
+    def _ticks(self, part: float, length: float) -> int:
+        """A note of less than a beat ends where the feel puts its end: a swung half is two thirds."""
+        end = part + length
+        if length < 1 and end <= 1:
+            return self._lead.offset(end) - self._lead.offset(part)
+        return round(length * self._lead.beat)
+
+    def _keys(self, gesture: str, chord: Chord, bass: int, after: Chord | None, ceiling: int) -> list[int]:
+        """What a gesture of the style's data strikes."""
+        if gesture in ("shape", "shell"):
+            return list(self._upper_shape(chord, 2 if gesture == "shell" else 3, ceiling))
+        if gesture == "full":
+            return [key for key in spread_shell(chord, bass) if key == bass or key <= max(ceiling, bass + 12)]
+        if gesture == "rolled":
+            return list(rolled_shell(chord, bass, ceiling)) or self._keys("tenths", chord, bass, after, ceiling)
+        if gesture == "up":
+            return [self._approach(bass, after)]
+        single = {
+            "root": [bass],
+            "octave": [bass - 12, bass] if bass >= _DEEPEST_OCTAVE else [bass, bass + 12],
+            "fifth": [fifth_above(chord, bass)],
+            "open": [bass, fifth_above(chord, bass)],
+            "tenth": [tenth_above(chord, bass)],
+            "tenths": [bass, tenth_above(chord, bass)],
+            "sixth": [bass, self._sixth(chord, bass)],
+        }
+        return [pitch for pitch in single[gesture] if pitch == bass or pitch <= max(ceiling, bass + 12)]
+
+    def _sixth(self, chord: Chord, bass: int) -> int:
+        """The boogie's sixth where the chord is a plain dominant on its root, else the fifth."""
+        plain = chord.quality in ("dom7", "maj", "6", "dom13") and chord.bass == chord.root
+        return bass + 9 if plain else fifth_above(chord, bass)
+
+    def _approach(self, bass: int, after: Chord | None) -> int:
+        """A semitone from the next bass, on the side where the hand is."""
+        if after is None:
+            return bass
+        target = choose_bass(after, bass)
+        return target - 1 if target >= bass else target + 1
+
+    def _upper_shape(self, chord: Chord, count: int, ceiling: int) -> tuple[int, ...]:
+        """Guide tones first, without the root: the bass has it."""
+        high = max(ceiling, LOWEST_SHAPE + 7)
+        extra = {(chord.root + 7) % 12} if len(QUALITIES[chord.quality]) > 3 and count < 3 else set()
+        classes = wanted(chord, {chord.root, chord.bass} | extra, count)[:count]
+        shape = place(classes, LOWEST_SHAPE, high, self._shape)
+        self._shape = shape or (chord_tone_near(chord, LOWEST_SHAPE + 5),)
+        return self._shape

@@ -1,0 +1,1 @@
+"""Mechanisms under everything: errors, files, locks, DVC's cache, the terminal, params."""

@@ -1,0 +1,194 @@
+"""params.yaml as frozen models: one key for each stage, plus `seed` and `model`. An unknown key is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from plagal.plumbing.errors import ParamsError
+from plagal.plumbing.files import parse_yaml
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EmbeddedShape(Settings):
+    """The Qwen2-shaped model that the project makes itself when it has no other base."""
+
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    kv_heads: Positive
+    intermediate_size: Positive
+
+    @model_validator(mode="after")
+    def heads_divide(self) -> EmbeddedShape:
+        if self.hidden_size % self.heads or self.heads % self.kv_heads:
+            raise ValueError("hidden_size must be a multiple of heads, and heads of kv_heads")
+        return self
+
+
+class ModelSettings(Settings):
+    base: str = Field(min_length=1)
+    """"embedded", a folder, or a name on a hub."""
+    encoding: Literal["event", "text"]
+    embedded: EmbeddedShape
+
+
+class CollectSettings(Settings):
+    sources: str
+    """YAML file that lists the sources."""
+    target_files: Positive
+    quotas: dict[str, Count]
+    """Genre -> pieces wanted."""
+    fill_from_arranger: dict[str, Count]
+    """Genre -> at most this many synthetic pieces where real ones are short."""
+    fill_from_surplus: bool
+    """Whether real pieces beyond their genre's quota, or of a genre without one, may make up the total."""
+    commercial_use_only: bool
+    """Leave out everything whose licence forbids commercial use."""
+    min_notes: Positive
+    max_notes: Positive
+    min_bars: Positive
+    max_bars: Positive
+
+
+class TextSettings(Settings):
+    """How one stage's pieces become training text. Validation and test text are never augmented."""
+
+    copies: Positive
+    """Copies of each training piece, each augmented anew."""
+    keep_original: bool
+    """Whether the first copy is the piece as it is."""
+    excerpts: Count
+    """Excerpts of each training piece, each of a copy augmented anew: short pieces that end are learned, too."""
+    excerpt_bars: tuple[Positive, ...] = Field(min_length=1, strict=False)
+    """Lengths to draw from; a piece gives none that is as long as itself."""
+    transpose_semitones: Count
+    tempo_percent: Annotated[float, Field(ge=0, le=50)]
+    revoice_share: Share
+    """Share of the copies whose chords are voiced anew."""
+    live_share: Share = 0.0
+    """Share of the copies that are played off the grid, as hands do."""
+
+
+class SplitSettings(Settings):
+    valid_percent: Annotated[int, Field(ge=1, le=40)]
+    test_percent: Annotated[int, Field(ge=1, le=40)]
+
+
+class ConvertSettings(Settings):
+    template: str
+    """The chat template around `{prompt}` and `{words}`."""
+    chords: bool
+    """Whether chords heard are written as words."""
+    split: SplitSettings
+    stage1: TextSettings
+    stage2: TextSettings
+
+    @model_validator(mode="after")
+    def template_has_both_fields(self) -> ConvertSettings:
+        if "{prompt}" not in self.template or "{words}" not in self.template:
+            raise ValueError("template must contain {prompt} and {words}")
+        return self
+
+
+class LoraSettings(Settings):
+    rank: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    layers: Positive
+    """The last this many layers."""
+    projections: tuple[str, ...] = Field(min_length=1, strict=False)
+
+
+class TrainSettings(Settings):
+    mode: Literal["full", "lora"]
+    lora: LoraSettings
+    steps: Positive
+    batch: Positive
+    accumulation: Positive
+    max_tokens: Annotated[int, Field(ge=64)]
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    warmup_steps: Count
+    final_learning_rate_share: Share
+    """The cosine ends at this share of the learning rate."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    gradient_checkpointing: bool
+    save_every: Positive
+    evaluate_every: Positive
+    patience: Count
+    """Evaluations without a better loss before stopping early; 0 never stops early."""
+    keep_newest: Positive
+
+
+class FuseSettings(Settings):
+    quantize_bits: Literal[0, 4, 8]
+    """0 keeps the base's own precision."""
+    max_lost_share: Share
+    """Share of what training gained that quantizing again may cost."""
+
+
+class EvaluateSettings(Settings):
+    max_pieces: Positive
+    """Held-out pieces scored per split; which, is drawn by seed, spread over tunes."""
+    generated: Positive
+    samples: Positive
+    bars: Positive
+    temperature: Annotated[float, Field(gt=0, le=2)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_words: Positive
+    ngram_orders: tuple[int, ...] = Field(min_length=1, strict=False)
+
+
+class Params(Settings):
+    seed: Count
+    model: ModelSettings
+    collect_stage1: CollectSettings
+    collect_stage2: CollectSettings
+    convert: ConvertSettings
+    train_stage1: TrainSettings
+    train_stage2: TrainSettings
+    fuse: FuseSettings
+    evaluate: EvaluateSettings
+
+
+def _first_problem(error: ValidationError) -> str:
+    # A misspelt key is unknown and leaves another missing: naming the misspelt one helps more.
+    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key} is no known key; remove it or mend its spelling"
+    if problem["type"] == "missing":
+        return f"{key} is missing; `git diff params.yaml` shows what was there"
+    given = problem["input"]
+    # Anything else may be a list of lists of lists that was written in one line, and fill the memory.
+    shown = f" is {given!r}:" if isinstance(given, str | int | float | None) else ""
+    return f"{key}{shown} {problem['msg'].removeprefix('Value error, ')}"
+
+
+def check_params(text: str, name: str) -> Params:
+    """Params from YAML text. Raises ParamsError: `name`, the key, the value, and what would be right."""
+    raw = parse_yaml(text, name, ParamsError)
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(f"{name}: {_first_problem(error)}") from None
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml. Raises ParamsError as `check_params` does."""
+    try:
+        return check_params(Path(path).read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} is missing; run from the project's folder") from None
+    except UnicodeDecodeError:
+        raise ParamsError(f"{path} is no UTF-8 text") from None

@@ -1,0 +1,48 @@
+"""How a command ends: an error of ours is one line and exit code 1, never a traceback unless asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from plagal.plumbing.errors import PlagalError
+from plagal.plumbing.files import disk_error
+from plagal.plumbing.signals import heeded
+
+DEBUG_VARIABLE = "PLAGAL_DEBUG"
+"""Set to 1 (or pass --debug) to see the traceback behind a one-line error."""
+
+
+def run(command: Callable[[], None], name: str) -> int:
+    """Call `command` and return the exit code; what went wrong goes to stderr as one line that begins with `name`.
+    Ctrl-C gives 130; SIGTERM raises SystemExit(143), as an exception so that temporary files go."""
+    logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
+    told = ""
+    try:
+        with heeded():
+            command()
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, say) has gone; writing the rest would only fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (PlagalError, OSError) as error:
+        if os.environ.get(DEBUG_VARIABLE) == "1":
+            raise
+        told = f"{name}: error: {_one_line(error)}"
+    # Said only now, when the error's frames are gone, and with them the progress bars that they left unfinished.
+    if told:
+        print(told, file=sys.stderr)  # noqa: T201
+    return 1 if told else 0
+
+
+def _one_line(error: PlagalError | OSError) -> str:
+    if isinstance(error, OSError):
+        told = disk_error(Path(error.filename or "."), error)
+        return str(told) if told else f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+    return " ".join(str(error).split())
