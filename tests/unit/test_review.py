@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from plagal.evaluation.review import ratings_lines
 from plagal.plumbing.errors import InputError, RecordError
 from plagal.plumbing.files import write_jsonl
-from plagal.plumbing.review import ratings_lines
 
 
 def rating(rater: str, system: str, value: float) -> dict[str, object]:

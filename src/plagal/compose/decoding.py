@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import plagal.model  # noqa: F401  # the fast BLAS first
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+import plagal.model  # noqa: F401  # the fast BLAS first
 from plagal.compose.sampling import Floats, Sampler, Speller
 from plagal.compose.steering import Wishes
 from plagal.compose.writing import OnWord, Request, Row
