@@ -25,10 +25,10 @@ from typing import Any
 from plagal.compose.decoding import Request, generate
 from plagal.model.base import LanguageModel, load, make_embedded
 from plagal.model.cpu.kernels import cpu_kernels
-from plagal.model.words import prompt_text
 from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.params import EmbeddedShape
 from plagal.tokens import grammar
+from plagal.tokens.template import prompt_text
 from shared.rows import Row, finish, parser, row
 
 PROMPT = "Generate 8 bars of worship in Db major at 66 BPM in 4/4"

@@ -28,8 +28,8 @@ from typing import Any
 
 import httpx
 
-from plagal.model.words import prompt_text
 from plagal.tokens import grammar
+from plagal.tokens.template import prompt_text
 from shared.rows import Row, finish, parser, row
 
 CLIENTS, BARS = 50, 8

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from model_helpers import SHAPE, text_of, texts, tiny_base
 
 from plagal.model import base
-from plagal.model.words import split_text, word_text
+from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, RecordError
+from plagal.tokens.template import split_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 

@@ -15,8 +15,9 @@ from plagal.model import base, gguf, trainer
 from plagal.model.adapters import load_adapters
 from plagal.model.fuse import fuse
 from plagal.model.grow import rows_of
-from plagal.model.words import split_text, word_text
+from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, TrainingError
+from plagal.tokens.template import split_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 

@@ -13,7 +13,8 @@ from plagal.model import base, trainer
 from plagal.model.fuse import fuse
 from plagal.model.scoring import word_scores
 from plagal.model.spelling import Spellings
-from plagal.model.words import WordTokens, split_text
+from plagal.model.words import WordTokens
+from plagal.tokens.template import split_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 

@@ -16,8 +16,8 @@ from plagal.compose.rerank import reseeded
 from plagal.compose.writing import OnWord, Request
 from plagal.model.base import LanguageModel
 from plagal.model.scoring import word_scores
-from plagal.model.words import FIRST_WORD, prompt_text
 from plagal.tokens.bars import cut_bars
+from plagal.tokens.template import FIRST_WORD, prompt_text
 
 DRAFTS = 8
 """Written together, they take about three times as long as one."""

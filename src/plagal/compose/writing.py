@@ -13,10 +13,10 @@ from plagal.compose.masks import Mask
 from plagal.compose.sampling import Speller, Typed
 from plagal.compose.steering import Steering, Wishes
 from plagal.model.base import LanguageModel
-from plagal.model.words import FIRST_WORD, prompt_text
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
 from plagal.tokens.bars import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
+from plagal.tokens.template import FIRST_WORD, prompt_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 OnWord = Callable[[int, str], None]

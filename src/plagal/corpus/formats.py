@@ -14,10 +14,10 @@ from typing import Any, BinaryIO, TypedDict
 from plagal.corpus.parallel import Workers
 from plagal.plumbing.errors import InputError, RecordError, WordsError
 from plagal.plumbing.files import atomic_path
+from plagal.tokens.template import TRAINING_TEMPLATE
 
 logger = logging.getLogger(__name__)
 
-MLX_TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{words}<|im_end|>"
 MAX_LINE_BYTES = 64_000_000
 """A piece of the longest kind takes some hundred kB; what is longer is no record, and would eat memory."""
 _BATCH_BYTES = 1_000_000
@@ -51,14 +51,14 @@ class ConvertReport(TypedDict):
 
 
 def text_row(
-    prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx", template: str = MLX_TEMPLATE
+    prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx", template: str = TRAINING_TEMPLATE
 ) -> dict[str, Any]:
     """One row in the named format, its metadata beside."""
     return FORMATS[kind](prompt, words, template) | {"metadata": metadata}
 
 
 def convert_record(
-    record: Any, kind: str = "mlx", validate: bool = False, template: str = MLX_TEMPLATE
+    record: Any, kind: str = "mlx", validate: bool = False, template: str = TRAINING_TEMPLATE
 ) -> dict[str, Any]:
     """One record in the named format. `validate` also holds the words to the grammar. Raises RecordError with the
     reason."""
@@ -104,7 +104,7 @@ def convert_file(
     format: str = "mlx",  # noqa: A002
     validate: bool = False,
     workers: int = 0,
-    template: str = MLX_TEMPLATE,
+    template: str = TRAINING_TEMPLATE,
 ) -> ConvertReport:
     """Convert a JSONL file line by line. Bad lines are left out, logged and counted. The output appears whole or not at
     all. Raises InputError where the input is missing, the format unknown, or no line is good."""

@@ -18,15 +18,16 @@ from mlx.utils import tree_flatten, tree_unflatten
 from plagal.model.cpu import blas
 from plagal.model.cpu.kernels import on_cpu
 from plagal.model.grow import grow
-from plagal.model.language_model import CHAT_TEMPLATE, Encoding, LanguageModel
+from plagal.model.language_model import Encoding, LanguageModel
 from plagal.model.tensors import save_tensors
-from plagal.model.words import END_MARK, PAD_MARK, USER_MARK, find_words, word_text
+from plagal.model.words import find_words, word_text
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, read_json
+from plagal.tokens.template import CHAT_TEMPLATE, END_MARK, PAD_MARK, USER_MARK
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 __all__ = [
-    "BASE_POINTER", "CHAT_TEMPLATE", "Encoding", "LanguageModel", "find_folder", "load", "load_tokenizer",
+    "BASE_POINTER", "Encoding", "LanguageModel", "find_folder", "load", "load_tokenizer",
     "make_embedded", "named_encoding", "read_config", "read_weights", "total_bytes", "unpack", "with_encoding",
     "write_json_file",
 ]  # fmt: skip

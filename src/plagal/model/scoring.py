@@ -18,9 +18,10 @@ from plagal.model.language_model import LanguageModel
 from plagal.model.loss import head_logits, hidden_states
 from plagal.model.spelling import Spellings, places_of
 from plagal.model.windows import Ids, Window, make_windows
-from plagal.model.words import WordTokens, split_text
+from plagal.model.words import WordTokens
+from plagal.tokens.template import END_MARK, split_text
 
-END = "<|im_end|>"
+END = END_MARK
 """Stands for the end mark where a word is asked for."""
 
 Floats = npt.NDArray[np.float32]

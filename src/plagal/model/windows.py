@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.model.language_model import LanguageModel
-from plagal.model.words import WordTokens, split_text
+from plagal.model.words import WordTokens
 from plagal.plumbing.errors import TrainingError
 from plagal.tokens.bars import BAR_WORD, cut_bars
+from plagal.tokens.template import split_text
 
 log = logging.getLogger(__name__)
 

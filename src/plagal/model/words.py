@@ -8,7 +8,6 @@ is the same wherever it stands.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.plumbing.errors import ModelError, RecordError
+from plagal.tokens.template import END_MARK, FIRST_WORD, PAD_MARK
 from plagal.tokens.vocabulary import MUSIC_WORDS
-
-USER_MARK = "<|im_start|>"
-END_MARK = "<|im_end|>"
-PAD_MARK = "<|endoftext|>"
-FIRST_WORD = "SONG_START"
-_PIECE = re.compile(r"SONG_START(?: [^\s<]+)*")
 
 Ids = npt.NDArray[np.int32]
 
@@ -79,7 +73,7 @@ class WordTokens:
         try:
             spelled = [i for word in words for i in self.spelling_of[word]]
         except KeyError as error:
-            raise RecordError(f"{error.args[0]!r} is no music word; see `plagal words`") from None
+            raise RecordError(f"{error.args[0]!r} is no music word; see `plagal vocab`") from None
         return np.array(spelled, dtype=np.int32)
 
     def decode(self, ids: Sequence[int]) -> list[str]:
@@ -116,28 +110,3 @@ def has_words(tokenizer: Any) -> bool:
     """Whether `tokenizer` holds each music word as one token."""
     added = tokenizer.get_added_vocab()
     return all(word_text(word) in added for word in MUSIC_WORDS)
-
-
-@dataclass(frozen=True)
-class Text:
-    """One training or test text, cut where the music begins."""
-
-    prompt: str
-    """Everything before SONG_START."""
-    words: tuple[str, ...]
-    after: str
-    """From the end mark on."""
-
-
-def split_text(text: str) -> Text:
-    """Cut `text` into prompt, words and what follows. Raises RecordError where it holds no piece."""
-    start = text.rfind(FIRST_WORD)
-    found = _PIECE.match(text, start) if start >= 0 else None
-    if found is None:
-        raise RecordError(f"text {text[:40]!r} holds no piece: {FIRST_WORD} is missing; run the stage convert again")
-    return Text(text[:start], tuple(found.group().split(" ")), text[found.end() :])
-
-
-def prompt_text(prompt: str) -> str:
-    """What stands before a piece that answers `prompt`: the beginning of the template of the stage `convert`."""
-    return f"{USER_MARK}user\n{prompt}{END_MARK}\n{USER_MARK}assistant\n"
