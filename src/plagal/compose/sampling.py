@@ -27,7 +27,7 @@ class Sampler:
         columns = np.flatnonzero(masks.any(axis=0))
         scores = np.where(masks[:, columns], logits[:, columns], -np.inf)
         if self.temperature <= 0:
-            return columns[scores.argmax(axis=1)]
+            return np.asarray(columns[scores.argmax(axis=1)])
         scores = (scores - scores.max(axis=1, keepdims=True)) / self.temperature
         order = np.argsort(-scores, axis=1, kind="stable")
         weights = np.exp(np.take_along_axis(scores, order, axis=1))
