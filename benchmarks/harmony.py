@@ -27,9 +27,10 @@ import numpy as np
 import yaml
 
 from plagal.music.arranger.arrange import arrange, played_chords
-from plagal.music.arranger.tunebook import parse_key, tune_book
+from plagal.music.arranger.tunebook import tune_book
 from plagal.music.chords import QUALITIES, Chord, parse_chord
 from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.keys import parse_key
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Metre, Score
 from shared.places import ROOT
 from shared.rows import Row, finish, parser, row

@@ -19,8 +19,8 @@ from plagal.asking.wording import (
     held_out_prompt,
     training_prompt,
 )
-from plagal.music.arranger.tunebook import parse_key
 from plagal.music.chords import QUALITIES, ROOT_NAMES, parse_chord
+from plagal.music.keys import parse_key
 from plagal.music.score import Key
 from plagal.tokens.codec import encode
 from plagal.tokens.vocabulary import KEY_OF, METRES

@@ -12,9 +12,9 @@ from plagal.compose.steering import Wishes
 from plagal.evaluation.control import chords_kept
 from plagal.model import base
 from plagal.model.language_model import LanguageModel
-from plagal.music.arranger.tunebook import parse_key
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.keys import parse_key
 from plagal.music.placed import PlacedNote, spread_chords
 from plagal.music.score import DURATION, ONSET, PITCH
 from plagal.tokens import grammar

@@ -11,7 +11,8 @@ import pytest
 import symusic
 
 from plagal.music.arranger.reharmonize import strain
-from plagal.music.arranger.tunebook import Tune, find_tune, key_name, key_of, parse_key, parse_tune, tune_book
+from plagal.music.arranger.tunebook import Tune, find_tune, parse_tune, tune_book
+from plagal.music.keys import key_name, key_of, parse_key
 from plagal.music.score import Key
 from plagal.plumbing.errors import AbcError, ChordError
 

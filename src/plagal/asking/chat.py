@@ -9,7 +9,7 @@ from typing import Any
 
 from plagal.asking.order import Order, understand
 from plagal.asking.request import MOST_BARS, PieceRequest, read_request
-from plagal.music.arranger.tunebook import parse_key
+from plagal.music.keys import parse_key
 from plagal.plumbing.errors import ChordError, InputError
 
 HELP = (

@@ -15,8 +15,8 @@ from plagal.asking.progression import Progression, read_progression, written
 from plagal.asking.prompt import Controls, parse_prompt
 from plagal.asking.request import LONGEST_PROMPT, MOST_BARS, PieceRequest, Source, midi_score
 from plagal.asking.wording import WORDINGS, fields_of, spoken
-from plagal.music.arranger.tunebook import key_name, parse_key
 from plagal.music.chords import Chord
+from plagal.music.keys import key_name, parse_key
 from plagal.music.placed import PlacedChord, PlacedNote, spread_chords
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Score
 from plagal.plumbing.errors import InputError

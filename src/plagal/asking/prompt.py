@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from plagal.music.arranger.tunebook import key_of
-from plagal.music.chords import Chord, parse_chord, parse_pitch_class
+from plagal.music.chords import Chord, parse_chord
+from plagal.music.keys import fifths_of, key_at
 from plagal.music.score import Key
 from plagal.plumbing.errors import ChordError
 
@@ -154,8 +154,7 @@ def _key(text: str) -> Key | None:
 
 def _key_of(letter: str, sign: str | None, word: str | None, minor: bool) -> Key:
     accidental = {"flat": "b", "sharp": "#"}.get((word or "").lower(), sign or "")
-    tonic, _ = parse_pitch_class(letter.upper() + accidental)
-    return key_of(tonic, minor)
+    return key_at(fifths_of(letter.upper() + accidental), minor)
 
 
 def _tempo(text: str) -> float | None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from plagal.asking.progression import read_progression
 from plagal.asking.prompt import STYLE_WORDS
-from plagal.music.arranger.tunebook import parse_key
+from plagal.music.keys import parse_key
 from plagal.music.midi import read_midi
 from plagal.music.score import Score
 from plagal.plumbing.errors import ChordError, InputError

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.arranger.tunebook import key_tonic
 from plagal.music.chords import QUALITIES, Chord, parse_chord
+from plagal.music.keys import key_tonic
 from plagal.music.score import HIGHEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import (

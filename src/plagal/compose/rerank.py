@@ -14,7 +14,8 @@ from typing import Any
 from plagal.compose.decoding import generate
 from plagal.compose.writing import OnWord, Request
 from plagal.model.base import LanguageModel
-from plagal.music.harmony import hear_key, same_key
+from plagal.music.harmony import hear_key
+from plagal.music.keys import same_key
 from plagal.tokens.codec import decode
 
 TRIES = 3

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 
 from plagal.compose import masks
 from plagal.compose.masks import Mask
-from plagal.music.arranger.tunebook import key_tonic
 from plagal.music.arranger.voicing import essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
+from plagal.music.keys import key_tonic
 from plagal.music.placed import PlacedChord, PlacedNote
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.tokens import grammar as g

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from plagal.music.arranger.tunebook import key_of, key_tonic
 from plagal.music.chords import parse_chord
 from plagal.music.grid import bar_lines, last_event, regular
+from plagal.music.keys import key_of, key_tonic
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,

@@ -13,8 +13,8 @@ from plagal.compose.decoding import Request
 from plagal.compose.steering import Wishes
 from plagal.evaluation.control import Asked
 from plagal.evaluation.heldout import Piece
-from plagal.music.arranger.tunebook import parse_key
 from plagal.music.chords import parse_chord
+from plagal.music.keys import parse_key
 from plagal.music.placed import spread_chords
 from plagal.tokens.vocabulary import WHOLE, key_word, metre_word, tempo_word
 

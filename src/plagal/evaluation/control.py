@@ -22,7 +22,8 @@ import numpy.typing as npt
 from plagal.evaluation.bars import bars_of, windows
 from plagal.evaluation.features import features, spread
 from plagal.music.chords import QUALITIES, Chord
-from plagal.music.harmony import hear_chords, hear_key, same_key
+from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.keys import same_key
 from plagal.music.midi import read_midi
 from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER, Key, Score
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from plagal.music.beats import SILENT, Beats, Floats, Ints, beats_of
 from plagal.music.chords import QUALITIES, Chord
+from plagal.music.keys import key_of
 from plagal.music.score import DURATION, ONSET, Key, Score
 
 LONGEST_SEGMENT = 4
@@ -190,7 +191,6 @@ _KEY_CHANGE = 0.9
 """What a change of key costs, in units of correlation."""
 _KEY_WINDOW_BARS, _KEY_BASS = 4, 0.5
 """Bars that are judged together; the extra weight of the lowest note, in beats."""
-_FIFTHS = (0, -5, 2, -3, 4, -1, -6, 1, -4, 3, -2, 5)
 
 
 @lru_cache(maxsize=1)
@@ -217,7 +217,7 @@ def hear_keys(score: Score) -> list[Key]:
     for number, state in enumerate(path):
         if number == 0 or state != path[number - 1]:
             onset = int(beats.starts[np.searchsorted(window, number)]) if number else 0
-            keys.append(_as_key(int(state), onset))
+            keys.append(key_of(int(state) % 12, state >= 12, onset))
     return keys
 
 
@@ -238,12 +238,6 @@ def _key_path(totals: npt.NDArray[np.float64]) -> list[int]:
     return path[::-1]
 
 
-def _as_key(state: int, onset: int) -> Key:
-    minor = state >= 12
-    tonic = state % 12
-    return Key(onset, _FIFTHS[(tonic + 3) % 12 if minor else tonic], minor)
-
-
 def hear_key(score: Score) -> Key:
     """The first key that holds for a quarter of the piece (else the one that holds longest). C major where no note
     sounds."""
@@ -256,8 +250,3 @@ def hear_key(score: Score) -> Key:
     long = [key for key, length in zip(keys, lengths, strict=True) if length >= end / 4]
     chosen = long[0] if long else keys[lengths.index(max(lengths))]
     return Key(0, chosen.fifths, chosen.minor)
-
-
-def same_key(one: Key, other: Key) -> bool:
-    """Whether two keys sound alike: enharmonic ones (12 fifths apart) do."""
-    return one.minor == other.minor and (one.fifths - other.fifths) % 12 == 0

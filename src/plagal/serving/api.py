@@ -30,6 +30,7 @@ import plagal
 from plagal.asking import request as controls
 from plagal.asking.request import PieceRequest
 from plagal.asking.wording import spoken
+from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
 from plagal.plumbing.errors import InputError, PlagalError
 from plagal.serving.desk import Desk, Limits, created, later_on_loop, piece_json
@@ -38,7 +39,6 @@ from plagal.serving.problems import MEDIA_TYPE, Problem, ProblemError, on_http, 
 from plagal.serving.sse import event_stream
 from plagal.serving.store import Choice, Pair, Piece
 from plagal.tokens.codec import decode
-from plagal.tokens.vocabulary import KEY_NAMES_MAJOR, KEY_NAMES_MINOR
 
 if TYPE_CHECKING:
     import uvicorn
@@ -241,7 +241,7 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
         """What may be asked for, and the limits."""
         return {
             "styles": [{"name": name, "title": spoken(name).capitalize()} for name in controls.STYLES],
-            "keys": [*KEY_NAMES_MAJOR, *KEY_NAMES_MINOR],
+            "keys": [*MAJOR_KEYS, *MINOR_KEYS],
             "metres": list(USUAL_METRES),
             "densities": list(controls.DENSITIES),
             "limits": {

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from plagal.asking.order import Order, understand
-from plagal.asking.progression import written
 from plagal.asking.prompt import parse_prompt
 from plagal.asking.request import PieceRequest, read_request
 from plagal.music.arranger.arrange import generate_melody
-from plagal.music.arranger.tunebook import key_name
+from plagal.music.chords import parse_chord
+from plagal.music.keys import chord_symbol, key_name, key_then
 from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.plumbing.files import disk_error
 from plagal.serving.events import EventReader
@@ -252,7 +252,11 @@ def piece_json(piece: Piece) -> dict[str, Any]:
         "metre": f"{metre.numerator}/{metre.denominator}",
         "bars": len(lines),
         "notes": score.notes.tolist(),
-        "chords": [[marker.onset, written(marker.text)] for marker in score.markers if marker.kind == "chord"],
+        "chords": [
+            [marker.onset, chord_symbol(parse_chord(marker.text), key_then(score.keys, marker.onset))]
+            for marker in score.markers
+            if marker.kind == "chord"
+        ],
         "pedal": [[pedal.onset, pedal.state] for pedal in score.pedals],
         "bar_lines": lines,
         "title": title_of(piece),

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from plagal.asking.progression import written
-from plagal.music.arranger.tunebook import key_name
 from plagal.music.chords import parse_chord
+from plagal.music.keys import chord_symbol, key_name
 from plagal.music.score import Key
 from plagal.tokens.vocabulary import (
     BEAT_TICKS,
@@ -51,6 +50,8 @@ class EventReader:
         self._bar_start, self._bar_ticks, self._position = 0, WHOLE, 0
         self._bar_told = True
         self._chord: str | None = None
+        self._key: Key | None = None
+        """That which holds now: chords are spelled by it."""
         self._pitch, self._ticks, self._velocity = -1, 0, _USUAL_VELOCITY
 
     def feed(self, word: str) -> Iterator[Event]:
@@ -69,7 +70,8 @@ class EventReader:
         elif word in BEAT_TICKS:
             self._position = BEAT_TICKS[word]
         elif word in KEY_OF:
-            self._head["key"] = key_name(Key(0, *KEY_OF[word]))
+            self._key = Key(0, *KEY_OF[word])
+            self._head["key"] = key_name(self._key)
         elif word in TEMPO_OF:
             yield from self._tempo(TEMPO_OF[word])
         elif word in PEDALS:
@@ -97,7 +99,7 @@ class EventReader:
 
     def _tell_chord(self, following: str) -> Event:
         bass = f"/{following.removeprefix('BASS_')}" if following.startswith("BASS_") else ""
-        symbol, self._chord = written(parse_chord(f"{self._chord}{bass}").symbol), None
+        symbol, self._chord = chord_symbol(parse_chord(f"{self._chord}{bass}"), self._key), None
         return Event("chord", {"onset": self._onset, "symbol": symbol})
 
     def _tempo(self, tempo: float) -> Iterator[Event]:

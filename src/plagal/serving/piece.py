@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from plagal.asking.order import Order, understand
 from plagal.asking.request import read_request
-from plagal.music.arranger.tunebook import key_name
+from plagal.music.keys import key_name
 from plagal.music.midi import write_midi
 from plagal.music.score import Score
 from plagal.serving.writer import room_for, write

@@ -21,7 +21,8 @@ from collections.abc import Iterator
 
 from plagal.music.chords import FIXED_QUALITIES, QUALITIES, ROOT_NAMES
 from plagal.music.grid import FASTEST, LONGEST_BAR, SECTIONS, SLOWEST
-from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER
+from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS, key_symbol
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 
 WHOLE = 4 * TICKS_PER_QUARTER
 
@@ -68,10 +69,6 @@ PEDALS = {"PEDAL_ON": "on", "PEDAL_OFF": "off", "PEDAL_HALF": "half"}
 ARTICULATIONS = ("STACCATO", "LEGATO", "ACCENT", "GRACE_NOTE", "GRACE_BEFORE", "GRACE_AFTER", "TRILL", "ARPEGGIO",
                  "FERMATA")  # fmt: skip
 
-KEY_NAMES_MAJOR = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
-KEY_NAMES_MINOR = ("Abm", "Ebm", "Bbm", "Fm", "Cm", "Gm", "Dm", "Am", "Em", "Bm", "F#m", "C#m", "G#m", "D#m", "A#m")
-"""By fifths, from seven flats to seven sharps."""
-
 
 def quarters(ticks: int) -> str:
     """A length or position in quarters, as words write it: 32 ticks -> "1.333"."""
@@ -105,7 +102,7 @@ def tempo_word(quarters_per_minute: float) -> str:
 
 
 def key_word(fifths: int, minor: bool) -> str:
-    return "KEY_" + (KEY_NAMES_MINOR if minor else KEY_NAMES_MAJOR)[fifths + 7]
+    return f"KEY_{key_symbol(Key(0, fifths, minor))}"
 
 
 def metre_word(numerator: int, denominator: int) -> str:
@@ -139,7 +136,7 @@ def _extensions() -> Iterator[tuple[int, str]]:
     yield from enumerate((f"BEAT_{quarters(ticks)}" for ticks in other_beats), 612)
     named = set(NAMED_DURATIONS.values())
     yield from enumerate((f"DUR_{quarters(ticks)}" for ticks in range(1, WHOLE + 1) if ticks not in named), 884)
-    yield from enumerate((f"KEY_{name}" for name in KEY_NAMES_MAJOR + KEY_NAMES_MINOR), 965)
+    yield from enumerate((f"KEY_{name}" for name in MAJOR_KEYS + MINOR_KEYS), 965)
     further = [metre_word(*metre) for metre in METRES]
     further += [f"TEMPO_{tempo:g}" for tempo in TEMPOS]
     further += [f"CHORD_{root}{quality}" for quality in tuple(QUALITIES)[24:] for root in ROOT_NAMES]

@@ -144,9 +144,9 @@ def _notation_seeds() -> list[bytes]:
 
 
 def _chords() -> Callable[[bytes], bool]:
-    from plagal.asking.progression import read_progression, written
-    from plagal.music.arranger.tunebook import parse_key
+    from plagal.asking.progression import read_progression
     from plagal.music.chords import parse_chord
+    from plagal.music.keys import chord_symbol, parse_key
     from plagal.music.placed import spread_chords
 
     own_folder()
@@ -157,7 +157,7 @@ def _chords() -> Callable[[bytes], bool]:
             chord = taken(lambda: parse_chord(text))
             if chord is not None:
                 expect(parse_chord(chord.symbol) == chord, f"{chord.symbol} is not read as it was written")
-                expect(parse_chord(written(chord.symbol)) == chord, f"{written(chord.symbol)} is another chord")
+                expect(parse_chord(chord_symbol(chord)) == chord, f"{chord_symbol(chord)} is another chord")
             taken(lambda: parse_key(text))
             bars = taken(lambda: read_progression(text))
             if bars is not None:

@@ -18,9 +18,10 @@ from plagal.music.arranger.lines import complete_line
 from plagal.music.arranger.naming import name_played
 from plagal.music.arranger.reharmonize import apply_devices, colour
 from plagal.music.arranger.styles import STYLES, Style, load_style
-from plagal.music.arranger.tunebook import Tune, find_tune, key_of, key_tonic, parse_key, tune_book
+from plagal.music.arranger.tunebook import Tune, find_tune, tune_book
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.hands import HandNote
+from plagal.music.keys import key_of, key_tonic, parse_key
 from plagal.music.score import Key, Marker, Metre, Notes, Score
 
 __all__ = ["STYLES", "arrange", "generate_melody", "played_chords"]

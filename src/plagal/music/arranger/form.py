@@ -6,8 +6,9 @@ import random
 
 from plagal.music.arranger.leadsheet import Chorus, Layout, LeadSheet, Section, Span, lay_out
 from plagal.music.arranger.styles import Style
-from plagal.music.arranger.tunebook import Tune, key_of, key_tonic
+from plagal.music.arranger.tunebook import Tune
 from plagal.music.chords import Chord
+from plagal.music.keys import key_of, key_tonic
 from plagal.music.score import Key
 
 MELODY_CENTRE = 70

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
-from plagal.music.chords import ROOT_NAMES, Chord, parse_chord, parse_pitch_class
+from plagal.music.chords import Chord, parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
+from plagal.music.keys import key_tonic, parse_key, signature
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre
 from plagal.plumbing.errors import AbcError, ChordError
 
@@ -21,8 +22,6 @@ MelodyNote = tuple[int, int, int]
 """Onset [ticks], pitch [MIDI], duration [ticks]."""
 
 _NATURAL = {"C": 60, "D": 62, "E": 64, "F": 65, "G": 67, "A": 69, "B": 71}
-_SHARP_ORDER = "FCGDAEB"
-_FIFTHS_OF_MAJOR = {0: 0, 7: 1, 2: 2, 9: 3, 4: 4, 11: 5, 6: -6, 1: -5, 8: -4, 3: -3, 10: -2, 5: -1}
 
 _DENOMINATORS = (1, 2, 4, 8, 16, 32)
 _MOST_DIGITS = 4
@@ -74,38 +73,12 @@ class Tune:
         return key_tonic(self.key)
 
 
-def key_tonic(key: Key) -> int:
-    """Pitch class of a key's tonic: 0 for C major, 9 for A minor."""
-    return (key.fifths * 7 + (9 if key.minor else 0)) % 12
-
-
-def key_of(tonic: int, minor: bool, onset: int = 0) -> Key:
-    """The key signature of a tonic, flats preferred at the tritone (Gb major, Eb minor)."""
-    return Key(onset, _FIFTHS_OF_MAJOR[(tonic + (3 if minor else 0)) % 12], minor)
-
-
-def parse_key(name: str, onset: int = 0) -> Key:
-    """A key from its name: "Db", "F# minor", "Bbm", "C major". Raises ChordError, naming it."""
-    tonic, rest = parse_pitch_class(name.strip())
-    mode = rest.strip().lower()
-    if mode not in ("", "maj", "major", "m", "min", "minor"):
-        raise ChordError(f"key {name!r} is not known: write a tonic and a mode, such as Db or F# minor")
-    return key_of(tonic, mode.startswith("m") and not mode.startswith("maj"), onset)
-
-
-def key_name(key: Key) -> str:
-    """ "Db major", "A minor"."""
-    return f"{ROOT_NAMES[key_tonic(key)]} {'minor' if key.minor else 'major'}"
-
-
 class _Body:
     """What the reader knows while it walks through the music of one tune."""
 
     def __init__(self, source: str, metre: Metre, unit: int, key: Key) -> None:
         self.source, self.metre, self.unit = source, metre, unit
-        count = abs(key.fifths)
-        letters = _SHARP_ORDER[:count] if key.fifths > 0 else _SHARP_ORDER[::-1][:count]
-        self.signature = dict.fromkeys(letters, 1 if key.fifths > 0 else -1)
+        self.signature = signature(key)
         self.in_bar: dict[str, int] = {}
         self.now = self.bar_start = 0
         self.bar_lengths: list[int] = []
