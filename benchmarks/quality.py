@@ -20,14 +20,13 @@ import numpy as np
 
 from plagal.evaluation.asking import all_asked
 from plagal.evaluation.coherence import shipped
-from plagal.evaluation.heldout import load_texts
+from plagal.evaluation.heldout import floors, load_texts, make_scorer, score_model
 from plagal.evaluation.likelihood import compare, summarise
-from plagal.evaluation.music_measures import excerpts
-from plagal.evaluation.ngram_pieces import head_of, write_with_ngram
+from plagal.evaluation.ngram import head_of, write_with_ngram
 from plagal.evaluation.ratings import read_ratings
+from plagal.evaluation.run import excerpts
 from plagal.evaluation.samples import write_samples
-from plagal.evaluation.scoring import floors, make_scorer, score_model
-from plagal.model.folders import load_stage, window_of
+from plagal.model.adapters import load_stage, trained_window
 from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.score import Score
 from plagal.plumbing.params import load_params
@@ -57,7 +56,7 @@ def measure(models: Path, data: Path, most: int, ratings: Path) -> Iterator[Row]
     settings, seed = params.evaluate, params.seed
     texts = load_texts(data / "text", most, seed)
     pieces, scorer, fused = texts.gospel, make_scorer(), load_stage(models, "fused")
-    scored = score_model(fused, pieces, scorer, window_of(models / "fused"), progress=True)
+    scored = score_model(fused, pieces, scorer, trained_window(models / "fused"), progress=True)
     floor, ngrams, _ = floors(texts, {"gospel": pieces}, scorer, settings.ngram_orders)
     mine, theirs, found = (
         summarise(scored, seed),

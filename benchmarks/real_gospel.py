@@ -24,10 +24,9 @@ from plagal.corpus.reading import Discard, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
 from plagal.corpus.split import Melodies, melodies_of, tune_groups
 from plagal.corpus.store import read_pieces
-from plagal.evaluation.heldout import Piece, Texts, choose, read_texts
+from plagal.evaluation.heldout import TextPiece, Texts, choose, floors, make_scorer, read_texts, score_model
 from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
-from plagal.evaluation.scoring import floors, make_scorer, score_model
-from plagal.model.folders import stage_models, window_of
+from plagal.model.adapters import stage_models, trained_window
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.params import Params, load_params
 from plagal.tokens.vocabulary import WORD_OF
@@ -39,7 +38,7 @@ TARGET = 0.90
 LEAST_TUNES = 20
 
 
-def read_folder(folder: Path, params: Params) -> tuple[list[Piece], list[Melodies], int]:
+def read_folder(folder: Path, params: Params) -> tuple[list[TextPiece], list[Melodies], int]:
     """Pieces as held-out texts, read as the collecting stage reads a user's folder; the melodies heard in them; and how
     many files it would discard."""
     settings = params.collect_stage2
@@ -62,19 +61,21 @@ def read_folder(folder: Path, params: Params) -> tuple[list[Piece], list[Melodie
         words, metadata = [WORD_OF[number] for number in read.row["tokens"]], read.row["metadata"]
         prompt = held_out_prompt(facts_of(words, STYLE, STYLE), random.Random(f"{params.seed}:{metadata['id']}"))
         text = params.convert.template.format(prompt=prompt, words=" ".join(words))
-        pieces.append(Piece(text, metadata))
+        pieces.append(TextPiece(text, metadata))
         melodies.append(melodies_of(metadata))
     return pieces, melodies, unusable
 
 
-def unseen(pieces: Sequence[Piece], melodies: Sequence[Melodies], data: Path, trained_on: set[str]) -> list[Piece]:
+def unseen(
+    pieces: Sequence[TextPiece], melodies: Sequence[Melodies], data: Path, trained_on: set[str]
+) -> list[TextPiece]:
     """The pieces whose tune no piece of training has; each named by its tune."""
     rows = [row["metadata"] for stage in ("stage1", "stage2") for row in read_pieces(data / stage)]
     known = [melodies_of(metadata) for metadata in rows if str(metadata["id"]) in trained_on]
     labels = tune_groups([*known, *melodies]).label
     taken = set(labels[: len(known)])
     return [
-        Piece(piece.text, {**piece.metadata, "tune_group": str(label)})
+        TextPiece(piece.text, {**piece.metadata, "tune_group": str(label)})
         for piece, label in zip(pieces, labels[len(known) :], strict=True)
         if label not in taken
     ]
@@ -102,7 +103,7 @@ def measure(folder: Path, data: Path, models: Path, most: int) -> Iterator[Row]:
     pieces = choose(fresh, most, seed)
     if not pieces:
         raise InputError(f"{folder} holds no piece whose tune is not in the training data; name another folder")
-    scorer, window = make_scorer(), window_of(models / "fused")
+    scorer, window = make_scorer(), trained_window(models / "fused")
     scored = {
         name: score_model(lm, pieces, scorer, window, progress=True)
         for name, lm in stage_models(models, ("stage1", "stage2"))

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from plagal.evaluation.asking import all_asked
 from plagal.evaluation.coherence import shipped
-from plagal.evaluation.control import follows_score, summarise
+from plagal.evaluation.control import follows_score, mean_verdicts
 from plagal.evaluation.heldout import choose, load_texts, read_texts
-from plagal.evaluation.music_measures import train_ears
+from plagal.evaluation.run import train_ears
 from plagal.evaluation.samples import write_samples
-from plagal.model.folders import load_stage
+from plagal.model.adapters import load_stage
 from plagal.plumbing.params import load_params
 from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
@@ -45,7 +45,7 @@ def measure(models: Path, data: Path, count: int) -> Iterator[Row]:
         for seed in SEEDS:
             asked = all_asked(choose(tunes, settings.max_pieces, seed), settings.bars, count, seed)
             written = write_samples(fused, asked, chosen, seed)
-            heard = summarise([follows_score(one.asked, one.read_back, ears) for one in written])
+            heard = mean_verdicts([follows_score(one.asked, one.read_back, ears) for one in written])
             coherence = shipped().mean_score([one.read_back for one in written])
             for what, value in {"coherence": coherence, **{name: heard.get(name) for name in HEARD}}.items():
                 found.setdefault(what, []).append(float(value or 0.0))

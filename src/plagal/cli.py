@@ -257,7 +257,7 @@ def metrics_diff(
     revision: Annotated[str, typer.Argument(help="Commit to compare with.")] = "main",
 ) -> None:
     """The Markdown table that a reviewer pastes: old, new, better or worse."""
-    from plagal.evaluation.review import diff_against
+    from plagal.evaluation.report import diff_against
 
     _say(diff_against(revision))
 
@@ -267,7 +267,7 @@ def metrics_ratings(
     file: Annotated[Path, typer.Argument(help="JSONL that plagal serve writes.")] = Path("out/ratings.jsonl"),
 ) -> None:
     """What listeners said: the mean by system, and the strengths that blind pairs showed."""
-    from plagal.evaluation.review import ratings_lines
+    from plagal.evaluation.ratings import ratings_lines
 
     for line in ratings_lines(file):
         _say(line)

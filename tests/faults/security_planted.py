@@ -179,8 +179,7 @@ def _tags(place: Path) -> Iterator[Try]:
 
 
 def _remote_code(place: Path) -> Iterator[Try]:
-    from plagal.model.base import load
-    from plagal.model.folders import place_base
+    from plagal.model.base import load, place_base
     from plagal.plumbing.params import load_params
 
     mark = place / "mark"

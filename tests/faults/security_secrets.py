@@ -111,7 +111,7 @@ def _error_of_the_hub() -> str:
 
 
 def _card() -> str:
-    from plagal.evaluation.card import model_card
+    from plagal.evaluation.report import model_card
     from plagal.plumbing.files import read_json
 
     provenance = ROOT / "data" / "text"

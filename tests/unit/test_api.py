@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving_helpers import ask, done, events, running
 from waiting import wait_until
 
-from plagal.evaluation.ratings import read_ratings, summarise
+from plagal.evaluation.ratings import read_ratings, summarise_ratings
 from plagal.music.midi import read_midi
 from plagal.serving.desk import Desk
 from plagal.serving.guards import MOST_BODY_BYTES
@@ -254,7 +254,7 @@ def test_ratings_and_choices_land_where_the_evaluation_reads_them(server: Server
     chosen = client.post(f"/api/pairs/{pair['pair']}/choice", json={"rater": "ann", "choice": "a"})
     assert chosen.status_code == 201 and sorted(chosen.json().values()) == ["arranger", "model"]
     assert client.post(f"/api/pairs/{pair['pair']}/choice", json={"rater": "ann", "choice": "b"}).status_code == 409
-    summary = summarise(read_ratings(desk.ratings), seed=0)
+    summary = summarise_ratings(read_ratings(desk.ratings), seed=0)
     assert summary is not None and summary.mean == 8 and set(summary.strengths) == {"model", "arranger"}
     assert max(summary.strengths, key=lambda name: summary.strengths[name]) == chosen.json()["a"]
 

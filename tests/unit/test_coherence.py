@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from music_helpers import EMPTY, arranged
 
-from plagal.evaluation.bars import bars_of, window
-from plagal.evaluation.coherence import LEVELS, CoherenceModel, fit, shipped
-from plagal.evaluation.damage import DAMAGES, bars_shuffled
-from plagal.evaluation.features import FEATURES
+from plagal.evaluation.coherence import DAMAGES, LEVELS, CoherenceModel, bars_shuffled, fit, shipped
+from plagal.evaluation.features import FEATURES, bars_of, window
 from plagal.music.score import Score
 
 STYLES = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship")

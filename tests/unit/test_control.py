@@ -8,7 +8,6 @@ from functools import cache
 import pytest
 from music_helpers import EMPTY, arranged, melody
 
-from plagal.evaluation.bars import bars_of, window
 from plagal.evaluation.control import (
     Asked,
     Ears,
@@ -19,10 +18,11 @@ from plagal.evaluation.control import (
     follows,
     follows_score,
     heard_bars,
+    mean_verdicts,
     played_tempo,
-    summarise,
 )
-from plagal.evaluation.gospel import gospel_signs, has_ninth, has_seventh, is_sus
+from plagal.evaluation.distribution import gospel_signs, has_ninth, has_seventh, is_sus
+from plagal.evaluation.features import bars_of, window
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_key
 from plagal.music.midi import to_midi_bytes
@@ -101,7 +101,7 @@ def test_silence_does_nothing_as_asked() -> None:
 
 def test_what_was_not_asked_is_not_judged() -> None:
     assert set(follows_score(Asked(""), melody([60] * 8), ears()).values()) == {None}
-    assert summarise([{"key": 1.0, "bars": None}, {"key": 0.0, "bars": None}]) == {"key": 0.5, "bars": None}
+    assert mean_verdicts([{"key": 1.0, "bars": None}, {"key": 0.0, "bars": None}]) == {"key": 0.5, "bars": None}
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_an_ear_that_learned_nothing_hears_nothing() -> None:
 def test_a_model_that_ignores_its_prompts_is_caught() -> None:
     pieces = [window(arranged("worship", seed), 0, 8) for seed in range(12)]
     asked = [Asked("", hear_key(piece), played_tempo(piece), bars=8) for piece in pieces]
-    obedient = summarise([follows_score(one, piece, ears()) for one, piece in zip(asked, pieces, strict=True)])
-    deaf = summarise([follows_score(one, pieces[0], ears()) for one in asked])
+    obedient = mean_verdicts([follows_score(one, piece, ears()) for one, piece in zip(asked, pieces, strict=True)])
+    deaf = mean_verdicts([follows_score(one, pieces[0], ears()) for one in asked])
     assert obedient["key"] == 1.0
     assert obedient["tempo"] == 1.0
     assert (deaf["key"] or 0) < 0.6

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from music_helpers import EMPTY, arranged, melody, transposed
 from music_strategies import scores
 
-from plagal.evaluation.bars import bars_of, window, windows
-from plagal.evaluation.features import FEATURES, entropy, features
+from plagal.evaluation.features import FEATURES, bars_of, entropy, features, window, windows
 from plagal.music.grid import regular
 from plagal.music.score import Metre, Score
 

@@ -13,7 +13,7 @@ from model_helpers import texts
 from tiny_gguf import HEADS, HIDDEN, write_tiny_gguf
 
 from plagal.model import base, gguf, trainer
-from plagal.model.folders import place_base
+from plagal.model.base import place_base
 from plagal.model.fuse import fuse
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.params import Params, load_params

@@ -11,16 +11,13 @@ import pytest
 from model_helpers import settings, text_of, texts, tiny_base
 from music_helpers import arranged
 
-from plagal.evaluation.bars import window
-from plagal.evaluation.coherence import shipped
+from plagal.evaluation.coherence import one_bar_repeated, shipped
 from plagal.evaluation.copying import TrainingMusic
-from plagal.evaluation.damage import one_bar_repeated
-from plagal.evaluation.heldout import Piece
+from plagal.evaluation.features import window
+from plagal.evaluation.heldout import TextPiece, make_scorer, score_model
 from plagal.evaluation.likelihood import summarise
-from plagal.evaluation.scoring import make_scorer, score_model
 from plagal.model import base, trainer
-from plagal.model.adapters import write_model
-from plagal.model.folders import load_stage
+from plagal.model.adapters import load_stage, write_model
 
 WINDOW = 96
 
@@ -41,8 +38,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pieces() -> list[Piece]:
-    return [Piece(text, {"id": str(number), "tune": str(number)}) for number, text in enumerate(texts(3, 2))]
+def pieces() -> list[TextPiece]:
+    return [TextPiece(text, {"id": str(number), "tune": str(number)}) for number, text in enumerate(texts(3, 2))]
 
 
 def nats(models: Path, name: str) -> float:
@@ -78,7 +75,7 @@ def test_likelihoods_agree_with_stock_mlx_lm_on_the_same_tokens(models: Path) ->
     from mlx_lm.tuner.trainer import default_loss
 
     lm = load_stage(models, "stage2")
-    piece = Piece(texts(1, 5, bars=2)[0], {"id": "one"})
+    piece = TextPiece(texts(1, 5, bars=2)[0], {"id": "one"})
     scored = score_model(lm, [piece], make_scorer(), 512)[0]
     ids = lm.encode_text(piece.text)
     prompt = len(lm.encode_text(piece.text[: piece.text.index("SONG_START")]))
@@ -96,7 +93,7 @@ def test_a_bar_too_long_for_the_window_is_charged_as_a_guess(models: Path) -> No
     bar = ["BAR_START", "BEAT_0"] + [
         word for pitch in range(40, 80) for word in (f"NOTE_ON_{pitch}", "DUR_HALF", "VEL_F")
     ]
-    piece = Piece(text_of(["SONG_START", *bar, "SONG_END"]), {"id": "one"})
+    piece = TextPiece(text_of(["SONG_START", *bar, "SONG_END"]), {"id": "one"})
     scored = score_model(load_stage(models, "stage2"), [piece], make_scorer(), WINDOW)[0]
     assert scored.notes == 40
     whole = score_model(load_stage(models, "stage2"), [piece], make_scorer(), 512)[0]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plagal.evaluation.ratings import bradley_terry, read_ratings, summarise
+from plagal.evaluation.ratings import bradley_terry, read_ratings, summarise_ratings
 from plagal.plumbing.errors import RecordError
 from plagal.plumbing.files import write_jsonl
 
@@ -15,15 +15,17 @@ def rating(value: float, rater: str = "a", system: str = "fused") -> dict[str, o
 
 def test_nobody_has_rated_is_none_and_never_a_number(tmp_path: Path) -> None:
     assert read_ratings(tmp_path / "none.jsonl") == []
-    assert summarise([], seed=0) is None
+    assert summarise_ratings([], seed=0) is None
 
 
 def test_mean_and_raters_and_an_interval_by_rater() -> None:
-    found = summarise([rating(6), rating(8), rating(7, "b"), rating(3, "b", "arranger")], seed=0, system="fused")
+    found = summarise_ratings(
+        [rating(6), rating(8), rating(7, "b"), rating(3, "b", "arranger")], seed=0, system="fused"
+    )
     assert found is not None
     assert (found.mean, found.raters) == (7.0, 2)
     assert found.interval is not None
-    one = summarise([rating(6), rating(8)], seed=0)
+    one = summarise_ratings([rating(6), rating(8)], seed=0)
     assert one is not None
     assert one.interval is None
 

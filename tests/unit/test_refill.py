@@ -13,7 +13,7 @@ from plagal.asking.request import read_request
 from plagal.compose.infill import DRAFTS, fill, leads
 from plagal.compose.writing import Request
 from plagal.model.base import load
-from plagal.model.language_model import LanguageModel
+from plagal.model.words import LanguageModel
 from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import to_midi_bytes
 from plagal.serving.writer import write

@@ -11,8 +11,7 @@ from model_helpers import pretrained, settings, texts, tiny_base
 
 from plagal.model import base, trainer
 from plagal.model.fuse import fuse
-from plagal.model.scoring import word_scores
-from plagal.model.spelling import Spellings
+from plagal.model.scoring import Spellings, word_scores
 from plagal.model.words import WordTokens
 from plagal.tokens.template import split_text
 from plagal.tokens.vocabulary import MUSIC_WORDS

@@ -11,7 +11,7 @@ from plagal.compose.rerank import generate_as_asked, in_its_key
 from plagal.compose.steering import Wishes
 from plagal.evaluation.control import chords_kept
 from plagal.model import base
-from plagal.model.language_model import LanguageModel
+from plagal.model.words import LanguageModel
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.keys import parse_key

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plagal.evaluation.make_subwords import encode
-from plagal.evaluation.subwords import END, SpellingTrie, count_subwords, spellings
+from plagal.evaluation.subwords import END, SpellingTrie, count_subwords, encode, spellings
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 

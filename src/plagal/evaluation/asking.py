@@ -12,7 +12,7 @@ from plagal.asking.wording import facts_of, held_out_prompt
 from plagal.compose.decoding import Request
 from plagal.compose.steering import Wishes
 from plagal.evaluation.control import Asked
-from plagal.evaluation.heldout import Piece
+from plagal.evaluation.heldout import TextPiece
 from plagal.music.chords import parse_chord
 from plagal.music.keys import parse_key
 from plagal.music.placed import spread_chords
@@ -21,7 +21,7 @@ from plagal.tokens.vocabulary import WHOLE, key_word, metre_word, tempo_word
 USUAL_METRE = (4, 4)
 
 
-def asked_for(piece: Piece, bars: int, seed: int, number: int) -> Asked:
+def asked_for(piece: TextPiece, bars: int, seed: int, number: int) -> Asked:
     """A true prompt about a held-out piece, but for its length; what it names is what counts."""
     facts = replace(facts_of(piece.words, piece.genre, piece.style), bars=bars)
     prompt = held_out_prompt(facts, random.Random(f"{seed} {number}"))
@@ -38,12 +38,12 @@ def asked_for(piece: Piece, bars: int, seed: int, number: int) -> Asked:
     )
 
 
-def all_asked(pieces: Sequence[Piece], bars: int, count: int, seed: int) -> list[Asked]:
+def all_asked(pieces: Sequence[TextPiece], bars: int, count: int, seed: int) -> list[Asked]:
     """`count` of them, going round the pieces."""
     return [asked_for(pieces[number % len(pieces)], bars, seed, number) for number in range(count)]
 
 
-def true_of(piece: Piece) -> Asked:
+def true_of(piece: TextPiece) -> Asked:
     """What is true of a piece as it stands: how well ears hear real music is the ceiling of what they hear in ours."""
     facts = facts_of(piece.words, piece.genre, piece.style)
     numerator, _, denominator = facts.metre.partition("/")

@@ -4,24 +4,148 @@ A small neural network (scikit-learn's, kept as JSON) has learned from FEATURES 
 were damaged in known ways. Each kind of damage has a level, whole music has 10; a piece's raw score is the level that
 the network expects of it, averaged over windows. A map made on pieces held out from training turns that into the score:
 6 is the median of pieces with shuffled bars, 9 that of whole ones. `coherence.json` is that network, its map and what
-it measured (`calibration`), made by `make_coherence.py`.
+it measured (`calibration`), made by `main` below.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
-from plagal.evaluation.bars import bars_of, windows
-from plagal.evaluation.features import FEATURES, features, spread
-from plagal.music.score import Score
+from plagal.evaluation.features import FEATURES, bars_of, cut, features, spread, windows
+from plagal.evaluation.heldout import TextPiece, first_copies, read_texts
+from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
+from plagal.evaluation.subwords import END
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Notes, Score
+from plagal.plumbing.files import write_text
+from plagal.tokens.vocabulary import MUSIC_WORDS
+
+# --- Damage: pieces made worse on purpose, which a measure of coherence must rank below the real thing ---
+
+Rng = np.random.Generator
+Damage = Callable[[Score, Rng], Score]
+
+
+def _sorted(notes: Notes) -> Notes:
+    """In order, and one of a pitch at a time."""
+    notes = notes[np.lexsort((notes[:, PITCH], notes[:, ONSET]))]
+    _, first = np.unique(notes[:, ONSET].astype(np.int64) * 128 + notes[:, PITCH], return_index=True)
+    return notes[first].astype(np.int32)
+
+
+def bars_shuffled(score: Score, rng: Rng) -> Score:
+    """The same bars in another order; bars of one length change places among themselves."""
+    bars = bars_of(score)
+    source = np.arange(len(bars))
+    lengths = np.array([bar.end - bar.begin for bar in bars])
+    for length in np.unique(lengths):
+        places = np.flatnonzero(lengths == length)
+        source[places] = _moved(places, rng)
+    pieces = []
+    for bar, other in zip(bars, source, strict=True):
+        some = cut(score.notes, bars[other].begin, bars[other].end)
+        some[:, ONSET] += bar.begin
+        pieces.append(some)
+    return replace(score, notes=_sorted(np.concatenate(pieces)), markers=(), pedals=())
+
+
+def _moved(places: np.ndarray, rng: Rng) -> np.ndarray:
+    """A permutation that keeps no neighbours together, as far as ten tries find one."""
+    best, fewest = places, len(places) + 1
+    for _ in range(10):
+        drawn = rng.permutation(places)
+        together = int((np.diff(drawn) == 1).sum())
+        if together < fewest:
+            best, fewest = drawn, together
+    return best
+
+
+def notes_shuffled(score: Score, rng: Rng) -> Score:
+    """The same rhythm with the pitches dealt anew."""
+    notes = score.notes.copy()
+    notes[:, PITCH] = rng.permutation(notes[:, PITCH])
+    return replace(score, notes=_sorted(notes), markers=(), pedals=())
+
+
+def random_notes(score: Score, rng: Rng) -> Score:
+    """As many notes over the same time and keys, anywhere."""
+    notes = score.notes.copy()
+    end = bars_of(score)[-1].end
+    low, high = notes[:, PITCH].min(), notes[:, PITCH].max()
+    notes[:, ONSET] = rng.integers(0, max(end // 3, 1), len(notes)) * 3
+    notes[:, PITCH] = rng.integers(low, high + 1, len(notes))
+    notes[:, DURATION] = np.minimum(rng.integers(1, 17, len(notes)) * 3, end - notes[:, ONSET])
+    return replace(score, notes=_sorted(notes), markers=(), pedals=())
+
+
+def wrong_notes(score: Score, rng: Rng) -> Score:
+    """A fifth of the notes a half or whole step off."""
+    notes = score.notes.copy()
+    off = rng.random(len(notes)) < 0.2
+    notes[off, PITCH] = np.clip(notes[off, PITCH] + rng.choice([-2, -1, 1, 2], off.sum()), 21, 108)
+    return replace(score, notes=_sorted(notes), markers=(), pedals=())
+
+
+def off_beat(score: Score, rng: Rng) -> Score:
+    """A third of the notes a sixteenth or an eighth early or late."""
+    notes = score.notes.copy()
+    off = rng.random(len(notes)) < 0.33
+    shift = rng.choice([-2, -1, 1, 2], off.sum()) * TICKS_PER_QUARTER // 4
+    last = bars_of(score)[-1].end - notes[off, DURATION]
+    notes[off, ONSET] = np.clip(notes[off, ONSET] + shift, 0, np.maximum(last, 0))
+    return replace(score, notes=_sorted(notes), markers=(), pedals=())
+
+
+def hands_apart(score: Score, rng: Rng) -> Score:
+    """What lies below middle C comes some bars late, the last bars first: each hand plays on, but not together."""
+    bars = bars_of(score)
+    end = bars[-1].end
+    notes = score.notes.copy()
+    low = notes[:, PITCH] < 60
+    shift = bars[int(rng.integers(1, max(len(bars), 2))) % len(bars)].begin
+    notes[low, ONSET] = (notes[low, ONSET] + shift) % end
+    notes[low, DURATION] = np.minimum(notes[low, DURATION], end - notes[low, ONSET])
+    return replace(score, notes=_sorted(notes), markers=(), pedals=())
+
+
+def one_bar_repeated(score: Score, rng: Rng) -> Score:
+    """One bar over and over."""
+    bars = bars_of(score)
+    counts = np.bincount(
+        np.searchsorted([bar.begin for bar in bars], score.notes[:, ONSET], side="right") - 1, minlength=len(bars)
+    )
+    chosen = bars[int(rng.choice(np.flatnonzero(counts > 0)))]
+    content = cut(score.notes, chosen.begin, chosen.end)
+    pieces = []
+    for bar in bars:
+        some = content[content[:, ONSET] < bar.end - bar.begin].copy()
+        some[:, DURATION] = np.minimum(some[:, DURATION], bar.end - bar.begin - some[:, ONSET])
+        some[:, ONSET] += bar.begin
+        pieces.append(some)
+    return replace(score, notes=_sorted(np.concatenate(pieces)), markers=(), pedals=())
+
+
+DAMAGES: dict[str, Damage] = {
+    "bars_shuffled": bars_shuffled,
+    "wrong_notes": wrong_notes,
+    "off_beat": off_beat,
+    "hands_apart": hands_apart,
+    "one_bar_repeated": one_bar_repeated,
+    "notes_shuffled": notes_shuffled,
+    "random": random_notes,
+}
+
 
 Floats = npt.NDArray[np.float64]
 
@@ -90,8 +214,8 @@ class CoherenceModel:
     def from_json(cls, stored: dict[str, Any]) -> CoherenceModel:
         """Raises ValueError where it was made for other features."""
         if tuple(stored["features"]) != FEATURES:
-            raise ValueError("coherence.json was made for other features; run make_coherence.py")
-        arrays = {name: np.array(stored[name]) for name in stored if name not in ("features", "calibration")}
+            raise ValueError("coherence.json was made for other features; run python -m plagal.evaluation.coherence")
+        arrays = {name: np.array(stored[name]) for name in stored if name not in ("features", "calibration", "tunes")}
         return cls(
             arrays["mean"], arrays["deviation"], (arrays["hidden_weights"], arrays["hidden_bias"]),
             (arrays["output_weights"], arrays["output_bias"]), arrays["levels"], arrays["map_from"], arrays["map_to"],
@@ -160,3 +284,86 @@ def _summary(scores: Floats) -> dict[str, float]:
         "high": high,
     }
     return {name: round(float(value), 3) for name, value in figures.items()} | {"windows": len(scores)}
+
+
+# --- The maker of coherence.json: python -m plagal.evaluation.coherence data/text ---
+#
+# The argument is the folder that the stage `convert` wrote, and only its training texts are read: an ear that knew the
+# tunes of the test split would judge them as old acquaintances. Whole pieces are real ones and, because hardly any
+# freely usable two-handed gospel exists, some by the arranger; each is cut into windows and damaged in every way. Run
+# it when FEATURES, damages or the split change.
+
+SEED = 11
+MOST_REAL, MOST_ARRANGED = 600, 300
+_LEAST_NOTES, _LEAST_BARS = 12, 4
+NGRAM_ORDER = 4
+NGRAM_PIECES = 200
+
+Example = tuple[str, str, int, Floats]
+"""(tune, kind, bars of the window, features)."""
+
+
+def training_pieces(text: Path) -> list[TextPiece]:
+    """Real pieces up to a bound, and some arranged ones; drawn by seed from both stages' training texts, without the
+    augmented copies."""
+    pieces = [
+        piece for stage in ("stage1", "stage2") for piece in first_copies(read_texts(text / stage / "train.jsonl"))
+    ]
+    drawn = [pieces[place] for place in np.random.default_rng(SEED).permutation(len(pieces))]
+    real, arranged = ([piece for piece in drawn if piece.synthetic is kind] for kind in (False, True))
+    return real[:MOST_REAL] + arranged[:MOST_ARRANGED]
+
+
+def examples(piece: TextPiece, seed: int) -> list[Example]:
+    """Windows of a piece, whole and damaged."""
+    rng = np.random.default_rng(seed)
+    rows: list[Example] = []
+    for length in WINDOW_LENGTHS:
+        for whole in windows(piece.score, length, 2):
+            if len(whole.notes) < _LEAST_NOTES or len(bars_of(whole)) < _LEAST_BARS:
+                continue
+            rows.append((piece.tune, "real", length, features(whole)))
+            rows += [(piece.tune, kind, length, features(damage(whole, rng))) for kind, damage in DAMAGES.items()]
+    return rows
+
+
+def counted_examples(pieces: Sequence[TextPiece], seed: int) -> list[Example]:
+    """Windows that an n-gram of these pieces writes, each under the name of the tune whose head it goes on from."""
+    model = NGram([piece.words for piece in pieces], (*MUSIC_WORDS, END), NGRAM_ORDER)
+    chosen = pieces[:NGRAM_PIECES]
+    rows: list[Example] = []
+    for length in WINDOW_LENGTHS:
+        heads = [head_of(piece.words) for piece in chosen]
+        written = write_with_ngram(model, heads, length, 150 * length, seed + length)
+        rows += [
+            (piece.tune, "ngram", length, features(part))
+            for piece, score in zip(chosen, written, strict=True)
+            for part in windows(score, length, 1)
+            if len(part.notes) > 1
+        ]
+    return rows
+
+
+def main(text: Path, out: Path) -> None:
+    """Fit the ear on the training texts under `text` and write it; a quarter of their tunes is kept apart to calibrate
+    it on."""
+    pieces = training_pieces(text)
+    made = Parallel(n_jobs=-1)(
+        delayed(examples)(piece, SEED + number) for number, piece in enumerate(tqdm(pieces, unit="piece"))
+    )
+    rows = [row for part in made for row in part] + counted_examples(pieces, SEED)
+    tunes = sorted({tune for tune, *_ in rows})
+    apart = {tune for place, tune in enumerate(np.random.default_rng(SEED).permutation(tunes)) if place % 4 == 0}
+    model = fit(
+        np.stack([row for *_, row in rows]), [kind for _, kind, _, _ in rows], [bars for _, _, bars, _ in rows],
+        np.array([tune in apart for tune, *_ in rows]), SEED,
+    )  # fmt: skip
+    stored = model.to_json() | {"tunes": tunes}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in stored.items())
+    write_text(out, f"{{\n{lines}\n}}\n")
+    for length, kinds in stored["calibration"].items():
+        sys.stdout.writelines(f"{length:>2s} bars {kind:18s} {measured}\n" for kind, measured in kinds.items())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(__file__).with_name("coherence.json"))

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.evaluation.bars import bars_of, windows
-from plagal.evaluation.features import features, spread
+from plagal.evaluation.features import bars_of, features, spread, windows
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.keys import same_key
@@ -87,7 +86,7 @@ def follows_score(asked: Asked, score: Score, ears: Ears) -> dict[str, float | N
     }
 
 
-def summarise(verdicts: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+def mean_verdicts(verdicts: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
     """Mean of each control over the pieces that were asked for it; None where none was."""
     names = dict.fromkeys(name for verdict in verdicts for name in verdict)
     asked = {name: [one for verdict in verdicts if (one := verdict.get(name)) is not None] for name in names}

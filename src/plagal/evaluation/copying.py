@@ -14,7 +14,7 @@ from itertools import compress, islice
 import numpy as np
 import numpy.typing as npt
 
-from plagal.evaluation.bars import bars_of, cut
+from plagal.evaluation.features import bars_of, cut
 from plagal.music.score import DURATION, ONSET, PITCH, Score
 
 Codes = npt.NDArray[np.uint64]

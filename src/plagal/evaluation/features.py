@@ -8,13 +8,81 @@ nothing depends on the resolution of a file. A measure that a piece is too short
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from plagal.evaluation.bars import Bar, bars_of
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Notes, Score
+from plagal.music.grid import bar_lines
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Notes, Score
+
+# --- bars of a score, and windows of some bars ---
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class BarSpan:
+    """A bar from tick `begin` to tick `end`; numbers count from 1."""
+
+    number: int
+    begin: int
+    end: int
+    metre: Metre
+
+    @property
+    def beat(self) -> int:
+        """What a musician taps, in ticks: a dotted quarter in 6/8, 9/8, 12/8; else the note that the metre names, but
+        nothing shorter than a quarter in metres over 4 or less."""
+        if self.metre.denominator == 8 and self.metre.numerator % 3 == 0:
+            return 3 * TICKS_PER_QUARTER // 2
+        return max(4 * TICKS_PER_QUARTER // self.metre.denominator, 1)
+
+
+def bars_of(score: Score) -> list[BarSpan]:
+    """The bars from the start to the one in which the last note sounds; none where there are no notes."""
+    if not len(score.notes):
+        return []
+    last = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()) - 1
+    metres = tuple(metre for metre in score.metres if metre.onset <= last) or (Metre(0, 4, 4),)
+    lines, lengths = bar_lines(metres, last)
+    place = np.searchsorted([metre.onset for metre in metres], lines, side="right") - 1
+    return [
+        BarSpan(number, int(line), int(line + length), metres[max(which, 0)])
+        for number, (line, length, which) in enumerate(zip(lines, lengths, place, strict=True), 1)
+    ]
+
+
+def cut(notes: Notes, begin: int, end: int) -> Notes:
+    """Notes that begin in [begin, end), shifted so that `begin` is 0, and ending at `end` at the latest."""
+    some = notes[(notes[:, ONSET] >= begin) & (notes[:, ONSET] < end)].copy()
+    some[:, DURATION] = np.minimum(some[:, DURATION], end - some[:, ONSET])
+    some[:, ONSET] -= begin
+    return some
+
+
+def window(score: Score, first: int, bars: int) -> Score:
+    """`bars` bars from the `first` (counted from 0) as a score of their own: notes and metres only."""
+    inside = bars_of(score)[first : first + bars]
+    begin = inside[0].begin
+    metres: list[Metre] = []
+    for bar in inside:
+        metre = replace(bar.metre, onset=bar.begin - begin)
+        if not metres or (metre.numerator, metre.denominator) != (metres[-1].numerator, metres[-1].denominator):
+            metres.append(metre)
+    return Score(cut(score.notes, begin, inside[-1].end), tuple(metres), score.tempos[:1])
+
+
+def windows(score: Score, bars: int, most: int) -> list[Score]:
+    """At most `most` windows of `bars` bars, spread evenly from the first bar to the last; the whole score where it is
+    no longer than one; none where it has no notes."""
+    count = len(bars_of(score))
+    if not count:
+        return []
+    starts = np.unique(np.linspace(0, max(count - bars, 0), most).round().astype(int))
+    return [window(score, int(start), bars) for start in starts if count > bars or start == 0]
+
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -131,7 +199,7 @@ def _pitches(notes: Notes, roll: Floats, chroma: Floats) -> dict[str, float]:
     }
 
 
-def _rhythm(notes: Notes, roll: Floats, bars: list[Bar]) -> dict[str, float]:
+def _rhythm(notes: Notes, roll: Floats, bars: list[BarSpan]) -> dict[str, float]:
     onsets = np.unique(notes[:, ONSET])
     bar_of = _bar_index(onsets, bars)
     within = onsets - np.array([bar.begin for bar in bars])[bar_of]
@@ -160,15 +228,15 @@ def _ratio(above: npt.NDArray[np.int64], below: npt.NDArray[np.int64]) -> float:
     return float(np.log2(above.mean() / below.mean())) if len(above) and len(below) else np.nan
 
 
-def _quarters(bars: list[Bar]) -> Floats:
+def _quarters(bars: list[BarSpan]) -> Floats:
     return np.array([(bar.end - bar.begin) / TICKS_PER_QUARTER for bar in bars])
 
 
-def _bar_index(ticks: npt.NDArray[np.int32], bars: list[Bar]) -> npt.NDArray[np.int64]:
+def _bar_index(ticks: npt.NDArray[np.int32], bars: list[BarSpan]) -> npt.NDArray[np.int64]:
     return np.searchsorted(np.array([bar.begin for bar in bars]), ticks, side="right") - 1
 
 
-def _lines(notes: Notes, bars: list[Bar]) -> dict[str, float]:
+def _lines(notes: Notes, bars: list[BarSpan]) -> dict[str, float]:
     """The outer voices and how chords lead on. At each onset: the highest and the lowest note struck, and all."""
     onsets, begins = np.unique(notes[:, ONSET], return_index=True)
     stacks = np.split(notes[:, PITCH], begins[1:])
@@ -212,7 +280,7 @@ def _difference(values: Floats, where: Bools) -> float:
     return float(inside.mean() - outside.mean()) if len(inside) and len(outside) else np.nan
 
 
-def _harmony(roll: Floats, bars: list[Bar]) -> dict[str, float]:
+def _harmony(roll: Floats, bars: list[BarSpan]) -> dict[str, float]:
     classes = np.minimum(_fold(roll), 1)
     pairs = classes.sum(axis=1) * (classes.sum(axis=1) - 1) / 2
     clashes = (classes * np.roll(classes, 1, axis=1)).sum(axis=1)
@@ -236,7 +304,7 @@ def _cosine(one: Floats, other: Floats) -> Floats:
     return np.asarray(np.divide(dots, sizes, out=np.zeros_like(dots), where=sizes > 0))
 
 
-def onset_grids(notes: Notes, bars: list[Bar]) -> Bools:
+def onset_grids(notes: Notes, bars: list[BarSpan]) -> Bools:
     """Where something is struck in each bar: shape (bars, longest bar in ticks)."""
     grid = np.zeros((len(bars), max(bar.end - bar.begin for bar in bars)), dtype=bool)
     place = _bar_index(notes[:, ONSET], bars)
@@ -244,7 +312,7 @@ def onset_grids(notes: Notes, bars: list[Bar]) -> Bools:
     return grid
 
 
-def bar_contents(notes: Notes, bars: list[Bar]) -> list[frozenset[int]]:
+def bar_contents(notes: Notes, bars: list[BarSpan]) -> list[frozenset[int]]:
     """What is struck in each bar: (tick from the bar line, pitch) as one number each."""
     place = _bar_index(notes[:, ONSET], bars)
     keys = (notes[:, ONSET] - np.array([bar.begin for bar in bars])[place]) * 128 + notes[:, PITCH]
@@ -268,7 +336,7 @@ def _at_lag(likeness: Floats, lag: int) -> float:
     return float(np.diagonal(likeness, lag).mean()) if len(likeness) > lag else np.nan
 
 
-def _form(notes: Notes, chroma: Floats, bars: list[Bar]) -> dict[str, float]:
+def _form(notes: Notes, chroma: Floats, bars: list[BarSpan]) -> dict[str, float]:
     """Likeness of bars some bars apart, less that of any two bars: what order adds."""
     contents = bar_contents(notes, bars)
     everything = {key: place for place, key in enumerate(sorted(frozenset().union(*contents)))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from plagal.evaluation.likelihood import LikelihoodScorer, PieceLikelihood, grammar_masks
+from plagal.evaluation.ngram import NGram, best_ngrams, xz_nats
 from plagal.evaluation.subwords import END
+from plagal.model.base import LanguageModel
+from plagal.model.scoring import Floats, word_scores
 from plagal.music.score import Score
 from plagal.plumbing.errors import RecordError
 from plagal.plumbing.files import read_jsonl
 from plagal.tokens.codec import decode
+from plagal.tokens.vocabulary import MUSIC_WORDS
 
 _FIRST = "SONG_START"
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPiece:
     """One text: a prompt's frame, words, the end mark."""
 
     text: str
@@ -55,25 +60,25 @@ class Piece:
         return str(self.metadata.get("genre") or "")
 
 
-def read_texts(path: Path) -> list[Piece]:
+def read_texts(path: Path) -> list[TextPiece]:
     """Raises InputError and RecordError that name file and line."""
     pieces = []
     for number, row in enumerate(read_jsonl(path), 1):
         if not isinstance(row.get("text"), str) or not isinstance(row.get("metadata"), dict):
             raise RecordError(f"{path}:{number} has no text and metadata; run the stage convert again")
-        pieces.append(Piece(row["text"], row["metadata"]))
+        pieces.append(TextPiece(row["text"], row["metadata"]))
     return pieces
 
 
-def first_copies(pieces: Iterable[Piece]) -> list[Piece]:
+def first_copies(pieces: Iterable[TextPiece]) -> list[TextPiece]:
     """Without the augmented copies: the first of each piece."""
-    found: dict[str, Piece] = {}
+    found: dict[str, TextPiece] = {}
     for piece in pieces:
         found.setdefault(str(piece.metadata.get("id", len(found))), piece)
     return list(found.values())
 
 
-def choose(pieces: Sequence[Piece], most: int, seed: int) -> list[Piece]:
+def choose(pieces: Sequence[TextPiece], most: int, seed: int) -> list[TextPiece]:
     """At most `most` of them, drawn by seed, from as many tunes as possible: one of each tune, then a second, ..."""
     order = np.random.default_rng(seed).permutation(len(pieces))
     drawn: dict[str, int] = {}
@@ -89,12 +94,12 @@ def choose(pieces: Sequence[Piece], most: int, seed: int) -> list[Piece]:
 class Texts:
     """All that an evaluation reads. `held_out`: split of the report -> its pieces, chosen."""
 
-    stage1_train: list[Piece]
-    stage2_train: list[Piece]
-    held_out: dict[str, list[Piece]]
+    stage1_train: list[TextPiece]
+    stage2_train: list[TextPiece]
+    held_out: dict[str, list[TextPiece]]
 
     @property
-    def gospel(self) -> list[Piece]:
+    def gospel(self) -> list[TextPiece]:
         return self.held_out["gospel_real"] + self.held_out["gospel_synthetic"]
 
 
@@ -112,3 +117,57 @@ def load_texts(folder: Path, most: int, seed: int) -> Texts:
         read_texts(folder / "stage2" / "train.jsonl"),
         {name: choose(pieces, most, seed) for name, pieces in splits.items()},
     )
+
+
+# --- Each model and each floor on the same held-out pieces ---
+
+CHOICES = (*MUSIC_WORDS, END)
+
+
+def make_scorer() -> LikelihoodScorer:
+    return LikelihoodScorer(CHOICES, grammar_masks)
+
+
+def score_model(
+    lm: LanguageModel, pieces: Sequence[TextPiece], scorer: LikelihoodScorer, window: int, progress: bool = False
+) -> list[PieceLikelihood]:
+    """What a model makes of each piece, in the windows that training uses (`window` tokens)."""
+    found: dict[int, PieceLikelihood] = {}
+
+    def take(text: int, place: int, log_probs: Floats) -> None:
+        part = scorer.score_part(pieces[text].tune, pieces[text].words, place, log_probs)
+        found[text] = found[text] + part if text in found else part
+
+    if not pieces:
+        return []
+    texts = [piece.text for piece in pieces]
+    for text, scores in enumerate(word_scores(lm, texts, max_tokens=window, distributions=take, progress=progress)):
+        unseen = np.flatnonzero(np.isnan(scores.log_probs))
+        if len(unseen):
+            found[text] += scorer.blind(pieces[text].tune, pieces[text].words, unseen)
+    return [found[text] for text in range(len(pieces))]
+
+
+def score_ngram(model: NGram, pieces: Sequence[TextPiece], scorer: LikelihoodScorer) -> list[PieceLikelihood]:
+    return [scorer.score(piece.tune, piece.words, model.log_probs(piece.words)) for piece in pieces]
+
+
+def training_sets(texts: Texts) -> list[list[tuple[str, ...]]]:
+    """Stage 2's pieces; both stages'; both with the augmented copies that the models saw."""
+    gospel, general = first_copies(texts.stage2_train), first_copies(texts.stage1_train)
+    sets = [gospel, [*general, *gospel], [*texts.stage1_train, *texts.stage2_train]]
+    return [[piece.words for piece in pieces] for pieces in sets if pieces]
+
+
+def floors(
+    texts: Texts, pieces: Mapping[str, Sequence[TextPiece]], scorer: LikelihoodScorer, orders: Sequence[int]
+) -> tuple[dict[str, list[PieceLikelihood]], dict[str, NGram], dict[str, float]]:
+    """Per split: the best n-gram's likelihoods, that n-gram, and xz's nats per note. Splits without pieces are left
+    out."""
+    words = {name: [piece.words for piece in some] for name, some in pieces.items() if some}
+    sets = training_sets(texts)
+    models = best_ngrams(sets, words, CHOICES, orders)
+    scored = {name: score_ngram(models[name], pieces[name], scorer) for name in words}
+    notes = {name: sum(piece.notes for piece in scored[name]) for name in words}
+    xz = {name: nats / max(notes[name], 1) for name, nats in xz_nats(sets[min(1, len(sets) - 1)], words).items()}
+    return scored, models, xz

@@ -7,7 +7,7 @@ The page writes one object a line:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from plagal.evaluation.likelihood import ratio_interval
-from plagal.plumbing.errors import RecordError
+from plagal.plumbing.errors import InputError, RecordError
 from plagal.plumbing.files import read_jsonl
 
 _ROUNDS = 500
@@ -62,7 +62,7 @@ def _sound(row: dict[str, Any]) -> bool:
     )
 
 
-def summarise(rows: Sequence[dict[str, Any]], seed: int, system: str | None = None) -> Ratings | None:
+def summarise_ratings(rows: Sequence[dict[str, Any]], seed: int, system: str | None = None) -> Ratings | None:
     """Ratings (of one system, or of all) and the strengths of all that were compared. None where nobody has said
     anything yet, never a number."""
     rated = [row for row in rows if row["kind"] == "rating" and system in (None, row.get("system"))]
@@ -98,3 +98,23 @@ def bradley_terry(choices: Sequence[tuple[str, str, str]]) -> dict[str, float]:
         strength = np.divide(wins.sum(axis=1), weight, out=np.ones_like(strength), where=weight > 0)
         strength /= np.exp(np.log(strength).mean()) if len(names) else 1.0
     return {name: float(np.log(value)) for name, value in zip(names, strength, strict=True)}
+
+
+def ratings_lines(file: Path) -> Iterator[str]:
+    """What people said, for a terminal: by system the mean of 1-10 with its 95 % interval by rater, and the strengths
+    that blind pairs showed [logits]. Raises InputError where nobody has said anything."""
+    rows = read_ratings(file)
+    if not rows:
+        raise InputError(f"{file}: nobody has rated anything yet; `plagal serve` writes there what listeners say")
+    by_system: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["kind"] == "rating":
+            by_system.setdefault(str(row.get("system", "unnamed")), []).append(row)
+    for system, rated in sorted(by_system.items()):
+        found = summarise_ratings(rated, seed=0)
+        if found is not None:
+            interval = "" if found.interval is None else " ({:.2f} to {:.2f})".format(*found.interval)
+            yield f"{system}: {found.mean:.2f} of 10{interval}, ratings: {len(rated)}, raters: {found.raters}"
+    compared = summarise_ratings(rows, seed=0)
+    for system, strength in (compared.strengths if compared is not None else {}).items():
+        yield f"{system}: strength {strength:+.2f} in blind pairs"

@@ -6,9 +6,16 @@ or None. Shares are 0 to 1; nats per note and perplexity are better when smaller
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from plagal.corpus.provenance import LIMITS, provenance_tables, read_provenance
+from plagal.plumbing.errors import InputError
+from plagal.plumbing.files import read_json
 
 Tree = dict[str, Any]
 
@@ -151,7 +158,7 @@ def _rounded(path: str, value: Any) -> float | None:
 
 
 @dataclass(frozen=True)
-class Row:
+class Figured:
     """One line of the table: `verdict` is "pass", "FAIL", "no figure yet" or empty."""
 
     path: str
@@ -162,21 +169,21 @@ class Row:
     verdict: str
 
 
-def table_rows(tree: Tree) -> list[Row]:
+def table_rows(tree: Tree) -> list[Figured]:
     """Targets first, then what stands beside them."""
     rows = [_target_row(tree, target) for target in TARGETS]
     asked = {target.path for target in TARGETS}
     shown = ("nats_per_note", "choice_accuracy", "control", "coherence", "distribution", "gospel", "copying", "ratings")
     for path, value in leaves({name: tree.get(name) or {} for name in shown}):
         if value is not None and path not in asked:
-            rows.append(Row(path, "", _shown(value), _interval(tree, path), "", ""))
+            rows.append(Figured(path, "", _shown(value), _interval(tree, path), "", ""))
     return rows
 
 
-def _target_row(tree: Tree, target: Target) -> Row:
+def _target_row(tree: Tree, target: Target) -> Figured:
     value = get(tree, target.path)
     verdict = "no figure yet" if value is None else "pass" if target.met_by(value) else "FAIL"
-    return Row(target.path, target.meaning, _shown(value), _interval(tree, target.path), target.text, verdict)
+    return Figured(target.path, target.meaning, _shown(value), _interval(tree, target.path), target.text, verdict)
 
 
 def _shown(value: float | None) -> str:
@@ -205,7 +212,7 @@ def terminal_table(tree: Tree) -> str:
     return "\n".join(line.rstrip() for line in padded)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Figured) -> tuple[str, ...]:
     return row.path, row.value, row.interval, row.target, row.verdict, row.meaning
 
 
@@ -254,3 +261,38 @@ def _judged(path: str, was: float | None, is_now: float | None, before: Tree, no
 def _inside(value: float, tree: Tree, path: str) -> bool:
     low, high = (get(tree, f"interval.{path}.{end}") for end in ("low", "high"))
     return low is not None and high is not None and low <= value <= high
+
+
+METRICS = Path("metrics/metrics.json")
+
+
+def metrics_at(revision: str) -> dict[str, Any]:
+    """metrics.json of a commit. Raises InputError where git knows no such commit or the commit no metrics."""
+    if revision.startswith("-"):
+        raise InputError(f"{revision!r} is no name of a commit")
+    show = ["git", "show", f"{revision}:./{METRICS.as_posix()}"]
+    done = subprocess.run(show, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"no {METRICS} at {revision}: {done.stderr.strip().splitlines()[0]}")
+    tree: dict[str, Any] = json.loads(done.stdout)
+    return tree
+
+
+def diff_against(revision: str) -> str:
+    """A Markdown table of the figures that differ from those of a commit."""
+    return metrics_diff(metrics_at(revision), read_json(METRICS))
+
+
+_HEAD = """# Model card: Plagal gospel piano
+
+Writes two-handed gospel piano as words (one event a word), from a prompt that names a style, key, tempo, metre, length
+or chords. Trained by the pipeline of this repository: general music first, then gospel, fused into one ordinary MLX
+model folder, `models/fused`, whose own README.md says the same of data, licences and limits.
+"""
+
+
+def model_card(tree: Tree, text: Path) -> str:
+    """Markdown. `text`: the folder of both stages' training text. Raises InputError where it lacks provenance.json."""
+    parts = [_HEAD, provenance_tables(read_provenance(text)), "## Figures\n"]
+    parts += ["What each means, and how it was measured, stands in docs/evaluation.md.\n", markdown_table(tree), ""]
+    return "\n".join([*parts, LIMITS])

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plagal.evaluation import music_measures as music
-from plagal.evaluation import report
-from plagal.evaluation.asking import all_asked
-from plagal.evaluation.card import model_card
-from plagal.evaluation.charts import write_plots
-from plagal.evaluation.heldout import Texts, load_texts
+import numpy as np
+import numpy.typing as npt
+
+from plagal.evaluation import distribution, report
+from plagal.evaluation.asking import all_asked, true_of
+from plagal.evaluation.coherence import bars_shuffled, notes_shuffled, random_notes, shipped
+from plagal.evaluation.control import Ears, MetreEar, StyleEar, follows_score, mean_verdicts
+from plagal.evaluation.copying import TrainingMusic
+from plagal.evaluation.distribution import mean_signs
+from plagal.evaluation.features import FEATURES, bars_of, features, windows
+from plagal.evaluation.heldout import (
+    TextPiece,
+    Texts,
+    choose,
+    first_copies,
+    floors,
+    load_texts,
+    make_scorer,
+    score_model,
+)
 from plagal.evaluation.likelihood import Likelihood, PieceLikelihood, compare, summarise
-from plagal.evaluation.ngram import NGram
-from plagal.evaluation.page import write_page
-from plagal.evaluation.ratings import read_ratings
-from plagal.evaluation.ratings import summarise as summarise_ratings
-from plagal.evaluation.report import Tree, put, put_interval
+from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
+from plagal.evaluation.page import write_page, write_plots
+from plagal.evaluation.ratings import read_ratings, summarise_ratings
+from plagal.evaluation.report import Tree, model_card, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
-from plagal.evaluation.scoring import floors, make_scorer, score_model
-from plagal.model.adapters import TRAIN_REPORT
-from plagal.model.folders import FUSE_REPORT, load_stage, stage_models, window_of
+from plagal.model.adapters import FUSE_REPORT, TRAIN_REPORT, load_stage, stage_models, trained_window
+from plagal.music.score import Score
 from plagal.plumbing.files import read_json, write_json, write_text
 from plagal.plumbing.params import EvaluateSettings
 
@@ -71,7 +84,7 @@ def evaluate(
 def measure_likelihoods(found: Findings, texts: Texts, models: Path, settings: EvaluateSettings, seed: int) -> None:
     """Every model and floor on every split."""
     scorer = make_scorer()
-    window = window_of(models / "fused")
+    window = trained_window(models / "fused")
     splits = texts.held_out
     found.likelihoods = {split: {} for split in splits}
     for name, lm in stage_models(models):
@@ -99,15 +112,13 @@ def measure_music(found: Findings, texts: Texts, settings: EvaluateSettings, see
     held_out = texts.gospel or texts.held_out["general"]
     real_first = [piece for piece in held_out if not piece.synthetic] or held_out
     model = [sample.read_back for sample in found.samples]
-    gospel = music.excerpts(held_out, settings.bars)
+    gospel = excerpts(held_out, settings.bars)
     split = "gospel_synthetic" if "gospel_synthetic" in found.ngrams else "general"
-    music.put_control(found.tree, texts, found.samples, found.free, music.train_ears(texts, settings.bars, seed))
-    music.put_coherence(
-        found.tree, music.excerpts(real_first, COHERENCE_BARS), model, found.ngrams.get(split), held_out, seed
-    )
-    music.put_distribution(found.tree, model, gospel, seed)
-    music.put_gospel(found.tree, model, gospel)
-    music.put_copying(found.tree, texts, model, gospel)
+    put_control(found.tree, texts, found.samples, found.free, train_ears(texts, settings.bars, seed))
+    put_coherence(found.tree, excerpts(real_first, COHERENCE_BARS), model, found.ngrams.get(split), held_out, seed)
+    put_distribution(found.tree, model, gospel, seed)
+    put_gospel(found.tree, model, gospel)
+    put_copying(found.tree, texts, model, gospel)
 
 
 def put_ratings(tree: Tree, path: Path | None, seed: int) -> None:
@@ -176,3 +187,97 @@ def _put_plan(found: Findings, seed: int) -> None:
         put(found.tree, "plan.token_accuracy", after_two.token_accuracy)
     if after_one is not None:
         put(found.tree, "plan.perplexity_stage1", after_one.perplexity)
+
+
+# --- what needs music and not likelihoods: generated pieces beside held-out real ones and floors ---
+
+EAR_PIECES = 240
+"""Training pieces that metre and style are learned from."""
+_LEAST_NOTES = 12
+
+
+def excerpts(pieces: Sequence[TextPiece], bars: int) -> list[Score]:
+    """From each piece the window of `bars` bars in its middle: as long as what is generated, so that length tells
+    nothing. Pieces with hardly a note there are left out."""
+    cuts = [windows(piece.score, bars, 3) for piece in pieces]
+    chosen = [some[len(some) // 2] for some in cuts if some]
+    return [score for score in chosen if len(score.notes) >= _LEAST_NOTES]
+
+
+def train_ears(texts: Texts, bars: int, seed: int) -> Ears:
+    """On training pieces, real ones first; style only on gospel, whose styles are asked for."""
+    gospel, general = first_copies(texts.stage2_train), first_copies(texts.stage1_train)
+    real = [piece for piece in [*general, *gospel] if not piece.synthetic]
+    metre = choose(real, EAR_PIECES, seed) + choose(gospel, EAR_PIECES // 2, seed)
+    style = choose(gospel, EAR_PIECES, seed)
+    return Ears(
+        MetreEar([piece.score for piece in metre]),
+        StyleEar([(piece.style, piece.score) for piece in style], bars, seed),
+    )
+
+
+def put_control(tree: Tree, texts: Texts, samples: Sequence[Sample], free: Sequence[Sample], ears: Ears) -> None:
+    """As asked, with the grammar and without; beside it how the same ears do on held-out pieces as they are."""
+    for where, some in (("control", samples), ("control_free", free)):
+        verdicts = [follows_score(sample.asked, sample.read_back, ears) for sample in some]
+        for name, share in mean_verdicts(verdicts).items():
+            put(tree, f"{where}.{name}", share)
+    heard = [follows_score(true_of(piece), piece.score, ears) for piece in texts.gospel]
+    for name in ("key", "metre", "style"):
+        put(tree, f"control_ceiling.{name}", mean_verdicts(heard).get(name))
+
+
+def put_coherence(
+    tree: Tree,
+    real: Sequence[Score],
+    model: Sequence[Score],
+    ngram: NGram | None,
+    heads: Sequence[TextPiece],
+    seed: int,
+) -> None:
+    ear, rng = shipped(), np.random.default_rng(seed)
+    damaged = {
+        "bars_shuffled": [bars_shuffled(score, rng) for score in real],
+        "notes_shuffled": [notes_shuffled(score, rng) for score in real],
+        "random": [random_notes(score, rng) for score in real],
+    }
+    if ngram is not None and real:
+        bars = len(bars_of(real[0]))
+        starts = [head_of(piece.words) for piece in heads]
+        damaged["ngram"] = write_with_ngram(ngram, starts, bars, 150 * bars, seed)
+    for name, scores in {"real": real, "model": model, **damaged}.items():
+        put(tree, f"coherence.{name}", ear.mean_score(scores))
+    put(tree, "plan.coherence", ear.mean_score(model))
+
+
+def put_distribution(tree: Tree, model: Sequence[Score], real: Sequence[Score], seed: int) -> None:
+    ours, theirs = _rows(model), _rows(real)
+    found, floor = distribution.compare(ours, theirs, seed), distribution.real_against_real(theirs, seed)
+    for ending, one in (("", found), ("_real", floor)):
+        if one is not None:
+            put(tree, f"distribution.overlap{ending}", one.overlap)
+            put(tree, f"distribution.kl{ending}", one.kl)
+            put(tree, f"distribution.frechet{ending}", one.frechet)
+    for name, overlap in (found.by_feature if found else {}).items():
+        put(tree, f"distribution_overlap.{name}", overlap)
+
+
+def _rows(scores: Sequence[Score]) -> npt.NDArray[np.float64]:
+    rows = [features(score) for score in scores if len(score.notes) >= 2]
+    return np.stack(rows) if rows else np.zeros((0, len(FEATURES)))
+
+
+def put_gospel(tree: Tree, model: Sequence[Score], real: Sequence[Score]) -> None:
+    for side, scores in (("model", model), ("real", real)):
+        for sign, share in mean_signs(scores).items():
+            put(tree, f"gospel.{sign}.{side}", share)
+
+
+def put_copying(tree: Tree, texts: Texts, model: Sequence[Score], real: Sequence[Score]) -> None:
+    trained_on = [piece.score for piece in first_copies([*texts.stage2_train, *texts.stage1_train])]
+    training = TrainingMusic(trained_on)
+    for ending, scores in (("", model), ("_real", real)):
+        found = training.measure(scores)
+        if found is not None:
+            put(tree, f"copying.longest_run{ending}", found.longest_run)
+            put(tree, f"copying.bars_seen{ending}", found.bars_seen)

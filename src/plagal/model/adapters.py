@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,23 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from plagal.model.base import LanguageModel
+from plagal.model.base import LanguageModel, load, save_tensors
 from plagal.model.checkpoint import sha256_of
 from plagal.model.curve import CurveRow, write_curve
 from plagal.model.grow import GrownEmbedding, merge_grown
-from plagal.model.tensors import save_tensors
 from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, TrainingError
-from plagal.plumbing.files import atomic_path, write_json
+from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.params import LoraSettings, TrainSettings
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
 TRAIN_REPORT = "train.json"
 """Beside a stage's model: what training it saw."""
+STAGES = ("untrained", "stage1", "stage2", "fused")
+FUSE_REPORT = "fuse.json"
+"""Beside the fused model: what fusing cost."""
+
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
     "chat_template.jinja", "vocab.json", "merges.txt",
@@ -183,3 +186,44 @@ def base_sha256(folder: Path) -> str:
 
     sums = [sha256_of(path) for path in sorted(folder.glob("model*.safetensors"))]
     return hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+# --- The models of a pipeline, as they stand in its models/ folder ---
+
+
+def whole_model_under_stage2(folder: Path) -> Path:
+    """What stage 2's adapters lie over: stage 1's model, or the base where stage 1 made adapters too."""
+    stage1 = folder / "stage1"
+    return folder / "base" if (stage1 / ADAPTER_CONFIG).exists() else stage1
+
+
+def stage_models(folder: Path, names: tuple[str, ...] = STAGES) -> Iterator[tuple[str, LanguageModel]]:
+    """(name, model) one at a time, so that only one is in memory. Raises ModelError where one is missing."""
+    for name in names:
+        yield name, load_stage(folder, name)
+
+
+def load_stage(folder: Path, name: str) -> LanguageModel:
+    """One of STAGES. A stage that was trained as adapters is loaded over the newest whole model before it."""
+    if name == "untrained":
+        return load(folder / "base")
+    own = folder / name
+    if not (own / ADAPTER_CONFIG).exists():
+        return load(own)
+    model = load(whole_model_under_stage2(folder) if name == "stage2" else folder / "base")
+    load_adapters(model, own)
+    return model
+
+
+def trained_window(folder: Path, usual: int = 512) -> int:
+    """Tokens that a model's training windows held."""
+    for file, way in ((folder / "config.json", ("plagal", "window")), (folder / ADAPTER_CONFIG, ("window",))):
+        if file.exists():
+            value: Any = read_json(file)
+            for name in way:
+                value = value.get(name, {}) if isinstance(value, dict) else {}
+            if isinstance(value, int):
+                return value
+    if not folder.exists():
+        raise ModelError(f"{folder} is missing; run the stage that makes it")
+    return usual

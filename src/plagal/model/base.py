@@ -5,6 +5,7 @@ All come out as an ordinary MLX model folder, so every later step takes one road
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Iterable
@@ -18,11 +19,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 from plagal.model.cpu import blas
 from plagal.model.cpu.kernels import on_cpu
 from plagal.model.grow import grow
-from plagal.model.language_model import Encoding, LanguageModel
-from plagal.model.tensors import save_tensors
-from plagal.model.words import find_words, word_text
+from plagal.model.words import Encoding, LanguageModel, find_words, word_text
 from plagal.plumbing.errors import ModelError
-from plagal.plumbing.files import atomic_path, read_json
+from plagal.plumbing.files import atomic_path, read_json, write_json
+from plagal.plumbing.params import ModelSettings
 from plagal.tokens.template import CHAT_TEMPLATE, END_MARK, PAD_MARK, USER_MARK
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 BASE_POINTER = "base.json"
 """In the place of a base that lies elsewhere: {"base": folder or name on a hub}, and its encoding if that is text."""
 
+EMBEDDED, SMOLLM2 = "embedded", "smollm2"
 _MOST_POINTERS = 8
 _MOST_LAYERS = 1000
 
@@ -66,6 +67,28 @@ class Shape(Protocol):
     def kv_heads(self) -> int: ...
     @property
     def intermediate_size(self) -> int: ...
+
+
+def place_base(settings: ModelSettings, folder: Path, seed: int) -> Path:
+    """Make the base that params name under `folder`: the embedded model, SmolLM2 from its package, or for a folder or a
+    hub's name a note of where it is, so that gigabytes are not copied. The encoding is named there, too. Raises
+    ModelError."""
+    if settings.base not in (EMBEDDED, SMOLLM2):
+        read_config(find_folder(settings.base))
+        note = {"base": settings.base} | ({"encoding": "text"} if settings.encoding == "text" else {})
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            write_json(temporary / BASE_POINTER, note)
+        return folder
+    if settings.base == EMBEDDED:
+        make_embedded(folder, settings.embedded, seed)
+    else:
+        from plagal.model.gguf import make_from_gguf, smollm2_file
+
+        make_from_gguf(folder, smollm2_file())
+    if settings.encoding == "text":
+        write_json(folder / "config.json", with_encoding(read_config(folder), settings.encoding))
+    return folder
 
 
 def make_embedded(folder: str | Path, shape: Shape, seed: int) -> Path:
@@ -297,3 +320,18 @@ def load_tokenizer(folder: Path) -> Any:
 
 def total_bytes(tensors: Iterable[Any]) -> int:
     return sum(int(tensor.nbytes) for tensor in tensors)
+
+
+_PROBE = bytes(1 << 16)
+
+
+def save_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """Write one file. Raises OSError with the reason and the file's name, where MLX tells neither: its RuntimeError is
+    the same for a full disk and for a wrong type."""
+    try:
+        mx.save_safetensors(str(path), tensors, metadata=metadata)
+    except RuntimeError as error:
+        with path.open("ab") as file:  # what stops MLX stops this, and has a number
+            file.write(_PROBE)
+            file.flush()
+        raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error

@@ -25,7 +25,7 @@ from typing import Any
 import filelock
 import mlx.core as mx
 
-from plagal.model.tensors import save_tensors
+from plagal.model.base import save_tensors
 from plagal.plumbing.errors import CheckpointError, DiskError, LockedError
 from plagal.plumbing.files import atomic_path, remove_whole, write_json
 from plagal.plumbing.locks import ASKED_TO_END, is_orphan, read_owner, whoami

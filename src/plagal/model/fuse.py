@@ -12,10 +12,10 @@ from typing import Any
 import mlx.core as mx
 
 from plagal.model import adapters
+from plagal.model.adapters import FUSE_REPORT
 from plagal.model.base import LanguageModel, load, read_weights
 from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.cpu.lanes import Gradients
-from plagal.model.folders import FUSE_REPORT
 from plagal.model.grow import merged_rows
 from plagal.model.loss import make_loss
 from plagal.model.trainer import validation_loss

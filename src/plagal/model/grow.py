@@ -14,8 +14,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_unflatten
 
-from plagal.model.language_model import LanguageModel
-from plagal.model.words import find_words, has_words, word_text
+from plagal.model.words import LanguageModel, find_words, has_words, word_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 Array = Any

@@ -19,9 +19,9 @@ import numpy as np
 
 from plagal.model.cpu.kernels import log_sum_exp
 from plagal.model.grow import rows_of
-from plagal.model.language_model import LanguageModel
 from plagal.model.memory import chunk_positions
 from plagal.model.windows import Batch
+from plagal.model.words import LanguageModel
 
 Array = Any
 _SMALL_VOCABULARY = 2.0  # times the music words

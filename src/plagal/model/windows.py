@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.model.language_model import LanguageModel
-from plagal.model.words import WordTokens
+from plagal.model.words import LanguageModel, WordTokens
 from plagal.plumbing.errors import TrainingError
 from plagal.tokens.bars import BAR_WORD, cut_bars
 from plagal.tokens.template import split_text

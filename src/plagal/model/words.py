@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -110,3 +111,36 @@ def has_words(tokenizer: Any) -> bool:
     """Whether `tokenizer` holds each music word as one token."""
     added = tokenizer.get_added_vocab()
     return all(word_text(word) in added for word in MUSIC_WORDS)
+
+
+Encoding = Literal["event", "text"]
+
+
+@dataclass
+class LanguageModel:
+    """A model in memory with its tokenizer.
+
+    `model`: mlx-lm's module; `tokenizer`: transformers'; `words`: the music words' tokens; `config`: of config.json;
+    `folder`: where it came from.
+    """
+
+    model: Any
+    tokenizer: Any
+    words: WordTokens
+    config: dict[str, Any]
+    folder: Path
+    encoding: Encoding = "event"
+    adapters: dict[str, Any] | None = None
+    """The config of adapters laid over it, if any."""
+
+    @property
+    def tied(self) -> bool:
+        return not hasattr(self.model, "lm_head")
+
+    @property
+    def word_tokens(self) -> WordTokens:
+        return self.words
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of any text; the marks in it count as marks."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False))

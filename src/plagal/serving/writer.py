@@ -233,7 +233,7 @@ class Writer:
 
     def _serve(self) -> None:
         from plagal.model.base import load
-        from plagal.model.cpu.allocation import keep_little
+        from plagal.model.cpu.lanes import keep_little
 
         keep_little()
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plagal.corpus.provenance import fused_card
-from plagal.model.folders import whole_model_under_stage2
+from plagal.model.adapters import whole_model_under_stage2
 from plagal.model.fuse import fuse
 from plagal.plumbing.params import Params
 from plagal.stages.common import MODELS, TEXT, run_stage

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from plagal.model.base import load
-from plagal.model.folders import place_base
+from plagal.model.base import load, place_base
 from plagal.plumbing.params import Params
 from plagal.stages.common import MODELS, run_stage
 from plagal.stages.training import SAVING_SECONDS, train_stage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plagal.model.folders import load_stage
+from plagal.model.adapters import load_stage
 from plagal.plumbing.params import Params
 from plagal.stages.common import MODELS, run_stage
 from plagal.stages.training import SAVING_SECONDS, train_stage

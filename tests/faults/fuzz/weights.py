@@ -86,9 +86,8 @@ _PARTS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_confi
 def _model() -> Callable[[bytes], bool]:
     """The first byte says which file of a model folder, or of adapters that lie over it, the rest is."""
     import plagal.model  # noqa: F401  (before mlx.core)
-    from plagal.model.adapters import ADAPTER_CONFIG, ADAPTERS, load_adapters
+    from plagal.model.adapters import ADAPTER_CONFIG, ADAPTERS, load_adapters, trained_window
     from plagal.model.base import load
-    from plagal.model.folders import window_of
 
     os.environ["HF_HUB_OFFLINE"] = "1"  # a note may name a hub's model, which is asked for on purpose
     made, adapters = _model_files()
@@ -112,7 +111,7 @@ def _model() -> Callable[[bytes], bool]:
             ours[(ADAPTER_CONFIG, ADAPTERS)[kind - len(_PARTS)]] = data[1:]
         write(over, ours)
         with watched():
-            taken(lambda: window_of(folder))
+            taken(lambda: trained_window(folder))
             lm = taken(lambda: load(folder))
             return lm is not None and taken(lambda: load_adapters(lm, over)) is not None
 
