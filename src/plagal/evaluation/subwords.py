@@ -1,7 +1,7 @@
 """The plan's text in the sub-words of Qwen2.5, without that tokenizer.
 
 Qwen's pre-tokenizer splits at every space, so a word's sub-words are a constant: `subwords.json` holds them (made by
-`make_subwords.py`). From a distribution over whole words follows the distribution over sub-words, exactly: what a
+`main` below). From a distribution over whole words follows the distribution over sub-words, exactly: what a
 sub-word weighs after some others is the sum of the words that go on so.
 """
 
