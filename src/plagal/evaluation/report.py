@@ -195,18 +195,18 @@ def _interval(tree: Tree, path: str) -> str:
     return "" if low is None or high is None else f"{_shown(low)} to {_shown(high)}"
 
 
-_HEADINGS = ("figure", "value", "95 % interval", "target", "", "what it says")
+HEADINGS = ("figure", "value", "95 % interval", "target", "", "what it says")
 
 
 def markdown_table(tree: Tree) -> str:
     cells = [(f"`{row.path}`", *_cells(row)[1:]) for row in table_rows(tree)]
-    return _markdown(_HEADINGS, cells)
+    return _markdown(HEADINGS, cells)
 
 
 def terminal_table(tree: Tree) -> str:
     """The same, in aligned columns of plain text."""
-    lines = [tuple(_HEADINGS), *(_cells(row) for row in table_rows(tree))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+    lines = [tuple(HEADINGS), *(_cells(row) for row in table_rows(tree))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     lines.insert(1, tuple("─" * width for width in widths))
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)
