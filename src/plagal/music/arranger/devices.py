@@ -8,30 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
+from plagal.music.arranger.harmony_grammar import family
 from plagal.music.arranger.leadsheet import Section, Span
-from plagal.music.chords import QUALITIES, Chord
+from plagal.music.chords import Chord
 
 Part = tuple[int, int, str, int]
 """Beats, root, quality, bass."""
-
-
-@cache
-def family(quality: str) -> str:
-    """ "major", "minor", "dominant", "suspended", "diminished", "half" or "augmented"."""
-    tones = set(QUALITIES[quality])
-    if quality in ("halfdim7",):
-        return "half"
-    if quality in ("dim", "dim7"):
-        return "diminished"
-    if quality in ("aug", "maj7#5"):
-        return "augmented"
-    if 4 not in tones and 3 not in tones:
-        return "suspended"
-    if 10 in tones and 4 in tones:
-        return "dominant"
-    return "major" if 4 in tones else "minor"
 
 
 @dataclass

@@ -10,7 +10,8 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from plagal.music.arranger.devices import DEVICES, Part, Site, family, is_minor
+from plagal.music.arranger.devices import DEVICES, Part, Site, is_minor
+from plagal.music.arranger.harmony_grammar import family
 from plagal.music.arranger.leadsheet import LeadSheet, Section, Span
 from plagal.music.arranger.styles import Style
 from plagal.music.chords import QUALITIES, Chord
