@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from importlib import import_module
@@ -11,14 +13,16 @@ import numpy as np
 import pytest
 
 from plagal.music.arranger.arrange import arrange
+from plagal.music.beats import held_until
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_chords, hear_key, hear_keys
 from plagal.music.midi import read_midi, to_midi_bytes
-from plagal.music.score import Marker, Metre, Score
+from plagal.music.score import Marker, Metre, Pedal, Score
 
 # Last on the path: one script there is named as Python's own `tokenize`.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 benchmark = import_module("harmony")
+textures = import_module("shared.textures")
 COMMON_TIME = Metre(0, 4, 4)
 
 
@@ -109,7 +113,7 @@ def test_any_metre_is_heard(metre: Metre) -> None:
 
 
 def test_one_note_at_an_absurd_time_costs_neither_time_nor_memory() -> None:
-    rows = np.array([(0, 60, 24, 80), (40_000_000, 64, 30_000_000, 80)], dtype=np.int32)
+    rows = np.array([(0, 60, 24, 80), (0, 64, 24, 80), (40_000_000, 64, 30_000_000, 80)], dtype=np.int32)
     assert len(hear_chords(Score(rows))) >= 1
 
 
@@ -117,3 +121,75 @@ def test_metre_changes_in_mid_piece_move_the_beats() -> None:
     notes = score_of(([36, 52, 55, 60], 4), ([43, 53, 59, 62], 3), ([36, 52, 55, 60], 3)).notes
     heard = hear_chords(Score(notes, (Metre(0, 4, 4), Metre(96, 3, 4))))
     assert [(onset, chord.symbol) for onset, chord in heard] == [(0, "Cmaj"), (96, "Gdom7"), (168, "Cmaj")]
+
+
+@pytest.mark.parametrize("texture", textures.TEXTURES)
+def test_a_chart_is_heard_in_every_texture_that_a_pianist_plays_it_in(texture: str) -> None:
+    shares = []
+    for sheet in textures.lead_sheets()[::3]:
+        score = textures.played(sheet, texture, seed=9)
+        end = int((score.notes[:, 0] + score.notes[:, 2]).max())
+        shares.append(textures.share_right(sheet[3], hear_chords(score), end))
+    assert sum(shares) / len(shares) >= benchmark.FLOORS[texture]
+
+
+def broken_chords(pedals: tuple[Pedal, ...] = ()) -> Score:
+    """C, F, G7 and C as eighths from the bass up, a bar each."""
+    chords = [(36, 52, 55, 60), (41, 53, 57, 60), (43, 53, 59, 62), (36, 52, 55, 60)]
+    rows = [(bar * 96 + step * 12, chords[bar][step % 4], 12, 80) for bar in range(4) for step in range(8)]
+    return Score(np.array(rows, dtype=np.int32), (COMMON_TIME,), pedals=pedals)
+
+
+def test_a_voice_that_breaks_chords_has_the_chords_that_it_spells() -> None:
+    assert names(broken_chords()) == ["Cmaj", "Fmaj", "Gdom7", "Cmaj"]
+
+
+def test_the_pedal_holds_the_notes_whose_keys_are_let_go() -> None:
+    pedals = tuple(Pedal(bar * 96, state) for bar in range(4) for state in ("off", "on"))[1:]
+    held = broken_chords((*pedals, Pedal(384, "off")))
+    # Each key rings until it is struck again or the foot is lifted, at the next bar line.
+    assert held_until(held)[:8].tolist() == [48, 60, 72, 84, 96, 96, 96, 96]
+    assert names(held) == ["Cmaj", "Fmaj", "Gdom7", "Cmaj"]
+
+
+def test_one_voice_alone_is_given_no_chord_a_note() -> None:
+    steps = [67, 69, 71, 72, 74, 76, 77, 79, 77, 74, 72, 71, 69, 72, 67, 66]
+    rows = [(number * 24, pitch, 24, 80) for number, pitch in enumerate(steps)]
+    assert names(Score(np.array(rows, dtype=np.int32), (COMMON_TIME,))) == []
+
+
+def test_a_chord_pushed_by_an_eighth_belongs_to_the_beat_that_it_runs_into() -> None:
+    rows = [(0, key, 84, 80) for key in (36, 52, 55, 60)] + [(84, key, 108, 80) for key in (41, 53, 57, 60)]
+    heard = hear_chords(Score(np.array(sorted(rows), dtype=np.int32), (COMMON_TIME,)))
+    assert [(onset, chord.symbol) for onset, chord in heard] == [(0, "Cmaj"), (96, "Fmaj")]
+
+
+def test_the_first_key_window_has_as_many_bars_as_the_others() -> None:
+    # A first window of three bars put bar 12, still in C, together with the first three in E.
+    scale_c, scale_e = [60, 64, 67, 72, 65, 69, 71, 72], [64, 68, 71, 76, 69, 73, 75, 76]
+    bars = [scale_c] * 12 + [scale_e] * 12
+    rows = [(bar * 96 + step * 12, key, 12, 80) for bar, scale in enumerate(bars) for step, key in enumerate(scale)]
+    rows += [(bar * 96, 36 if bar < 12 else 40, 96, 80) for bar in range(24)]
+    keys = hear_keys(Score(np.array(sorted(rows), dtype=np.int32), (COMMON_TIME,)))
+    assert [(key.onset, key.fifths) for key in keys] == [(0, 0), (12 * 96, 4)]
+
+
+def heard_under(core: str) -> bytes:
+    """Chords, keys and words of a few pieces, heard by a process whose BLAS has the kernels of that processor."""
+    code = (
+        "from plagal.music.arranger.arrange import arrange\n"
+        "from plagal.music.harmony import hear_chords, hear_keys\n"
+        "from plagal.tokens.codec import encode\n"
+        "for seed, tune in enumerate(('amazing_grace', 'it_is_well', 'what_a_friend', 'go_down_moses')):\n"
+        "    for style in ('worship', 'gospel_jazz'):\n"
+        "        score = arrange(tune, style, seed=seed)\n"
+        "        print(hear_chords(score), hear_keys(score), ' '.join(encode(score)))\n"
+    )
+    environment = {**os.environ, "OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
+
+
+def test_every_processor_hears_the_same_words() -> None:
+    heard = heard_under("Nehalem")
+    assert len(heard) > 10_000
+    assert heard == heard_under("Haswell")

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
 
-Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 LONGEST_NOTE = 16 * TICKS_PER_QUARTER
@@ -27,6 +26,15 @@ def beat_ticks(metre: Metre) -> int:
     return TICKS_PER_QUARTER
 
 
+SHARE = 72
+"""Of a beat of 12, 24 or 36 ticks, a whole number to the tick."""
+
+ANTICIPATION = TICKS_PER_QUARTER // 2
+"""Ticks before a beat from which on a note that sounds into it is pushed: it is heard as struck there."""
+_REMNANT = 4
+"""What rings into a beat for less than this part of it is no note of it."""
+
+
 @dataclass(frozen=True)
 class Beats:
     """The beats of the bars in which something sounds; silent bars are left out, however many there are."""
@@ -35,39 +43,69 @@ class Beats:
     """Ticks, rising."""
     ends: Ints
     begins_bar: npt.NDArray[np.bool_]
-    chroma: Floats
-    """(beats, 12): how long each pitch class sounds, as a share of the beat; its octaves add up."""
+    chroma: Ints
+    """(beats, 12): how long each pitch class sounds, in `SHARE`ths of the beat; its octaves add up."""
     lowest: Ints
     """The lowest pitch that sounds, `SILENT` where none does."""
     struck: Ints
-    """The lowest pitch struck where the beat begins, `SILENT` where none is."""
+    """The lowest pitch struck where the beat begins, or pushed before it; `SILENT` where none is."""
     held: Ints
-    """How many keys are held over from before."""
+    """How many keys are held over from before, pushed ones left out."""
+
+
+def held_until(score: Score) -> Ints:
+    """When each note ends for the ear [ticks]: where the key is let go or, under the pedal, where that is lifted or the
+    key is struck again."""
+    onsets = score.notes[:, ONSET].astype(np.int64)
+    ends = onsets + score.notes[:, DURATION]
+    if not score.pedals:
+        return ends
+    changes = np.array([pedal.onset for pedal in score.pedals], dtype=np.int64)
+    down = np.array([pedal.state == "on" for pedal in score.pedals])
+    # At one tick the last state holds; a pedal lifted and pressed again in one tick lifts what sounded before.
+    lifts = changes[~down]
+    place = np.searchsorted(changes, ends, side="left") - 1
+    under = (place >= 0) & down[place]
+    after = np.append(lifts, ends.max())[np.searchsorted(lifts, ends, side="left")]
+    until = np.where(under, np.maximum(after, ends), ends)
+    order = np.lexsort((onsets, score.notes[:, PITCH]))
+    same = score.notes[order[:-1], PITCH] == score.notes[order[1:], PITCH]
+    again = np.where(same, onsets[order[1:]], until[order[:-1]])
+    until[order[:-1]] = np.minimum(until[order[:-1]], np.maximum(again, ends[order[:-1]]))
+    return until
 
 
 def beats_of(score: Score) -> Beats:
-    """The score by beats; it must have a note."""
+    """The score by beats; it must have a note. Whole numbers throughout, so that every machine hears the same."""
     notes = score.notes
     onsets = notes[:, ONSET].astype(np.int64)
-    ends = onsets + np.minimum(notes[:, DURATION], LONGEST_NOTE)
+    ends = np.minimum(held_until(score), onsets + LONGEST_NOTE)
     pitches = notes[:, PITCH].astype(np.int64)
     starts, until, begins_bar = _grid(score.metres or (Metre(0, 4, 4),), onsets, ends)
     count = len(starts)
+    following = np.searchsorted(starts, onsets, side="left")
+    beat = np.append(starts, np.iinfo(np.int64).max)[following]
+    # A push belongs to the beat that it runs into; a note let go right after the beat is none, but a plain off-beat.
+    there = (beat - onsets <= ANTICIPATION) & ((beat == onsets) | (ends - beat >= beat - onsets))
+    onsets = np.where(there, beat, onsets)
     first = np.searchsorted(starts, onsets, side="right") - 1
     last = np.searchsorted(starts, ends, side="left") - 1
     which, frame = _spread(first, last)
     overlap = np.minimum(ends[which], until[frame]) - np.maximum(onsets[which], starts[frame])
-    share = np.maximum(overlap, 0) / (until - starts)[frame]
-    chroma = np.bincount(frame * 12 + pitches[which] % 12, weights=share, minlength=count * 12).reshape(-1, 12)
+    share = np.maximum(overlap, 0) * SHARE // (until - starts)[frame]
+    # Sums of small whole numbers are exact in the floating point that bincount adds in.
+    chroma = np.bincount(frame * 12 + pitches[which] % 12, weights=share, minlength=count * 12).astype(np.int64)
+    # What a late foot or finger lets ring into a beat is no bass of it.
+    here = (share * _REMNANT >= SHARE) | (frame == first[which])
     lowest = np.full(count, SILENT, dtype=np.int64)
-    np.minimum.at(lowest, frame, pitches[which])
+    np.minimum.at(lowest, frame[here], pitches[which[here]])
     struck = np.full(count, SILENT, dtype=np.int64)
-    on_beat = starts[first] == onsets
-    np.minimum.at(struck, first[on_beat], pitches[on_beat])
-    after = np.searchsorted(starts, onsets, side="right")
-    steps = np.bincount(after, minlength=count + 1) - np.bincount(last + 1, minlength=count + 1)
+    np.minimum.at(struck, first[there], pitches[there])
+    after = first + 1
+    last = np.searchsorted(starts, ends - TICKS_PER_QUARTER // _REMNANT, side="left") - 1
+    steps = np.bincount(after, minlength=count + 1) - np.bincount(np.maximum(last + 1, after), minlength=count + 1)
     held = np.cumsum(steps)[:count]
-    return Beats(starts, until, begins_bar, chroma.astype(np.float32), lowest, struck, held)
+    return Beats(starts, until, begins_bar, chroma.reshape(-1, 12), lowest, struck, held)
 
 
 def _spread(first: Ints, last: Ints) -> tuple[Ints, Ints]:

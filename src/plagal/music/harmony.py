@@ -2,7 +2,9 @@
 
 Chords: the piece is cut at beats into segments, one chord each, so that the whole fits best (a semi-Markov Viterbi).
 How well a chord fits depends on how long each pitch class sounds in the segment, up to a ceiling, on tones that it
-needs and the segment lacks, on the bass, and on how plain it is.
+needs and the segment lacks, on the bass, and on how plain it is. The pedal holds what it holds, a push belongs to its
+beat, and where few keys sound at once a tone needs less time to be there: broken chords, stride and walking basses
+spell one harmony over several beats.
 Keys: correlation of pitch-class durations in windows with the profiles of Albrecht and Shanahan (2013), joined by a
 Viterbi that makes changes dear.
 """
@@ -14,94 +16,120 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.beats import SILENT, Beats, Floats, Ints, beats_of
+from plagal.music.beats import SHARE, SILENT, Beats, Ints, beats_of, held_until
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.keys import key_of
-from plagal.music.score import DURATION, ONSET, Key, Score
+from plagal.music.score import DURATION, ONSET, PITCH, Key, Score
 
 LONGEST_SEGMENT = 4
 """Beats. Longer chords are several segments, joined where equal."""
 
-_CEILING = 0.58
-"""A pitch class that sounds for this share of a segment is fully there."""
-_FOREIGN = 2.59
+# Weights are in hundredths of what a tone that is there is worth, and scores are whole numbers: sums in floating point
+# depend on the processor, by the order in which its kernels add, and then a tie falls otherwise, and so does a word.
+_CEILING, _THIN, _THINNEST = 58, 400, 30
+"""A pitch class that sounds for this share of a segment [%] is fully there; where on average fewer keys sound than
+`_THIN` [hundredths], for as much less, down to `_THINNEST` [%]: figuration spells its chord key by key."""
+_FOREIGN = 259
 """What a tone that does not belong costs against one that does."""
-_MISSING = 1.47
+_MISSING = 147
 """What a tone costs that the chord needs and the segment lacks."""
-_CHANGE, _CHANGE_OFF_BAR, _CHANGE_NO_BASS = 0.10, 0.87, 2.23
+_CHANGE, _CHANGE_OFF_BAR, _CHANGE_NO_BASS = 10, 87, 223
 """What a new segment costs, what it costs more away from a bar line, and more where no bass note is struck."""
-_CHANGE_HELD, _MOST_HELD = 1.00, 3
+_CHANGE_HELD, _MOST_HELD = 100, 3
 """What each key held over from the beat before costs a change, the first free (a melody may hold); so many count."""
-_LATER_TONE, _LATER_FOREIGN = 1.02, 3.65
+_LATER_TONE, _LATER_FOREIGN = 102, 365
 """What a bass note struck within a segment costs: on the chord's third or fifth, and on anything else but its root."""
 _BASS_REACH = 9
 """Semitones above the lowest note of the bars around within which a struck note counts as a bass note."""
-_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 1.16, -0.28, -2.00
+_ROOT_BASS, _TONE_BASS, _FOREIGN_BASS = 116, -28, -200
 """What the bass says for a chord: its root, another of its tones, none of them."""
 _COST = {
-    "maj": -0.6, "min": -0.1, "dim": 0.0, "aug": 0.0, "maj7": 1.7, "min7": 1.5, "dom7": 1.6, "dim7": 1.5,
-    "halfdim7": 1.5, "maj9": 2.8, "min9": 2.5, "dom9": 2.5, "maj11": 4.7, "min11": 4.0, "dom11": 4.2, "maj13": 4.6,
-    "min13": 4.4, "dom13": 3.5, "sus2": 0.6, "sus4": 0.3, "6": 2.0, "min6": 1.6, "add9": 1.6, "minadd9": 1.5,
-    "69": 2.8, "min69": 3.0, "minmaj7": 1.5, "minmaj9": 2.9, "maj7#11": 2.9, "maj7#5": 1.5, "7b9": 2.9, "7#9": 2.8,
-    "7#11": 2.9, "7b13": 2.8, "7b5": 1.6, "7#5": 1.7, "7alt": 4.4, "7b9b13": 4.2, "7#9b13": 4.3, "13b9": 4.4,
-    "13#11": 4.4, "7sus": 2.0, "9sus": 2.7, "13sus": 4.4, "7susb9": 2.9, "5": 0.1,
+    "maj": -60, "min": -10, "dim": 0, "aug": 0, "maj7": 170, "min7": 150, "dom7": 160, "dim7": 150,
+    "halfdim7": 150, "maj9": 280, "min9": 250, "dom9": 250, "maj11": 470, "min11": 400, "dom11": 420, "maj13": 460,
+    "min13": 440, "dom13": 350, "sus2": 60, "sus4": 30, "6": 200, "min6": 160, "add9": 160, "minadd9": 150,
+    "69": 280, "min69": 300, "minmaj7": 150, "minmaj9": 290, "maj7#11": 290, "maj7#5": 150, "7b9": 290, "7#9": 280,
+    "7#11": 290, "7b13": 280, "7b5": 160, "7#5": 170, "7alt": 440, "7b9b13": 420, "7#9b13": 430, "13b9": 440,
+    "13#11": 440, "7sus": 200, "9sus": 270, "13sus": 440, "7susb9": 290, "5": 10,
 }  # fmt: skip
 """What naming a quality costs."""
 
-
-@lru_cache(maxsize=1)
-def _templates() -> tuple[list[Chord], Floats, Floats, Floats]:
-    """Chords in root position; weights (chords, 24) for what sounds and what is struck
-    in the bass; constants (chords); bass bonus (12, chords)."""
-    chords = [Chord(root, quality, root) for quality in QUALITIES for root in range(12)]
-    weights = np.zeros((len(chords), 24), dtype=np.float32)
-    constants = np.zeros(len(chords), dtype=np.float32)
-    bass = np.full((12, len(chords)), _FOREIGN_BASS, dtype=np.float32)
-    for number, chord in enumerate(chords):
-        weights[number, :12], weights[number, 12:] = -_FOREIGN, -_LATER_FOREIGN
-        steps = QUALITIES[chord.quality]
-        for step in steps:
-            pitch_class = (chord.root + step) % 12
-            need = _need(chord.quality, step)
-            weights[number, pitch_class] = 1.0 + need
-            if step in _STEADY:
-                weights[number, 12 + pitch_class] = -_LATER_TONE if step else 0.0
-            constants[number] -= need
-            if len(steps) <= 4:
-                bass[pitch_class, number] = _TONE_BASS
-        bass[chord.root, number] = _ROOT_BASS
-        constants[number] -= _COST[chord.quality]
-    return chords, weights, constants, bass
+_STEADY = (3, 4, 6, 7, 8)
+"""Steps that a bass may take within a chord beside its root: thirds, fifths."""
 
 
-_STEADY = (0, 3, 4, 6, 7, 8)
-"""Steps that a bass may take within a chord: root, thirds, fifths."""
-
-
-def _need(quality: str, step: int) -> float:
+def _need(quality: str, step: int) -> int:
     tones = QUALITIES[quality]
     if step == 7 and len(tones) > 3:
-        return 0.0
+        return 0
     if step == 2 and len(tones) > 5:
-        return 0.1
-    if step == 0:
-        return 0.4
-    return _MISSING
+        return 10
+    return 40 if step == 0 else _MISSING
+
+
+_Kind = tuple[int, bool, bool, bool]
+"""What a step is worth: its need; whether it is the root; whether a bass may take it; whether few tones surround it."""
+
+
+def _template(quality: str) -> list[tuple[int, _Kind, int]]:
+    """A quality's steps and kinds; with the root, what naming the quality costs and what it would miss."""
+    steps = QUALITIES[quality]
+    lost = 100 * (_COST[quality] + sum(_need(quality, step) for step in steps) - _FOREIGN_BASS)
+    small = len(steps) <= 4
+    return [
+        (step, (_need(quality, step), step == 0, step in _STEADY, step > 0 and small), 0 if step else lost)
+        for step in steps
+    ]
+
+
+_TEMPLATES = [_template(quality) for quality in QUALITIES]
+_NUMBER_BITS = 10
+"""Enough for 46 qualities on 12 roots; six tones' worth above them stays under 2^31."""
 
 
 def hear_chords(score: Score) -> list[tuple[int, Chord]]:
     """Onsets [ticks] and chords, one entry for each change; the first where the first note sounds. Empty where no note
-    sounds. The same notes and metres always give the same answer."""
+    sounds, and where one voice is alone and spells no chords: what harmony it has a listener adds. The same notes,
+    pedals and metres always give the same answer, on every machine."""
     if len(score.notes) == 0:
         return []
     beats = beats_of(score)
     bass = _bass_struck(beats)
-    change = _CHANGE + np.where(beats.begins_bar, 0.0, _CHANGE_OFF_BAR) + np.where(bass < 0, _CHANGE_NO_BASS, 0.0)
+    change = _CHANGE + np.where(beats.begins_bar, 0, _CHANGE_OFF_BAR) + np.where(bass < 0, _CHANGE_NO_BASS, 0)
     change += _CHANGE_HELD * np.clip(beats.held - 1, 0, _MOST_HELD)
     sounding = np.flatnonzero(beats.lowest < SILENT)
-    return _segment(
+    chords = _segment(
         beats.chroma[sounding], beats.lowest[sounding], bass[sounding], change[sounding], beats.starts[sounding]
     )
+    return [] if _is_one_voice(score) and not _spells(score, chords) else chords
+
+
+_VOICE_SHARE = 20
+"""One in so many notes may sound together with another in what is still one voice."""
+_SPELLED = 65
+"""Share of the time [%] in which a voice alone must spell its chords. Broken chords of lead sheets do in 95 of 100
+pieces, and fewer than 1 of 100 fiddle tunes and hymn melodies."""
+_BY_STEP = ("sus2", "sus4", "6", "min6", "add9", "minadd9", "69")
+"""Qualities that a voice spells when it only moves by step."""
+
+
+def _is_one_voice(score: Score) -> bool:
+    onsets = score.notes[:, ONSET]
+    overlaps = held_until(score)[:-1] - 1 > onsets[1:]  # a tick of legato is no second voice
+    return int(np.count_nonzero(overlaps)) * _VOICE_SHARE <= len(onsets)
+
+
+def _spells(score: Score, chords: list[tuple[int, Chord]]) -> bool:
+    """Whether the notes under most chords are all of their tones and nothing else."""
+    onsets = score.notes[:, ONSET]
+    spelled = 0
+    ends = [*(onset for onset, _ in chords[1:]), int(onsets[-1]) + 1]
+    for (onset, chord), until in zip(chords, ends, strict=True):
+        steps = QUALITIES[chord.quality]
+        under = slice(*np.searchsorted(onsets, (onset, until)))
+        struck = {(pitch - chord.root) % 12 for pitch in score.notes[under, PITCH].tolist()}
+        if len(onsets[under]) > 3 and len(steps) <= 5 and chord.quality not in _BY_STEP and struck == set(steps):
+            spelled += until - onset
+    return spelled * 100 >= _SPELLED * (ends[-1] - chords[0][0])
 
 
 def _bass_struck(beats: Beats) -> Ints:
@@ -111,61 +139,85 @@ def _bass_struck(beats: Beats) -> Ints:
     return np.asarray(np.where(low, beats.struck % 12, -1), dtype=np.int64)
 
 
-def _segment(
-    chroma: Floats,
-    lowest: Ints,
-    bass: Ints,
-    change: npt.NDArray[np.float64],
-    starts: Ints,
-) -> list[tuple[int, Chord]]:
-    chords, weights, constants, bass_bonus = _templates()
+def _segment(chroma: Ints, lowest: Ints, bass: Ints, change: Ints, starts: Ints) -> list[tuple[int, Chord]]:
+    """The chords of the segments that fit best, from sounding beats' `Beats`."""
     count = len(chroma)
-    struck = np.zeros((count, 12), dtype=np.float32)
-    struck[bass >= 0, bass[bass >= 0]] = 1.0
+    struck = np.zeros((count, 12), dtype=np.int64)
+    struck[bass >= 0, bass[bass >= 0]] = 1
     total, total_struck = _running(chroma), _running(struck)
-    best = np.full((LONGEST_SEGMENT + 1, count), -np.inf, dtype=np.float64)
-    label = np.zeros((LONGEST_SEGMENT + 1, count), dtype=np.int32)
-    for length in range(1, min(LONGEST_SEGMENT, count) + 1):
-        there = np.minimum(1.0, (total[length:] - total[:-length]) / (length * _CEILING), dtype=np.float32)
-        later = (total_struck[length:] - total_struck[:-length]) / length
-        fit = _fit(np.hstack([there, later]), weights) + constants + bass_bonus[lowest[: count - length + 1] % 12]
-        label[length, : len(fit)] = fit.argmax(axis=1)
-        best[length, : len(fit)] = fit.max(axis=1) * length - change[: len(fit)]
-    return _decode(best, label, lowest, starts, chords)
+    longest = min(LONGEST_SEGMENT, count)
+    there, later, lows = [], [], []
+    for length in range(1, longest + 1):
+        sums = total[length:] - total[:-length]
+        thickness = np.clip(sums.sum(axis=1) * 10_000 // (length * SHARE * _THIN), _THINNEST, 100)
+        there.append(np.minimum(100, sums * 1_000_000 // (length * SHARE * _CEILING * thickness)[:, None]))
+        later.append((total_struck[length:] - total_struck[:-length]) * 100 // length)
+        lows.append(lowest[: count - length + 1] % 12)
+    fit, label = _best_chords(np.concatenate(there), np.concatenate(later), np.concatenate(lows))
+    best = np.full((LONGEST_SEGMENT + 1, count), -(1 << 60), dtype=np.int64)
+    labels = np.zeros((LONGEST_SEGMENT + 1, count), dtype=np.int64)
+    begin = 0
+    for length in range(1, longest + 1):
+        end = begin + count - length + 1
+        best[length, : end - begin] = fit[begin:end] * length - change[: end - begin] * 100
+        labels[length, : end - begin] = label[begin:end]
+        begin = end
+    return _decode(best, labels, lowest, starts)
 
 
-def _fit(rows: Floats, weights: Floats) -> Floats:
-    """rows @ weights.T in small blocks: BLAS then stays on one thread. On so little work more threads cost a hundred
-    times what they save where cores are busy."""
-    count = len(rows)
-    blocks = np.zeros((-(-count // _BLOCK) * _BLOCK, rows.shape[1]), dtype=np.float32)
-    blocks[:count] = rows
-    product = blocks.reshape(-1, _BLOCK, rows.shape[1]) @ weights.T
-    return np.asarray(product.reshape(len(blocks), -1)[:count])
+def _best_chords(there: Ints, later: Ints, bass: Ints) -> tuple[Ints, Ints]:
+    """The best fit of each segment, in ten-thousandths of a tone, and its chord's number: quality x 12 + root.
+
+    there: (segments, 12), how far each pitch class is there [%]; later: (segments, 12), how often each is struck in the
+    bass [%]; bass: (segments,), pitch class of the lowest key at the start.
+    """
+    count = len(there)
+    # Doubled in pitch class and turned, so that a step above all twelve roots is a slice.
+    sounds, struck = _doubled(there), _doubled(later)
+    low = np.zeros((24, count), dtype=np.int32)
+    low[bass, np.arange(count)] = low[bass + 12, np.arange(count)] = 100
+    worth = {}
+    for kind in {kind for template in _TEMPLATES for _, kind, _ in template}:
+        need, is_root, is_steady, is_small = kind
+        of_root, of_bass = is_root * (_ROOT_BASS - _FOREIGN_BASS), is_small * (_TONE_BASS - _FOREIGN_BASS)
+        moving = is_root * _LATER_FOREIGN + is_steady * (_LATER_FOREIGN - _LATER_TONE)
+        worth[kind] = sounds * np.int32((100 + _FOREIGN + need) << _NUMBER_BITS)
+        worth[kind] += struck * np.int32(moving << _NUMBER_BITS)
+        worth[kind] += low * np.int32((of_root + of_bass) << _NUMBER_BITS)
+    # Below each fit stands the chord's number, the first the highest: one maximum finds both, and ties have one answer.
+    best = np.full((12, count), -(1 << 31), dtype=np.int32)
+    fit = np.empty_like(best)
+    numbers = (1 << _NUMBER_BITS) - 1 - np.arange(12, dtype=np.int32)[:, None]
+    for number, template in enumerate(_TEMPLATES):
+        for step, kind, lost in template:
+            if step == 0:
+                np.add(worth[kind][:12], numbers - np.int32((lost << _NUMBER_BITS) + number * 12), out=fit)
+            else:
+                fit += worth[kind][step : step + 12]
+        np.maximum(best, fit, out=best)
+    highest = best.max(axis=0).astype(np.int64)
+    base = -_FOREIGN * there.sum(axis=1) - _LATER_FOREIGN * later.sum(axis=1)
+    return (highest >> _NUMBER_BITS) + base, (1 << _NUMBER_BITS) - 1 - (highest & (1 << _NUMBER_BITS) - 1)
 
 
-_BLOCK = 16
-"""Rows."""
+def _doubled(rows: Ints) -> npt.NDArray[np.int32]:
+    turned = np.ascontiguousarray(rows.T, dtype=np.int32)
+    return np.concatenate([turned, turned])
 
 
-def _running(rows: Floats) -> Floats:
+def _running(rows: Ints) -> Ints:
     """Sums of all rows before each, shape (rows + 1, 12)."""
-    sums = np.zeros((len(rows) + 1, rows.shape[1]), dtype=np.float32)
-    np.cumsum(rows, axis=0, dtype=np.float32, out=sums[1:])
-    return sums
+    return np.concatenate([np.zeros((1, rows.shape[1]), np.int64), np.cumsum(rows, axis=0)])
 
 
-def _decode(
-    best: npt.NDArray[np.float64],
-    label: npt.NDArray[np.int32],
-    lowest: Ints,
-    starts: Ints,
-    chords: list[Chord],
-) -> list[tuple[int, Chord]]:
+_QUALITY_NAMES = tuple(QUALITIES)
+
+
+def _decode(best: Ints, label: Ints, lowest: Ints, starts: Ints) -> list[tuple[int, Chord]]:
     """The best cut into segments, and each one's chord."""
     count = best.shape[1]
     rows = best.tolist()
-    reached = [0.0] + [float("-inf")] * count
+    reached = [0] + [-(1 << 62)] * count
     came = [0] * (count + 1)
     for end in range(1, count + 1):
         for length in range(1, min(LONGEST_SEGMENT, end) + 1):
@@ -176,9 +228,8 @@ def _decode(
     end = count
     while end > 0:
         begin = end - came[end]
-        chord = chords[int(label[came[end], begin])]
-        bass = int(lowest[begin]) % 12
-        heard.append((int(starts[begin]), Chord(chord.root, chord.quality, bass)))
+        quality, root = divmod(int(label[came[end], begin]), 12)
+        heard.append((int(starts[begin]), Chord(root, _QUALITY_NAMES[quality], int(lowest[begin]) % 12)))
         end = begin
     heard.reverse()
     return [now for number, now in enumerate(heard) if number == 0 or now[1] != heard[number - 1][1]]
@@ -187,19 +238,35 @@ def _decode(
 # Albrecht & Shanahan 2013, "The use of large corpora to train a new type of key-finding algorithm".
 _MAJOR = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
 _MINOR = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
-_KEY_CHANGE = 0.9
-"""What a change of key costs, in units of correlation."""
-_KEY_WINDOW_BARS, _KEY_BASS = 4, 0.5
-"""Bars that are judged together; the extra weight of the lowest note, in beats."""
+_KEY_CHANGE = 900
+"""What a change of key costs, in thousandths of a correlation."""
+_KEY_WINDOW_BARS, _KEY_BASS = 4, SHARE // 2
+"""Bars that are judged together; the extra weight of the lowest note, half a beat."""
 
 
 @lru_cache(maxsize=1)
-def _key_profiles() -> npt.NDArray[np.float64]:
-    """Shape (24, 12): twelve major keys, then twelve minor, each standardised."""
-    rows = [np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)]
-    profiles = np.array(rows)
-    profiles -= profiles.mean(axis=1, keepdims=True)
-    return np.asarray(profiles / np.linalg.norm(profiles, axis=1, keepdims=True))
+def _key_profiles() -> Ints:
+    """Shape (24, 12): twelve major keys, then twelve minor, each standardised, in ten-thousandths."""
+    rows = np.array([np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
+    rows -= rows.mean(axis=1, keepdims=True)
+    return np.rint(rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)) * 10_000).astype(np.int64)
+
+
+def _key_fits(totals: Ints) -> Ints:
+    """How well each of the 24 keys fits rows of pitch-class weights, in thousandths of a correlation. The sums are of
+    whole numbers, and a square root and a division are rounded alike everywhere."""
+    centred = totals * 12 - totals.sum(axis=1, keepdims=True)
+    size = np.sqrt((centred**2).sum(axis=1, keepdims=True).astype(np.float64))
+    sums = (centred[:, None, :] * _key_profiles()).sum(axis=2)
+    return np.asarray(np.rint(sums / np.maximum(size, 1) / 10).astype(np.int64))
+
+
+def _key_weights(beats: Beats) -> Ints:
+    """(beats, 12): how much each pitch class says for a key."""
+    weights = np.minimum(beats.chroma, SHARE)
+    low = np.flatnonzero(beats.lowest < SILENT)
+    weights[low, beats.lowest[low] % 12] += _KEY_BASS
+    return weights
 
 
 def hear_keys(score: Score) -> list[Key]:
@@ -207,12 +274,10 @@ def hear_keys(score: Score) -> list[Key]:
     if len(score.notes) == 0:
         return []
     beats = beats_of(score)
-    window = np.cumsum(beats.begins_bar) // _KEY_WINDOW_BARS
-    totals = np.zeros((int(window.max()) + 1, 12))
-    np.add.at(totals, window, np.minimum(beats.chroma, 1.0))
-    low = beats.lowest < SILENT
-    np.add.at(totals, (window[low], beats.lowest[low] % 12), _KEY_BASS)
-    path = _key_path(totals)
+    window = np.maximum(np.cumsum(beats.begins_bar) - 1, 0) // _KEY_WINDOW_BARS
+    totals = np.zeros((int(window.max()) + 1, 12), dtype=np.int64)
+    np.add.at(totals, window, _key_weights(beats))
+    path = _key_path(_key_fits(totals))
     keys: list[Key] = []
     for number, state in enumerate(path):
         if number == 0 or state != path[number - 1]:
@@ -221,10 +286,7 @@ def hear_keys(score: Score) -> list[Key]:
     return keys
 
 
-def _key_path(totals: npt.NDArray[np.float64]) -> list[int]:
-    centred = totals - totals.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    fits = (centred / np.maximum(norms, 1e-9)) @ _key_profiles().T
+def _key_path(fits: Ints) -> list[int]:
     reached = fits[0].copy()
     came = np.zeros(fits.shape, dtype=np.int64)
     for number in range(1, len(fits)):
