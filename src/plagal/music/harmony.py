@@ -249,7 +249,7 @@ def _key_profiles() -> Ints:
     """Shape (24, 12): twelve major keys, then twelve minor, each standardised, in ten-thousandths."""
     rows = np.array([np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)])
     rows -= rows.mean(axis=1, keepdims=True)
-    return np.rint(rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)) * 10_000).astype(np.int64)
+    return np.asarray(np.rint(rows / np.sqrt((rows**2).sum(axis=1, keepdims=True)) * 10_000), dtype=np.int64)
 
 
 def _key_fits(totals: Ints) -> Ints:
@@ -258,7 +258,7 @@ def _key_fits(totals: Ints) -> Ints:
     centred = totals * 12 - totals.sum(axis=1, keepdims=True)
     size = np.sqrt((centred**2).sum(axis=1, keepdims=True).astype(np.float64))
     sums = (centred[:, None, :] * _key_profiles()).sum(axis=2)
-    return np.asarray(np.rint(sums / np.maximum(size, 1) / 10).astype(np.int64))
+    return np.asarray(np.rint(sums / np.maximum(size, 1) / 10), dtype=np.int64)
 
 
 def _key_weights(beats: Beats) -> Ints:
