@@ -13,7 +13,7 @@ STAGES := collect_stage1 collect_stage2 convert train_stage1 train_stage2 fuse e
 PROMPT ?= slow worship ballad in Db
 OUT ?= out/prompt.mid
 
-.PHONY: help setup check test repro metrics-diff generate clean deps bench faults faults-short web web-test wheel $(STAGES)
+.PHONY: help setup check test repro metrics-diff generate clean bench faults faults-short web web-test wheel $(STAGES)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,9 +55,6 @@ metrics-diff: setup ## the table against main that a reviewer pastes
 
 generate: setup ## PROMPT="slow worship ballad in Db" OUT=out/prompt.mid
 	plagal generate "$(PROMPT)" -o "$(OUT)"
-
-deps: setup ## write each stage's modules into dvc.yaml, from the import graph
-	python tests/pipeline/stage_modules.py --write
 
 bench: setup ## every benchmark, an hour or two; writes benchmarks/README.md
 	python benchmarks/run.py

@@ -51,12 +51,12 @@ train_stage2: {_TRAIN}
 WORK = """
 from pathlib import Path
 from plagal.plumbing.params import load_params
-from plagal.stages import fuse, train_stage1, train_stage2
+from plagal.stages import STAGES
 print("ready", flush=True)
-for stage in (train_stage1, train_stage2, fuse):
-    done = Path("done") / stage.__name__
+for stage in ("train_stage1", "train_stage2", "fuse"):
+    done = Path("done") / stage
     if not done.exists():
-        stage.main(load_params())
+        STAGES[stage](load_params())
         done.parent.mkdir(exist_ok=True)
         done.touch()
 """
@@ -101,7 +101,7 @@ def kill_once(folder: Path, seconds: float, draw: random.Random) -> tuple[float,
         prepare(folder)
         moment = draw.uniform(0, seconds)
         took = work(folder, moment)
-        if not (folder / "done" / "plagal.stages.fuse").exists():
+        if not (folder / "done" / "fuse").exists():
             return moment, seconds
         seconds = took
 
@@ -120,7 +120,7 @@ def ours(scratch: Path, kills: int, seed: int) -> tuple[int, list[dict[str, Any]
     for number in tqdm(range(kills), desc="kill", disable=None):
         folder = scratch / f"killed{number}"
         moment, seconds = kill_once(folder, seconds, draw)
-        done = [path.name.rpartition(".")[2] for path in sorted((folder / "done").glob("*"))]
+        done = [path.name for path in sorted((folder / "done").glob("*"))]
         kept = sorted(path.name for path in folder.glob(".checkpoints/*/step-*"))
         work(folder)
         identical = ends(folder) == wanted

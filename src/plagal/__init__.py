@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plagal.plumbing import errors
+from plagal.plumbing.version import __version__
 
 if TYPE_CHECKING:
     from plagal.music.score import Score
     from plagal.tokens.codec import Decoded
 
-__version__ = "0.1.0"
-__all__ = ["arrange", "decode", "detokenize", "errors", "generate", "tokenize"]
+__all__ = ["__version__", "arrange", "decode", "detokenize", "errors", "generate", "tokenize"]
 
 
 def tokenize(source: str | Path | Score, chords: bool = True) -> list[str]:

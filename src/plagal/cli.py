@@ -130,9 +130,10 @@ def tokenize(
     chords: Annotated[bool, typer.Option(help="Write the chords heard as words.")] = True,
 ) -> None:
     """Music to words, on one line."""
-    import plagal
+    from plagal.music.midi import load
+    from plagal.tokens.codec import encode
 
-    _say(" ".join(plagal.tokenize(file, chords=chords)))
+    _say(" ".join(encode(load(file), chords=chords)))
 
 
 @app.command()
@@ -142,13 +143,15 @@ def detokenize(
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first word that may not stand there.")] = False,
 ) -> None:
     """Words to a MIDI file. Repairs are reported, unless --strict."""
-    import plagal
+    from plagal.music.midi import write_midi
     from plagal.plumbing.errors import InputError
+    from plagal.tokens.codec import decode
 
     text = (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8", "replace")
     if "\ufffd" in text:
         raise InputError(f"{file or 'standard input'} is no UTF-8 text; words are")
-    decoded = plagal.decode(text.split(), output, strict=strict)
+    decoded = decode(text.split(), strict=strict)
+    write_midi(decoded.score, output)
     for repair in decoded.repairs:
         print(repair, file=sys.stderr)
     _say(f"{output}: {len(decoded.score.notes)} notes, {len(decoded.repairs)} repairs")
@@ -214,7 +217,7 @@ def plan(
     config: Annotated[Path, typer.Argument(help="config.json of the base, or its folder.")] = Path("models/base"),
 ) -> None:
     """The memory that a training step of each stage needs, and the longest sequence that fits each size of Mac."""
-    from plagal.planning import plan_lines
+    from plagal.cli_doctor import plan_lines
     from plagal.plumbing.params import load_params
 
     params = load_params()
@@ -235,7 +238,7 @@ def mend() -> None:
 @app.command()
 def doctor() -> None:
     """What this machine offers, and what to do where it is poor."""
-    from plagal.doctor import examine
+    from plagal.cli_doctor import examine
 
     for line in examine():
         _say(line)

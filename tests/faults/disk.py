@@ -88,7 +88,7 @@ class Trial:
 
     def stage(self, name: str, meanwhile: Callable[[], None] = lambda: None) -> tuple[int, str]:
         """Run one stage as DVC would. -> exit code, all that it said."""
-        process = self.start(sys.executable, "-m", f"plagal.stages.{name}")
+        process = self.start(sys.executable, "-m", "plagal.stages", name)
         meanwhile()
         said = process.communicate(timeout=300)[0]
         return process.returncode, said

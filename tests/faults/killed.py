@@ -18,7 +18,6 @@ from pathlib import Path
 import psutil
 from tqdm import tqdm
 
-from faults import lost_signals
 from faults.campaign import Row
 from faults.terminal import Command, Terminal, contents, differences, scratch, tiny_terminal
 from plagal.plumbing.dvc_repair import mend
@@ -36,7 +35,7 @@ _REDRAWS = 20
 
 
 def _stage_dies(command: Command, stage: str) -> None:
-    if (process := command.child(f"plagal.stages.{stage}")) is not None:
+    if (process := command.child(f"plagal.stages {stage}")) is not None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -145,7 +144,7 @@ def kill_while_writing(terminal: Terminal, reference: Reference, stage: str, fil
 
 
 def _stage_of(command: Command, stage: str) -> bool:
-    return command.child(f"plagal.stages.{stage}") is not None
+    return command.child(f"plagal.stages {stage}") is not None
 
 
 def _wait_for_stage(command: Command, stage: str) -> None:
@@ -157,7 +156,7 @@ def _killed(terminal: Terminal, reference: Reference, stage: str, kill: Kill, co
     after, running = time.monotonic() - command.began, _stage_of(command, stage)
     kill(command, stage)
     first = command.wait()
-    saving = not running and f"plagal.stages.{stage}" in first.said
+    saving = not running and f"plagal.stages {stage}" in first.said
     tried = Try(stage, after, orphaned=bool(terminal.living()), saving=saving)
     tried.mended = bool(list(mend(terminal.root)))
     again = terminal.run("dvc", "repro", stage, check=False)
@@ -189,8 +188,6 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
                 made.append(kill_once(terminal, reference, stage, kill, draw))
                 _tell(kind, made[-1])
             yield _row(kind, made)
-        terminal.put_back(reference.before(stages[0]))
-        yield lost_signals.row(terminal, 100 if short else 1)
         if not short:
             yield from _rows_of_own_notes(terminal, reference)
 

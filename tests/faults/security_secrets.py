@@ -136,7 +136,7 @@ def _representation(folder: Path) -> str:
 
 
 def _elsewhere(folder: Path) -> Row:
-    from plagal.doctor import examine
+    from plagal.cli_doctor import examine
 
     acts: dict[str, Callable[[], str]] = {
         "doctor": lambda: "\n".join(examine()), "an error of the hub": _error_of_the_hub, "the model card": _card,

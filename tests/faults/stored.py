@@ -38,7 +38,7 @@ def _stage(project: Project, name: str, under_dvc: bool) -> subprocess.Completed
     if under_dvc:
         environment["DVC_STAGE"] = name
     return subprocess.run(
-        [sys.executable, "-m", f"plagal.stages.{name}"], cwd=project.root, env=environment, capture_output=True,
+        [sys.executable, "-m", "plagal.stages", name], cwd=project.root, env=environment, capture_output=True,
         text=True, timeout=300,
     )  # fmt: skip
 

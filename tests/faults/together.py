@@ -99,7 +99,7 @@ def two_repros(terminal: Terminal, reference: Reference, draw: random.Random, st
 def two_by_hand(terminal: Terminal, reference: Reference, draw: random.Random, stage: str) -> tuple[str, list[str]]:
     """Without DVC between them: the stage's own lock."""
     terminal.put_back(reference.before(stage))
-    command = ("python", "-m", f"plagal.stages.{stage}")
+    command = ("python", "-m", "plagal.stages", stage)
     ends = _pair(terminal, draw, reference.seconds[stage] / 4, command, command)
     wrong = []
     taken = re.compile(_STAGE_TAKEN.format(stage=stage))
@@ -123,7 +123,7 @@ def evaluation_in_training(terminal: Terminal, finished: Path, draw: random.Rand
     terminal.put_back(finished)
     wanted = contents(terminal.root)
     train, evaluate = (("dvc", "repro", "-f", "-s", stage) for stage in ("train_stage2", "evaluate"))
-    first, second = _pair(terminal, draw, 1.0, train, evaluate, "plagal.stages.train_stage2")
+    first, second = _pair(terminal, draw, 1.0, train, evaluate, "plagal.stages train_stage2")
     wrong = [f"training ended with {first.code}: {first.said[-600:]}"] if first.code else []
     if second.code and not re.search(_REPRO_TAKEN, second.said):
         wrong.append(f"evaluation ended with {second.code}: {second.said[-600:]}")
@@ -138,7 +138,7 @@ def models_replaced_under_evaluation(terminal: Terminal, finished: Path, draw: r
     """Stages by hand: training writes models/stage2 anew while evaluation loads it."""
     terminal.put_back(finished)
     wanted = {name: sha for name, sha in contents(terminal.root).items() if name.startswith("metrics/")}
-    evaluate, train = (("python", "-m", f"plagal.stages.{stage}") for stage in ("evaluate", "train_stage2"))
+    evaluate, train = (("python", "-m", "plagal.stages", stage) for stage in ("evaluate", "train_stage2"))
     ends = _pair(terminal, draw, 2.0, evaluate, train)
     wrong = [f"ended with {end.code}: {end.said[-600:]}" for end in ends if end.code]
     made = {name: sha for name, sha in contents(terminal.root).items() if name.startswith("metrics/")}
@@ -153,7 +153,7 @@ def read_while_converted(terminal: Terminal, reference: Reference, times: int) -
     end.unlink(missing_ok=True)
     reader = terminal.start("python", "-c", _READER, name, str(end))
     for _ in range(times):
-        terminal.run("python", "-m", "plagal.stages.convert")
+        terminal.run("python", "-m", "plagal.stages", "convert")
     end.touch()
     reads, *seen = reader.wait().said.split("\n")
     wanted = reference.after["convert"][name]

@@ -11,8 +11,8 @@ from model_helpers import settings, texts, tiny_base
 from plagal.model import base
 from plagal.plumbing.errors import LockedError
 from plagal.plumbing.files import write_jsonl
-from plagal.plumbing.locks import ASKED_TO_END
-from plagal.stages.training import CHECKPOINTS, forget_finished, train_stage
+from plagal.plumbing.lock import ASKED_TO_END
+from plagal.stages import CHECKPOINTS, forget_finished, train_on
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def train(project: Path, **changes: object) -> dict[str, bytes]:
-    train_stage("stage1", base.load(project / "base1"), settings(**changes), 5)
+    train_on("stage1", base.load(project / "base1"), settings(**changes), 5)
     return {path.name: path.read_bytes() for path in (project / "models/stage1").iterdir()}
 
 
@@ -46,7 +46,7 @@ def test_a_stage_whose_starter_is_gone_names_no_run_after_a_base_that_may_be_goi
     ASKED_TO_END.set()
     try:
         with pytest.raises(LockedError, match="is gone"):
-            train_stage("stage1", lm, settings(), 5)
+            train_on("stage1", lm, settings(), 5)
     finally:
         ASKED_TO_END.clear()
     assert not CHECKPOINTS.exists()

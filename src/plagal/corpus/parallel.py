@@ -13,7 +13,7 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
 from plagal.plumbing.errors import CorpusError
-from plagal.plumbing.locks import end_with_parent
+from plagal.plumbing.lock import end_with_parent
 
 Result = TypeVar("Result")
 

@@ -2,8 +2,7 @@
 
 A run's folder, `.checkpoints/<key>/`:
 
-    lock            held by the one trainer that may write (filelock)
-    owner.json      who that is: pid, its parent, a token drawn anew by each run
+    writer.lock     held by the one trainer that may write, and writer.json: who that is (`plumbing.lock`)
     step-00000050/  state.safetensors, state.json, and sums.json with the sha256 of both
     best-00000050/  the same, for the best validation loss so far
 """
@@ -14,27 +13,23 @@ import hashlib
 import json
 import logging
 import shutil
-import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import mlx.core as mx
 
 from plagal.model.base import save_tensors
-from plagal.plumbing.errors import CheckpointError, DiskError, LockedError
+from plagal.plumbing.errors import CheckpointError, DiskError
 from plagal.plumbing.files import atomic_path, remove_whole, write_json
-from plagal.plumbing.locks import ASKED_TO_END, is_orphan, read_owner, whoami
+from plagal.plumbing.lock import hold
 
 log = logging.getLogger(__name__)
 
-TENSORS, STATE, SUMS, OWNER = "state.safetensors", "state.json", "sums.json", "owner.json"
+TENSORS, STATE, SUMS = "state.safetensors", "state.json", "sums.json"
 _SPARE_BYTES = 16_000_000  # beyond the checkpoint itself: logs, curves, the file system's own needs
-_TAKEOVER_SECONDS = 120.0
 
 
 def run_key(**parts: Any) -> str:
@@ -53,30 +48,15 @@ class Run:
     """The right to write checkpoints into `folder`, from `own_run`."""
 
     folder: Path
-    token: str
-
-    def check(self) -> None:
-        """Raises LockedError if another trainer has taken over: an orphan must not write over it."""
-        owner = read_owner(self.folder / OWNER)
-        if owner.get("token") != self.token:
-            raise LockedError(
-                f"{self.folder} now belongs to process {owner.get('pid')}; this one stops without writing"
-            )
-
-    def asked_to_stop(self) -> bool:
-        """Whether this trainer, whose starter is gone, is to save and end."""
-        return ASKED_TO_END.is_set() or (self.folder / f"takeover-{self.token}").exists()
 
     def save(self, name: str, tensors: dict[str, Any], state: dict[str, Any]) -> Path:
         """Write one checkpoint, whole or not at all."""
-        self.check()
         path = self.folder / name
         with atomic_path(path) as temporary:
             temporary.mkdir()
             save_tensors(temporary / TENSORS, tensors)
             write_json(temporary / STATE, state)
             write_json(temporary / SUMS, {file: sha256_of(temporary / file) for file in (TENSORS, STATE)})
-            self.check()
         return path
 
     def names(self, prefix: str) -> list[str]:
@@ -84,7 +64,6 @@ class Run:
         return sorted(path.name for path in self.folder.glob(f"{prefix}-*") if path.is_dir())
 
     def remove(self, name: str) -> None:
-        self.check()
         remove_whole(self.folder / name)
 
     def newest(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -145,47 +124,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @contextmanager
-def join_run(folder: str | Path) -> Iterator[Run]:
-    """For the processes of an mlx.launch run that do not write: read what the first one, which holds the lock,
-    wrote."""
-    yield Run(Path(folder), "")
-
-
-@contextmanager
-def own_run(folder: str | Path, takeover_seconds: float = _TAKEOVER_SECONDS) -> Iterator[Run]:
-    """Hold the lock of a run's folder. A live holder raises LockedError with its pid; an orphan (a trainer whose
-    starter has died) is asked to save and end, and is waited for."""
+def own_run(folder: str | Path) -> Iterator[Run]:
+    """Hold the lock of a run's folder, and remove what a killed trainer left half written. Raises LockedError that names
+    who holds it."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(str(folder / "lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        _take_over(folder, lock, takeover_seconds)
-    run = Run(folder, uuid.uuid4().hex)
-    try:
-        for left in [*folder.glob(".*.part"), *folder.glob(".*.old"), *folder.glob("takeover-*")]:
+    with hold(folder / "writer", f"the run in {folder}"):
+        for left in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        write_json(folder / OWNER, whoami() | {"token": run.token})
-        yield run
-    finally:
-        lock.release()
-
-
-def _take_over(folder: Path, lock: filelock.BaseFileLock, seconds: float) -> None:
-    owner = read_owner(folder / OWNER)
-    if not is_orphan(owner):
-        pid = owner.get("pid", "unknown")
-        raise LockedError(f"{folder} is being trained by process {pid}; wait for it, or end it with `kill {pid}`")
-    log.warning("process %s trains here but its starter is gone; asking it to save and end", owner["pid"])
-    (folder / f"takeover-{owner['token']}").touch()
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            lock.acquire(timeout=0.2)
-            return
-        except filelock.Timeout:
-            if time.monotonic() > end:
-                raise LockedError(
-                    f"{folder} is held by process {owner['pid']}, which does not end; end it with `kill {owner['pid']}`"
-                ) from None
+        yield Run(folder)

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, total_bytes
-from plagal.model.checkpoint import Run, best_name, join_run, load_checkpoint, own_run, step_name, step_of
+from plagal.model.checkpoint import Run, best_name, load_checkpoint, own_run, step_name, step_of
 from plagal.model.cpu.kernels import checkpointed, cpu_kernels, on_cpu
 from plagal.model.cpu.lanes import Gradients, compiled
 from plagal.model.curve import Curve, CurveRow, Progress, conditions
@@ -30,6 +31,7 @@ from plagal.model.loss import LossSum, make_loss
 from plagal.model.memory import budget_bytes, check_fits
 from plagal.model.windows import Window, batches_from, make_windows
 from plagal.plumbing.errors import LockedError, TrainingError
+from plagal.plumbing.lock import ASKED_TO_END
 from plagal.plumbing.params import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -116,7 +118,8 @@ def train(
                activation_bytes=4 if on_cpu() else 2)  # fmt: skip
     train_windows = make_windows(lm, train_texts, settings.max_tokens, "the training data")
     valid_windows = make_windows(lm, valid_texts, settings.max_tokens, "the validation data")
-    with own_run(checkpoint_dir) if mx.distributed.init().rank() == 0 else join_run(checkpoint_dir) as run:
+    leads = mx.distributed.init().rank() == 0  # the others of an mlx.launch run only read what the first one wrote
+    with own_run(checkpoint_dir) if leads else nullcontext(Run(Path(checkpoint_dir))) as run:
         _wait_for_all()  # so that none reads before the first holds the lock
         loop = _Loop(lm, train_windows, valid_windows, settings, run, seed, loss or make_loss(lm), on_row)
         checkpointing = checkpointed(lm.model, settings.gradient_checkpointing)
@@ -175,12 +178,11 @@ class _Loop:
     def _before_step(self) -> None:
         if self.leads:
             self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
-        if self.leads and self.own.asked_to_stop():
+        if self.leads and ASKED_TO_END.is_set():
             if self.state.step:  # before the first step there is nothing to save yet
                 self._save()
             raise LockedError(
-                f"who started this training is gone, or another takes over {self.own.folder}: saved at step"
-                f" {self.state.step}, this one ends"
+                f"who started this training is gone: {self.own.folder} is saved at step {self.state.step}, this one ends"
             )
 
     def _step(self, micro_batches: list[list[Window]]) -> tuple[int, int, float]:

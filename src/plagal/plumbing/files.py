@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from plagal.plumbing.errors import DiskError, InputError, PlagalError
-from plagal.plumbing.signals import raise_if_asked
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EACCES, errno.EPERM}
@@ -55,7 +54,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         yield temporary
-        raise_if_asked()  # what was written while a signal was lost may lack something
         _fsync(temporary)
         _take_the_name(temporary, path)
     except OSError as error:

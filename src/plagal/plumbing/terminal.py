@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.files import disk_error
-from plagal.plumbing.signals import heeded
 
 DEBUG_VARIABLE = "PLAGAL_DEBUG"
 """Set to 1 (or pass --debug) to see the traceback behind a one-line error."""
@@ -22,7 +23,7 @@ def run(command: Callable[[], None], name: str) -> int:
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     told = ""
     try:
-        with heeded():
+        with _sigterm_unwinds():
             command()
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)  # noqa: T201
@@ -39,6 +40,20 @@ def run(command: Callable[[], None], name: str) -> int:
     if told:
         print(told, file=sys.stderr)  # noqa: T201
     return 1 if told else 0
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Within, SIGTERM raises SystemExit(143), as Ctrl-C raises KeyboardInterrupt: `finally` removes what is half written.
+    Where whoever started this process has it ignored (nohup), it stays ignored. A signal that a library swallows is
+    lost, as in any Python program; each such instant was guarded once, and no user had met one."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _one_line(error: PlagalError | OSError) -> str:

@@ -26,13 +26,13 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
-import plagal
 from plagal.asking import request as controls
 from plagal.asking.request import PieceRequest
 from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
 from plagal.plumbing.errors import InputError, PlagalError
+from plagal.plumbing.version import __version__
 from plagal.serving.desk import Desk, Limits, created, later_on_loop, piece_json
 from plagal.serving.guards import LOOPBACK, MOST_BODY_BYTES, Guards, want_json
 from plagal.serving.problems import MEDIA_TYPE, Problem, ProblemError, on_http, on_invalid, on_library_error, on_problem
@@ -106,7 +106,7 @@ def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | No
         await asyncio.to_thread(desk.close)
 
     app = FastAPI(
-        title="Plagal", version=plagal.__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="Plagal", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
         description="A prompt in, gospel piano out. Times are in ticks, 24 a quarter note.", responses=_ANYWHERE,
     )  # fmt: skip
     app.openapi = lambda: _documented(app)  # type: ignore[method-assign]

@@ -13,16 +13,16 @@ import pytest
 from waiting import wait_until
 
 from plagal.plumbing.errors import LockedError
-from plagal.plumbing.locks import sole_worker
+from plagal.plumbing.lock import hold
 
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from plagal.plumbing.locks import ASKED_TO_END, sole_worker
+from plagal.plumbing.lock import ASKED_TO_END, hold
 starter, folder, grace = os.getppid(), Path(sys.argv[1]), float(sys.argv[2])
 import signal; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 try:
-    with sole_worker(folder, "work", starter, grace):
+    with hold(folder / "work", "work", starter, grace):
         (folder / "writing").write_text(str(os.getpid()))
         (folder / "writing").rename(folder / "pid")  # whole at once: its starter dies as soon as it is seen
         for _ in range(1000):
@@ -53,7 +53,7 @@ def orphan(folder: Path, grace: float, by_dvc: bool) -> int:
 def test_a_stage_ends_in_good_order_when_the_dvc_that_started_it_is_killed(tmp_path: Path, grace: float, way: str):
     orphan(tmp_path, grace, by_dvc=True)
     wait_until((tmp_path / "ended").exists)
-    with sole_worker(tmp_path, "work", os.getppid()):
+    with hold(tmp_path / "work", "work", os.getppid()):
         assert (tmp_path / "ended").read_text() == way
 
 
@@ -61,19 +61,19 @@ def test_an_orphan_started_by_hand_works_on_until_another_wants_its_place(tmp_pa
     orphan(tmp_path, 0.0, by_dvc=False)
     time.sleep(0.5)
     assert not (tmp_path / "ended").exists()
-    with sole_worker(tmp_path, "work", os.getppid()):
+    with hold(tmp_path / "work", "work", os.getppid()):
         assert (tmp_path / "ended").read_text() == "unwound"
 
 
 def test_the_second_of_two_is_told_who_the_first_is_and_how_to_end_it(tmp_path: Path):
     told = f"work is being run by process {os.getpid()}; .* `kill {os.getpid()}`"
     with (
-        sole_worker(tmp_path, "work", os.getppid()),
+        hold(tmp_path / "work", "work", os.getppid()),
         pytest.raises(LockedError, match=told),
-        sole_worker(tmp_path, "work", os.getppid()),
+        hold(tmp_path / "work", "work", os.getppid()),
     ):
         pass
-    with sole_worker(tmp_path, "work", os.getppid()):
+    with hold(tmp_path / "work", "work", os.getppid()):
         pass  # nothing left that a person would have to remove
 
 
@@ -81,5 +81,5 @@ def test_a_lock_left_by_a_kill_holds_nobody_up(tmp_path: Path):
     pid = orphan(tmp_path, 0.0, by_dvc=False)
     os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
-    with sole_worker(tmp_path, "work", os.getppid()):
+    with hold(tmp_path / "work", "work", os.getppid()):
         assert time.monotonic() - began < 1.0

@@ -1,12 +1,19 @@
-"""`plagal doctor`: what this machine offers for the pipeline, and what to do where it is poor."""
+"""`plagal doctor` and `plagal plan`: what this machine offers, what training will need of it, and the way out where it is
+poor."""
 
 from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plagal.plumbing.files import read_json
+
+if TYPE_CHECKING:
+    from plagal.plumbing.params import TrainSettings
 
 SLOW_GFLOPS = 50.0
 """Below this the embedded default takes hours: the reference BLAS gives 4, OpenBLAS on two cores 200."""
@@ -14,6 +21,8 @@ LEAST_MEMORY_GB = 4.0
 LEAST_DISK_GB = 5.0
 """The environment takes 2 GB; data, models and DVC's cache of a few runs the rest."""
 _GIGA = 1e9
+_HALF, _FULL = 2, 4
+"""[bytes] of an activation."""
 
 
 def examine(folder: Path = Path()) -> Iterator[str]:
@@ -46,3 +55,28 @@ def _model_floor() -> Iterator[str]:
 
 def _line(good: bool, found: str, mend: str) -> str:
     return f"ok    {found}" if good else f"poor  {found}: {mend}"
+
+
+def plan_lines(config: Path, stages: Mapping[str, TrainSettings], encoding: str = "event") -> Iterator[str]:
+    """Lines for a terminal. `config`: config.json of a base, or its folder. Raises InputError where there is none.
+
+    Predictions: fitted to measured peaks on the CPU (benchmarks/memory.py); Metal's own scratch memory is not in them.
+    """
+    from plagal.model.memory import GIGA, mac_table, predict
+
+    shape = read_json(config / "config.json" if config.is_dir() else config)
+    activation_bytes = _FULL if shape.get("torch_dtype") == "float32" else _HALF
+    yield (
+        "Fitted to measured peaks of MLX's CPU backend, whose attention is unfused; for Metal and CUDA a prediction "
+        "that leaves out their own scratch memory."
+    )
+    for name, settings in stages.items():
+        need = predict(shape, settings, encoding=encoding, activation_bytes=activation_bytes)
+        parts = ("weights", "trained", "activations", "attention", "logits")
+        shares = ", ".join(f"{part} {getattr(need, part) / GIGA:.2f}" for part in parts)
+        yield f"{name}: {need.total / GIGA:.2f} GB at {settings.batch} x {settings.max_tokens} tokens ({shares})"
+        for row in mac_table(shape, settings):
+            yield (
+                f"  {row['memory_gb']:>3} GB Mac, {row['metal_gb']} GB for Metal: ours {row['ours_tokens']} tokens, "
+                f"{row['ours_notes']} notes; stock mlx-lm {row['stock_tokens']} tokens, {row['stock_notes']} notes"
+            )
