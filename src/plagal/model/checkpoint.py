@@ -125,8 +125,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @contextmanager
 def own_run(folder: str | Path) -> Iterator[Run]:
-    """Hold the lock of a run's folder, and remove what a killed trainer left half written. Raises LockedError that names
-    who holds it."""
+    """Hold the lock of a run's folder, and remove what a killed trainer left half written. Raises LockedError, which
+    names the holder."""
     folder = Path(folder)
     with hold(folder / "writer", f"the run in {folder}"):
         for left in [*folder.glob(".*.part"), *folder.glob(".*.old")]:

@@ -182,7 +182,7 @@ class _Loop:
             if self.state.step:  # before the first step there is nothing to save yet
                 self._save()
             raise LockedError(
-                f"who started this training is gone: {self.own.folder} is saved at step {self.state.step}, this one ends"
+                f"who started this training is gone: {self.own.folder} is saved at step {self.state.step}; it ends here"
             )
 
     def _step(self, micro_batches: list[list[Window]]) -> tuple[int, int, float]:

@@ -44,9 +44,9 @@ def run(command: Callable[[], None], name: str) -> int:
 
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
-    """Within, SIGTERM raises SystemExit(143), as Ctrl-C raises KeyboardInterrupt: `finally` removes what is half written.
-    Where whoever started this process has it ignored (nohup), it stays ignored. A signal that a library swallows is
-    lost, as in any Python program; each such instant was guarded once, and no user had met one."""
+    """Within, SIGTERM raises SystemExit(143), as Ctrl-C raises KeyboardInterrupt, so that what is half written goes.
+    Ignored by whoever started this process (nohup), it stays ignored. A signal that a library swallows is lost, as in
+    any Python program: each such instant was guarded once, and nobody had met one."""
     before = signal.getsignal(signal.SIGTERM)
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
