@@ -45,17 +45,32 @@ class Wanted(BaseModel):
     seed: int = 0
 
 
+async def _left(request: Request) -> None:
+    """Returns when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 @app.post("/generate", response_class=Response)
 async def generate(wanted: Wanted, request: Request) -> Response:
     """A piece as a MIDI file. A client that goes away takes its piece off the queue."""
     service: FinetunedQwenService = request.app.state.service
     writer = "model"
+    writing = asyncio.ensure_future(service.generate_midi(wanted.prompt, bars=wanted.bars, seed=wanted.seed))
+    # Nothing cancels a route whose client has gone (only streaming answers are): it has to look for itself.
+    leaving = asyncio.ensure_future(_left(request))
     try:
-        midi = await service.generate_midi(wanted.prompt, bars=wanted.bars, seed=wanted.seed)
+        await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not writing.done():
+            return Response(status_code=499)  # nobody reads it
+        midi = writing.result()
     except InputError as error:
         raise HTTPException(422, str(error)) from None
     except (BusyError, ModelError):
         writer = "arranger"
         score = await asyncio.to_thread(generate_melody, wanted.prompt, bars=wanted.bars, seed=wanted.seed)
         midi = to_midi_bytes(score)
+    finally:
+        writing.cancel()
+        leaving.cancel()
     return Response(midi, media_type="audio/midi", headers={"X-Written-By": writer})

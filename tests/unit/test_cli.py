@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_importing_plagal_loads_neither_mlx_nor_any_heavy_package():
         (["collect", "stage1"], "params.yaml"),
         (["metrics", "show"], "metrics.json"),
         (["profile", "enormous"], "enormous"),
-        (["generate", "x", "-o", "x.mid"], "models/fused"),
+        (["generate", "x", "-o", "x.mid"], "models/fused: no such model folder; `make repro`"),
         (["detokenize", "latin.txt", "-o", "x.mid"], "latin.txt"),
         (["detokenize", "nowhere.txt", "-o", "x.mid"], "nowhere.txt"),
         (["arrange", "-o", "letters"], "letters is a folder"),
@@ -80,6 +81,15 @@ def test_vocab_prints_a_definition_for_every_word():
     lines = plagal("vocab").stdout.splitlines()
     assert len(lines) > 600
     assert all(len(line.split(maxsplit=2)) == 3 for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_that_knows_few_letters_gets_no_traceback(encoding: str):
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", "from plagal.cli import main; main()", "styles"], env=environment,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == 0 and done.stderr == b""
+    assert "Nägeli".encode(encoding, "backslashreplace") in done.stdout
 
 
 def test_words_go_through_a_terminal_and_back(tmp_path: Path):

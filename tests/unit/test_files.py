@@ -47,6 +47,67 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path: Path):
     assert names(tmp_path) == ["letters"]
 
 
+def test_a_symbolic_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path):
+    (tmp_path / "far").mkdir()
+    link, end = tmp_path / "link.mid", tmp_path / "far" / "real.mid"
+    link.symlink_to("far/real.mid")
+    for text in ("first", "second"):  # the first time the link leads to nothing yet
+        files.write_text(link, text)
+        assert link.is_symlink() and end.read_text() == text
+    assert names(tmp_path / "far") == ["real.mid"]
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    with files.atomic_path(tmp_path / "link") as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert (tmp_path / "link").is_symlink() and names(tmp_path / "disk") == ["new"]
+
+
+def test_a_write_protected_file_behind_a_link_never_changes_for_it_lies_in_dvcs_cache(tmp_path: Path):
+    cached, out = tmp_path / "cached", tmp_path / "metrics.json"
+    cached.write_text("cached")
+    cached.chmod(0o444)
+    out.symlink_to(cached)
+    files.write_text(out, "new")
+    assert cached.read_text() == "cached" and out.read_text() == "new" and not out.is_symlink()
+
+
+def test_a_link_that_leads_to_itself_is_refused(tmp_path: Path):
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(InputError, match="circle"):
+        files.write_text(tmp_path / "round", "x")
+    assert (tmp_path / "round").is_symlink()
+
+
+def test_a_pipe_and_a_device_are_written_into_and_stay_what_they_are(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    files.write_text(pipe, "through the pipe")
+    assert reader.communicate(timeout=20)[0] == b"through the pipe" and pipe.is_fifo()
+    (tmp_path / "null").symlink_to("/dev/null")
+    for device in ("/dev/null", tmp_path / "null"):
+        files.write_text(device, "nobody reads this")
+    assert Path("/dev/null").is_char_device()
+    assert sorted(names(tmp_path)) == ["null", "pipe"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_device_without_room_is_a_disk_error():
+    with pytest.raises(DiskError, match="/dev/full"):
+        files.write_text("/dev/full", "x" * 100_000)
+
+
+def test_no_folder_takes_the_place_of_a_pipe(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe"), files.atomic_path(tmp_path / "pipe") as temporary:
+        temporary.mkdir()
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize("nameless", [".", "..", "/"])
 def test_a_path_without_a_name_of_its_own_is_refused(nameless: str):
     with pytest.raises(InputError, match="name"), files.atomic_path(nameless):
@@ -74,7 +135,7 @@ def test_a_kill_while_writing_leaves_nothing_under_the_name(tmp_path: Path):
 
 def killed_while_it_writes(target: Path, before: str = "") -> None:
     script = (
-        "import os, sys; from pathlib import Path; from plagal import files\n"
+        "import os, sys; from pathlib import Path; from plagal.plumbing import files\n"
         f"{before}\n"
         "with files.atomic_path(sys.argv[1]) as t:\n    t.mkdir(); (t / 'new').write_text('new')\n"
         "    (before_end := os.environ.get('END')) or os.kill(os.getpid(), 9)"
@@ -94,7 +155,7 @@ def test_a_living_writer_keeps_its_half_written_file(tmp_path: Path):
         one.write_text("one")
         files.write_text(tmp_path / "two.txt", "two")
         subprocess.run(
-            [sys.executable, "-c", "import sys; from plagal import files; files.write_text(sys.argv[1], 'x')",
+            [sys.executable, "-c", "import sys; from plagal.plumbing import files; files.write_text(sys.argv[1], 'x')",
              str(tmp_path / "three.txt")], check=True,
         )  # fmt: skip
     assert sorted(names(tmp_path)) == ["one.txt", "three.txt", "two.txt"]

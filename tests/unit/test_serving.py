@@ -10,15 +10,20 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_helpers import tiny_base
+from waiting import wait_until
 
 from plagal.asking.chat import Talk
 from plagal.asking.order import Order, understand
@@ -161,15 +166,20 @@ def test_a_process_that_served_ends_without_an_abort(model: Path) -> None:
     assert done.returncode == 0 and int(done.stdout) > 3, done.stderr
 
 
-def test_the_example_backend_writes_midi_and_falls_back_on_the_arranger(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     path = Path(__file__).parents[2] / "examples" / "fastapi_backend.py"
     spec = importlib.util.spec_from_file_location("fastapi_backend", path)
     assert spec is not None and spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "fastapi_backend", example)
-    spec.loader.exec_module(example)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fastapi_backend", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_backend_writes_midi_and_falls_back_on_the_arranger(
+    model: Path, example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     async def answers(folder: Path, body: dict[str, Any]) -> httpx.Response:
         monkeypatch.setenv("PLAGAL_MODEL", str(folder))
@@ -183,6 +193,34 @@ def test_the_example_backend_writes_midi_and_falls_back_on_the_arranger(
         assert answer.status_code == 200 and answer.headers["x-written-by"] == writer
         assert len(read_midi(answer.content).notes)
     assert asyncio.run(answers(model, {"prompt": "worship", "bars": 99})).status_code == 422
+
+
+def test_clients_that_leave_the_example_backend_take_their_pieces_with_them(
+    model: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One piece is being written and two wait; all three clients hang up without a word."""
+    monkeypatch.setenv("PLAGAL_MODEL", str(model))
+    server = uvicorn.Server(uvicorn.Config(example.app, log_level="warning"))
+    jobs: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken, ExitStack() as clients:
+        thread = threading.Thread(target=server.run, args=([taken],), daemon=True)
+        thread.start()
+        try:
+            wait_until(lambda: server.started, 30)
+            writer = example.app.state.service.writer
+            monkeypatch.setattr(writer, "submit", lambda job, submit=writer.submit: jobs.append(submit(job)) or job)
+            for number in range(3):
+                body = json.dumps({"prompt": "gospel", "bars": 64 - number * 16}).encode()
+                head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+                client = clients.enter_context(socket.create_connection(taken.getsockname()))
+                client.sendall(b"POST /generate HTTP/1.1\r\nHost: app\r\n" + head + body)
+                wait_until(lambda expected=number + 1: len(jobs) == expected)
+            clients.close()
+            wait_until(lambda: all(job.over for job in jobs))
+        finally:
+            server.should_exit = True
+            thread.join(30)
+    assert [job.status for job in jobs] == ["cancelled"] * 3
 
 
 # --- a stock model's free text

@@ -259,7 +259,8 @@ def read_weights(folder: Path) -> dict[str, Any]:
 
 
 def find_folder(path_or_name: str | Path) -> Path:
-    """The folder of a base. A name such as "owner/model" that is no folder is fetched from the hub."""
+    """The folder of a model. A text such as "owner/model" that is no folder is fetched from the hub, a Path never: who
+    asks for `models/fused` from another folder wants no stranger's model of that name."""
     folder = Path(path_or_name)
     for _ in range(_MOST_POINTERS):
         if (folder / BASE_POINTER).is_file():
@@ -269,6 +270,8 @@ def find_folder(path_or_name: str | Path) -> Path:
         raise ModelError(f"{folder}/{BASE_POINTER} leads round in a circle; name the base's own folder there")
     if folder.is_dir():
         return folder
+    if isinstance(path_or_name, Path):
+        raise ModelError(f"{folder}: no such model folder; `make repro` makes models/fused, `--model` names another")
     name = str(path_or_name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or folder.parent.is_dir():
         raise ModelError(

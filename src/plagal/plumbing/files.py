@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,11 +45,17 @@ def disk_error(path: Path, error: OSError) -> DiskError | None:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; write a file or make a folder there. It takes the name `path` (whatever
     stood there is replaced) when the block ends well, and is removed when it does not; what a process that was killed
-    while it wrote left in the folder goes, too. Raises DiskError for a full or read-only disk, InputError where a file
-    would take the place of a folder or the path has no name of its own."""
+    while it wrote left in the folder goes, too. A symbolic link stays: what it leads to is replaced. A device or a pipe
+    stays: the file is written into it. Raises DiskError for a full or read-only disk, InputError where a file would
+    take the place of a folder or the path has no name of its own."""
     path = Path(path)
     if path.name in ("", ".."):
         raise InputError(f"{str(path)!r} has no name of its own; name the file or folder to write")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with _written_into(path) as temporary:
+            yield temporary
+        return
+    path = _at_the_links_end(path)
     temporary = _beside(path, "part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +69,37 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         _remove(temporary)
+
+
+def _at_the_links_end(path: Path) -> Path:
+    """Where a symbolic link leads, whether or not anything is there yet; the path itself where it is none."""
+    if not path.is_symlink():
+        return path
+    # With `cache.type = symlink`, DVC's outputs are links to write-protected files of its cache. Those never change:
+    # the link is replaced.
+    if path.is_file() and not path.stat().st_mode & 0o222:
+        return path
+    end = Path(os.path.realpath(path))
+    if end.is_symlink():
+        raise InputError(f"{path} is a symbolic link that leads round in a circle; name a file to write")
+    return end
+
+
+@contextmanager
+def _written_into(path: Path) -> Iterator[Path]:
+    """As `atomic_path` for a device, a pipe or a socket, whose name is never taken: root would replace /dev/null."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / (path.name or "part")
+        yield temporary
+        if temporary.is_dir():
+            raise InputError(f"{path} is a device or a pipe, into which no folder goes; name a folder to write")
+        try:
+            with temporary.open("rb") as made, path.open("wb") as taken:
+                shutil.copyfileobj(made, taken)
+        except OSError as error:
+            if (told := disk_error(path, error)) is not None:
+                raise told from error
+            raise
 
 
 def _take_the_name(temporary: Path, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import os
 import signal
@@ -20,6 +22,7 @@ DEBUG_VARIABLE = "PLAGAL_DEBUG"
 def run(command: Callable[[], None], name: str) -> int:
     """Call `command` and return the exit code; what went wrong goes to stderr as one line that begins with `name`.
     Ctrl-C gives 130; SIGTERM raises SystemExit(143), as an exception so that temporary files go."""
+    _write_what_it_can()
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
     told = ""
     try:
@@ -54,6 +57,16 @@ def _sigterm_unwinds() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _write_what_it_can() -> None:
+    """Output that only knows ASCII gets "\\xe9" for an e with an accent, instead of a traceback. Input is read as UTF-8
+    where it only knows ASCII, and what is no text never ends the command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        ascii_only = codecs.lookup(sys.stdin.encoding).name == "ascii"
+        sys.stdin.reconfigure(encoding="utf-8" if ascii_only else None, errors="replace")
 
 
 def _one_line(error: PlagalError | OSError) -> str:
