@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from plagal.music.chords import QUALITIES, ROOT_NAMES
 from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
-from plagal.tokens.vocabulary import SECTIONS, TEMPOS, VELOCITY_LEVELS, WORDS
+from plagal.music.tempo import TEMPOS
+from plagal.tokens.vocabulary import SECTIONS, VELOCITY_LEVELS, WORDS
 
 onsets = st.integers(0, 1500)
 levels = st.sampled_from(list(VELOCITY_LEVELS.values()))

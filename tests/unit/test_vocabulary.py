@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from plagal.music.tempo import TEMPOS, nearest_tempo
 from plagal.tokens.vocabulary import (
     BEAT_TICKS,
     DURATION_TICKS,
@@ -14,12 +15,10 @@ from plagal.tokens.vocabulary import (
     METRES,
     MUSIC_WORDS,
     NAMED_DURATIONS,
-    TEMPOS,
     WORD_OF,
     WORDS,
     definition,
     duration_words,
-    nearest_tempo,
 )
 
 ROOTS = ["C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"]

@@ -19,11 +19,12 @@ from plagal.music.chords import Chord
 from plagal.music.keys import key_name, parse_key
 from plagal.music.placed import PlacedChord, PlacedNote, spread_chords
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Score
+from plagal.music.tempo import nearest_tempo
 from plagal.plumbing.errors import InputError
 from plagal.tokens.bars import cut_bars
 from plagal.tokens.codec import encode
 from plagal.tokens.grammar import BEFORE_BEAT, KIND_OF
-from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, nearest_tempo, tempo_word
+from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, tempo_word
 
 USUAL_BARS = 16
 """Where neither prompt nor option says: four phrases of four bars."""

@@ -63,14 +63,14 @@ def read_midi(source: str | Path | bytes) -> Score:
     """A regular score from a MIDI file or its bytes; `losses` says what was left out or bent. Raises MidiError for
     bytes that are no MIDI or hold nothing to play, InputError where there is no such file."""
     name = "MIDI bytes" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _file_bytes(Path(source))
+    data = source if isinstance(source, bytes) else file_bytes(Path(source))
     try:
         return _read(data)
     except MidiError as error:
         raise MidiError(f"{name}: {error}") from None
 
 
-def _file_bytes(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise MidiError(f"{path}: {path.stat().st_size} bytes; MIDI files up to {MAX_FILE_BYTES} are read")

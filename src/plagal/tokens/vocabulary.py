@@ -16,13 +16,13 @@ Lengths and positions are in ticks, 24 to the quarter; their words count quarter
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from plagal.music.chords import FIXED_QUALITIES, QUALITIES, ROOT_NAMES
-from plagal.music.grid import FASTEST, LONGEST_BAR, SECTIONS, SLOWEST
+from plagal.music.grid import LONGEST_BAR, SECTIONS
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS, key_symbol
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
+from plagal.music.tempo import TEMPOS, nearest_tempo
 
 WHOLE = 4 * TICKS_PER_QUARTER
 
@@ -73,28 +73,6 @@ ARTICULATIONS = ("STACCATO", "LEGATO", "ACCENT", "GRACE_NOTE", "GRACE_BEFORE", "
 def quarters(ticks: int) -> str:
     """A length or position in quarters, as words write it: 32 ticks -> "1.333"."""
     return f"{ticks / TICKS_PER_QUARTER:.3f}".rstrip("0").rstrip(".")
-
-
-def _tempo_steps() -> tuple[float, ...]:
-    """Steps that double where the tempo has doubled, so that their ratio stays under 1.02."""
-    steps = [SLOWEST]
-    for last, step in ((25.5, 0.25), (51, 0.5), (102, 1), (204, 2), (FASTEST, 4)):
-        while steps[-1] < last:
-            steps.append(steps[-1] + step)
-    return tuple(steps)
-
-
-TEMPOS = _tempo_steps()
-"""[quarters a minute], rising, each less than 2 % above the one before: the nearest is within 1 %."""
-
-
-def nearest_tempo(quarters_per_minute: float) -> float:
-    """The tempo with a word whose ratio to the given one is nearest to 1; 20 and 300 beyond the ends."""
-    above = bisect_left(TEMPOS, quarters_per_minute)
-    if above in (0, len(TEMPOS)):
-        return TEMPOS[min(above, len(TEMPOS) - 1)]
-    low, high = TEMPOS[above - 1], TEMPOS[above]
-    return low if quarters_per_minute**2 < low * high else high
 
 
 def tempo_word(quarters_per_minute: float) -> str:

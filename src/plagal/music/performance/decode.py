@@ -1,0 +1,204 @@
+"""Beats and bars from activations: a bar-pointer model, decoded by dynamic programming over beats.
+
+A state is a place in a bar of two, three or four beats and the interval to the beat before; all metres run side by side
+and may change at bar lines. It is the model of Whiteley, Cemgil and Godsill ("Bayesian modelling of temporal structure
+in musical audio", ISMIR 2006) and of Böck's trackers, taken from beat to beat in place of frame to frame (a semi-Markov
+form, equal because the tempo changes at beats alone), which costs a tenth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.performance.features import FRAMES_PER_SECOND
+from plagal.music.performance.net import Activations
+from plagal.music.performance.played import Ints
+
+Costs = npt.NDArray[np.float32]
+
+BAR_LENGTHS = (2, 3, 4)
+METRES = {
+    "2/4": (2, False),
+    "3/4": (3, False),
+    "4/4": (4, False),
+    "6/8": (2, True),
+    "9/8": (3, True),
+    "12/8": (4, True),
+}
+"""Name -> beats in a bar, and whether they divide in three."""
+SHORTEST, LONGEST = 9, 130
+"""Frames from beat to beat: 0.18 to 2.6 s, the fastest scherzo and the slowest adagio among annotated performances."""
+
+_RATIO_COST = 9.0
+"""Of a change of the beat's length by a factor e. Human beats differ by some 5 to 10 % from one to the next."""
+_METRE_CHANGE = 7.0
+_RARE = 0.01
+"""Activations below say no more than this."""
+_IMPOSSIBLE = np.float32(-1e9)
+
+STATES = tuple((length, place) for length in BAR_LENGTHS for place in range(length))
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What somebody who knows says, and what then holds whatever is heard."""
+
+    bpm: float | None = None
+    """Counted beats a minute."""
+    metre: str | None = None
+    """As "3/4" or "12/8"."""
+    first_downbeat: float | None = None
+    """[s]"""
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """The best reading: frames of the beats, their places in bars and the bars' lengths, all (beats,), and its score a
+    beat."""
+
+    frames: Ints
+    in_bar: Ints
+    length: Ints
+    score: float
+
+
+def intervals() -> Ints:
+    """Frames from beat to beat that are tried: each up to 40, then in steps of 3 %."""
+    fine = list(range(SHORTEST, 40))
+    while fine[-1] < LONGEST:
+        fine.append(max(fine[-1] + 1, round(fine[-1] * 1.03)))
+    return np.array(fine)
+
+
+def decode(
+    heard: Activations, first: int, last: int, hints: Hints, progress: Callable[[int], None] | None = None
+) -> Path:
+    """The beats between frame `first` (of the first onset) and `last` (of the last). `heard` has shape (frames, 3).
+    `progress` is told the frames done."""
+    steps = intervals()
+    gains = _gains(heard, hints)
+    frames = len(gains)
+    turn = _turns(steps)
+    favour = _favour(steps, hints)
+    lengths = BAR_LENGTHS if hints.metre is None else (METRES[hints.metre][0],)
+    open_states = np.array([length in lengths for length, _ in STATES])
+    candidates = _candidates(heard[:, 0], hints)
+
+    # carried[t mod ring, s, j]: the best score of a beat at t in state s, once its next interval is to be j.
+    ring = int(steps[-1]) + 1
+    carried = np.full((ring, len(STATES), len(steps)), _IMPOSSIBLE, dtype=np.float32)
+    came_by = np.zeros((frames, len(STATES), len(steps)), dtype=np.uint8)
+    came_from = np.zeros((frames, len(BAR_LENGTHS), len(steps)), dtype=np.uint8)
+    began = np.zeros((min(frames, first + LONGEST + 1), len(STATES), len(steps)), dtype=bool)
+    best: tuple[float, int, int, int] = (float(_IMPOSSIBLE), first, 0, 0)
+    before = np.array([place - 1 for place in range(len(STATES))])
+    downbeats = np.flatnonzero([place == 0 for _, place in STATES])
+    bar_ends = np.flatnonzero([place == length - 1 for length, place in STATES])
+    change = np.where(np.eye(len(BAR_LENGTHS), dtype=bool), 0.0, -_METRE_CHANGE).astype(np.float32)
+    opening = np.where(open_states, np.float32(0), _IMPOSSIBLE)
+    j_all = np.arange(len(steps))
+
+    for begin in range(0, frames, SHORTEST):
+        block = np.arange(begin, min(begin + SHORTEST, frames))
+        chosen = block[candidates[block]]
+        carried[block % ring] = _IMPOSSIBLE
+        if progress and begin % (SHORTEST * 500) == 0:
+            progress(begin)
+        if not len(chosen):
+            continue
+        source = carried[(chosen[:, None] - steps[None, :]) % ring, :, j_all].transpose(0, 2, 1)
+        source = np.where((chosen[:, None] >= steps[None, :])[:, None, :], source, _IMPOSSIBLE)
+        value = source[:, before, :]
+        ends = source[:, bar_ends, :]
+        turns = ends[:, None, :, :] + change[None, :, :, None]
+        came_from[chosen] = turns.argmax(axis=2)
+        value[:, downbeats, :] = turns.max(axis=2)
+        value = value + favour
+        starts = (chosen >= first - 3) & (chosen <= first + LONGEST)
+        entry = np.where(starts[:, None], opening[None, :], _IMPOSSIBLE)[:, :, None] + favour
+        early = chosen < len(began)
+        began[chosen[early]] = (entry > value)[early]
+        value = np.maximum(value, entry) + gains[chosen][:, :, None] + opening[None, :, None]
+        late = np.flatnonzero(chosen >= last - LONGEST)
+        for place in late[chosen[late] <= last + 3]:
+            s, j = np.unravel_index(int(value[place].argmax()), value[place].shape)
+            if value[place, s, j] > best[0]:
+                best = (float(value[place, s, j]), int(chosen[place]), int(s), int(j))
+        ahead = value[:, :, :, None] + turn
+        came_by[chosen] = ahead.argmax(axis=2)
+        carried[chosen % ring] = ahead.max(axis=2)
+
+    score, frame, state, step = best
+    path: list[tuple[int, int]] = []
+    while True:
+        path.append((frame, state))
+        if (frame < len(began) and began[frame, state, step]) or frame < steps[step]:
+            break
+        length, place = STATES[state]
+        earlier = bar_ends[came_from[frame, BAR_LENGTHS.index(length), step]] if place == 0 else state - 1
+        frame -= int(steps[step])
+        step, state = int(came_by[frame, earlier, step]), int(earlier)
+    path.reverse()
+    states = [STATES[state] for _, state in path]
+    return Path(
+        np.array([frame for frame, _ in path]),
+        np.array([place for _, place in states]),
+        np.array([length for length, _ in states]),
+        score / max(1, len(path)),
+    )
+
+
+def _gains(heard: Activations, hints: Hints) -> Costs:
+    """What a beat at each frame in each state is worth over none: shape (frames, states)."""
+    beat = np.clip(heard[:, 0], _RARE, 0.99).astype(np.float64)
+    silent = np.log(1.0 - beat)
+    around = silent + np.append(silent[1:], 0.0) + np.append(0.0, silent[:-1])
+    worth = np.log(beat) - around
+    share = np.clip(_widened(heard[:, 1]) / np.maximum(_widened(heard[:, 0]), _RARE), 0.04, 0.96)
+    gains = np.empty((len(heard), len(STATES)), dtype=np.float32)
+    for state, (length, place) in enumerate(STATES):
+        # A downbeat in every second beat is no surprise, one in every fourth is: weighed against its frequency.
+        usual = 1.0 / length if place == 0 else 1.0 - 1.0 / length
+        gains[:, state] = worth + np.log(share if place == 0 else 1.0 - share) - np.log(usual)
+    if hints.first_downbeat is not None:
+        at = min(max(round(hints.first_downbeat * FRAMES_PER_SECOND), 0), len(gains) - 1)
+        downbeat = np.array([place == 0 for _, place in STATES])
+        gains[at] = np.where(downbeat, 200.0, -200.0)
+    return gains
+
+
+def _widened(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The largest of a frame and its neighbours."""
+    padded = np.pad(values, 1)
+    return np.maximum(np.maximum(padded[:-2], padded[2:]), values)
+
+
+def _candidates(beat: npt.NDArray[np.float32], hints: Hints) -> npt.NDArray[np.bool_]:
+    """Frames where a beat may be: those that the net thinks possible, and all where it is sure of none nearby."""
+    reach = FRAMES_PER_SECOND // 4
+    summed = np.concatenate([[0], np.cumsum(beat > 0.1)])
+    places = np.arange(len(beat))
+    near = summed[np.minimum(places + reach + 1, len(beat))] - summed[np.maximum(places - reach, 0)]
+    chosen: npt.NDArray[np.bool_] = (beat > 0.02) | (near == 0)
+    if hints.first_downbeat is not None:
+        chosen[min(max(round(hints.first_downbeat * FRAMES_PER_SECOND), 0), len(beat) - 1)] = True
+    return chosen
+
+
+def _turns(steps: Ints) -> Costs:
+    """Score of going from interval i to j: shape (i, j). Half a frame of either is the raster's, not the player's."""
+    ratio = np.abs(np.log(steps[:, None] / steps[None, :]))
+    ratio = np.maximum(0.0, ratio - 0.5 / np.maximum(steps[:, None], steps[None, :]))
+    return (-_RATIO_COST * ratio).astype(np.float32)
+
+
+def _favour(steps: Ints, hints: Hints) -> Costs:
+    """Score of each interval by itself: with a tempo given, near it; else slightly for what is usual, 0.6 s."""
+    seconds = steps / FRAMES_PER_SECOND
+    if hints.bpm is not None:
+        return (-0.5 * (np.log(seconds * hints.bpm / 60.0) / 0.12) ** 2).astype(np.float32)
+    return (-0.5 * (np.log(seconds / 0.6) / 1.0) ** 2 * 0.3).astype(np.float32)

@@ -1,0 +1,100 @@
+"""From notes in seconds to beats, bars and metre."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.performance.decode import BAR_LENGTHS, METRES, Hints, Path, decode
+from plagal.music.performance.features import FRAMES_PER_SECOND, features
+from plagal.music.performance.net import Activations, activations
+from plagal.music.performance.played import Floats, Played, Pulse
+from plagal.music.score import ONSET, VELOCITY
+from plagal.plumbing.errors import InputError
+
+_NEAR = 0.05
+"""Seconds around a beat in which strikes are taken to be it: within, the beat is their mean."""
+_BARS_OF_A_METRE = 8
+"""A metre that holds shorter takes its division from the whole piece."""
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """A pulse, and how sure it is: 0 to 1, for the piece and for each beat."""
+
+    pulse: Pulse
+    confidence: float
+    by_beat: Floats
+
+
+def hear(played: Played, hints: Hints | None = None, progress: Callable[[int], None] | None = None) -> Heard:
+    """Beats, bars and metre of what was played. Raises InputError where fewer than two beats fit in it, and for hints
+    that no metre or tempo can have."""
+    hints = hints or Hints()
+    check_hints(hints, played)
+    heard = activations(features(played))
+    first = int(played.notes[0, ONSET] * FRAMES_PER_SECOND)
+    last = int(played.notes[-1, ONSET] * FRAMES_PER_SECOND)
+    path = decode(heard, first, last, hints, progress)
+    if len(path.frames) < 2:
+        raise InputError("too short to hear a beat in: play at least two beats, or give --bpm and --metre")
+    pulse = Pulse(_seconds(path, heard, played), path.in_bar, path.length, _compound(path, heard, hints))
+    confidence, by_beat = confidence_of(pulse, path, heard)
+    return Heard(pulse, confidence, by_beat)
+
+
+def check_hints(hints: Hints, played: Played) -> None:
+    if hints.metre is not None and hints.metre not in METRES:
+        raise InputError(f"metre {hints.metre!r} cannot be heard; give one of {', '.join(METRES)}")
+    if hints.bpm is not None and not 20 <= hints.bpm <= 340:
+        raise InputError(f"{hints.bpm:g} beats a minute cannot be tapped; give 20 to 340")
+    if hints.first_downbeat is not None and not 0 <= hints.first_downbeat <= played.seconds:
+        raise InputError(
+            f"a first downbeat at {hints.first_downbeat:g} s lies outside the music (0 to {played.seconds:.1f} s)"
+        )
+
+
+def _seconds(path: Path, heard: Activations, played: Played) -> Floats:
+    """The beats as finer than frames as the notes allow: the mean of the strikes near each, louder ones weighing more;
+    where there are none, the centre of the activations."""
+    onsets, weights = played.notes[:, ONSET], played.notes[:, VELOCITY]
+    count = np.concatenate([[0.0], np.cumsum(weights)])
+    moment = np.concatenate([[0.0], np.cumsum(weights * onsets)])
+    around = np.clip(path.frames[:, None] + np.array([-1, 0, 1]), 0, len(heard) - 1)
+    share = heard[around, 0].astype(np.float64) + 1e-6
+    centre = (share * around).sum(axis=1) / share.sum(axis=1) / FRAMES_PER_SECOND
+    low, high = np.searchsorted(onsets, centre - _NEAR), np.searchsorted(onsets, centre + _NEAR)
+    struck = count[high] - count[low]
+    seconds = np.where(struck > 0, (moment[high] - moment[low]) / np.maximum(struck, 1e-9), centre)
+    # Never out of order, whatever the strikes between two near beats say.
+    apart = 1e-4 * np.arange(len(seconds))
+    return np.asarray(np.maximum.accumulate(seconds - apart) + apart)
+
+
+def _compound(path: Path, heard: Activations, hints: Hints) -> npt.NDArray[np.bool_]:
+    """Whether the beats divide in three: by stretches of one metre, as nothing else changes it."""
+    if hints.metre is not None:
+        return np.full(len(path.frames), METRES[hints.metre][1])
+    chances = heard[path.frames, 2]
+    kinds = np.full(len(chances), bool(np.median(chances) > 0.5))
+    edges = np.flatnonzero(np.diff(path.length, prepend=-1, append=-1))
+    for begin, end in pairwise(edges.tolist()):
+        if end - begin >= _BARS_OF_A_METRE * path.length[begin]:
+            kinds[begin:end] = np.median(chances[begin:end]) > 0.5
+    return kinds
+
+
+def confidence_of(pulse: Pulse, path: Path, heard: Activations) -> tuple[float, Floats]:
+    around = np.clip(path.frames[:, None] + np.array([-1, 0, 1]), 0, len(heard) - 1)
+    beat = heard[around, 0].max(axis=1)
+    down = heard[around, 1].max(axis=1)
+    right = np.where(pulse.in_bar == 0, down, np.maximum(0.0, 1.0 - down))
+    by_beat = (beat * right).astype(np.float64)
+    return float(np.mean(by_beat)), by_beat
+
+
+__all__ = ["BAR_LENGTHS", "Heard", "Hints", "hear"]

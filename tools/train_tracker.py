@@ -1,0 +1,273 @@
+"""Train the tracker's net on made performances, and ship its weights.
+
+    nice -n 15 python tools/train_tracker.py --minutes 25
+
+Material: the arranger's settings of the tune book's training tunes, music21's chorales, and any folders of MIDI given
+with --folder; nothing of a tune that is tested on (`--not FOLDER` names more of those, by ear). It stops after its
+minutes and goes on from where it was when called again: `.cache/tracker/` holds the state. Only weights and a note
+of what they were made of go into the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import plagal.model  # noqa: F401  # puts a fast BLAS in place before MLX is imported
+from plagal.corpus.duplicates import heard_melody, intervals, melody_text
+from plagal.corpus.reading import book_melodies
+from plagal.corpus.split import Melodies, melody_key, split_of, tune_groups
+from plagal.music.arranger.arrange import STYLES, arrange
+from plagal.music.arranger.tunebook import tune_book
+from plagal.music.midi import read_midi
+from plagal.music.performance.features import FRAMES_PER_SECOND, INPUTS, features
+from plagal.music.performance.net import WEIGHTS, Shape
+from plagal.music.performance.performer import perform
+from plagal.music.score import Score
+from plagal.plumbing.errors import PlagalError
+from plagal.plumbing.files import atomic_path
+from plagal.plumbing.params import load_params
+
+CACHE = Path(".cache/tracker")
+WINDOW = 40 * FRAMES_PER_SECOND
+"""Frames of one training example: 40 s hold ten bars of a slow hymn."""
+BATCH = 8
+PERFORMED_ALREADY = (
+    "Wohltemperierte",
+    "Sonat",
+    "Ballade",
+    "Etude",
+    "Et_de",
+    "Scherzo",
+    "Prae",
+    "Prelud",
+    "Fuga",
+    "Fugue",
+)
+"""Files of concert pieces with these in their names stay out: the annotated performances that judge are of such."""
+
+
+def training_tunes() -> list[str]:
+    split = load_params().convert.split
+    keys = {name: melody_key(melody) for name, melody in book_melodies().items()}
+    return sorted(
+        name for name, key in keys.items() if split_of(key, split.valid_percent, split.test_percent) == "train"
+    )
+
+
+def gather(folders: list[Path], judges: list[Path], seeds: int) -> list[Score]:
+    """Scores to perform, none of a tune that is tested on."""
+    tunes = training_tunes()
+    scores = [arrange(tune, style, seed=seed) for tune in tunes for style in STYLES for seed in range(seeds)]
+    print(f"{len(scores)} arrangements of {len(tunes)} of {len(tune_book())} tunes", flush=True)
+    found = [*_chorales()]
+    for folder in folders:
+        for file in sorted(folder.rglob("*.mid")):
+            if folder.name == "classical_piano" and any(word in file.name for word in PERFORMED_ALREADY):
+                continue
+            try:
+                found.append(read_midi(file))
+            except PlagalError as error:
+                print(error, file=sys.stderr)
+    kept = [score for score in found if 60 <= len(score.notes) <= 8000]
+    tested = [score for folder in judges for file in sorted(folder.rglob("*.mid")) if (score := _maybe(file))]
+    held_out = [melody for name, melody in book_melodies().items() if name not in tunes]
+    heard = [melody_text(intervals(heard_melody(score))) for score in [*tested, *kept]]
+    labels = tune_groups([Melodies("", text, text, False) for text in [*held_out, *heard]]).label
+    border = len(held_out) + len(tested)
+    taken = set(labels[:border])
+    fresh = [score for score, label in zip(kept, labels[border:], strict=True) if label not in taken]
+    print(f"{len(fresh)} other pieces; {len(kept) - len(fresh)} left out: their tunes are tested on", flush=True)
+    return scores + fresh
+
+
+def _maybe(file: Path) -> Score | None:
+    try:
+        return read_midi(file)
+    except PlagalError:
+        return None
+
+
+def _chorales() -> list[Score]:
+    from music21 import corpus
+
+    from plagal.music.notation import load_notation
+
+    scores = []
+    for path in corpus.getComposer("bach"):
+        try:
+            scores.append(load_notation(path))
+        except PlagalError:
+            continue
+    return scores
+
+
+def performed(score: Score, seed: int) -> np.ndarray:
+    """A performance as features, targets (beat, downbeat, compound) and the targets' weights: (frames, INPUTS + 6)."""
+    draw = np.random.default_rng([seed, 7])
+    performance = perform(score, seed, transcribed=bool(draw.uniform() < 0.35))
+    inputs = features(performance.played)
+    pulse = performance.pulse
+    frames = len(inputs)
+    targets = np.zeros((frames, 3), np.float32)
+    weights = np.ones((frames, 3), np.float32)
+    at = np.rint(pulse.seconds * FRAMES_PER_SECOND).astype(int)
+    for offset, height in ((-1, 0.5), (1, 0.5), (0, 1.0)):
+        # A frame to either side counts half: the ear is not surer than 20 ms.
+        for column, chosen in ((0, at), (1, at[pulse.in_bar == 0])):
+            place = chosen + offset
+            targets[place[(place >= 0) & (place < frames)], column] = height
+    beat = np.clip(np.searchsorted(at, np.arange(frames), side="right") - 1, 0, len(at) - 1)
+    targets[:, 2] = pulse.compound[beat]
+    outside = (np.arange(frames) < at[0] - 3) | (np.arange(frames) > at[-1] + 3)
+    weights[outside, :] = 0.1
+    weights[:, 2] *= 0.1
+    return np.concatenate([inputs, targets, weights], axis=1).astype(np.float32)
+
+
+class Stage:
+    """Performances to learn from: two new ones a batch, each heard in some windows before it goes."""
+
+    def __init__(self, scores: list[Score], room: int = 48) -> None:
+        self.scores, self.room = scores, room
+        self.pool: list[np.ndarray] = []
+
+    def batch(self, step: int) -> np.ndarray:
+        draw = np.random.default_rng([3, step])
+        for k in range(2 if len(self.pool) >= self.room else 8):
+            self.pool.append(performed(self.scores[int(draw.integers(len(self.scores)))], step * 8 + k))
+        self.pool = self.pool[-self.room :]
+        windows = []
+        for _ in range(BATCH):
+            whole = self.pool[int(draw.integers(len(self.pool)))]
+            begin = int(draw.integers(0, max(1, len(whole) - WINDOW // 2)))
+            cut = whole[begin : begin + WINDOW]
+            windows.append(np.pad(cut, ((0, WINDOW - len(cut)), (0, 0))))
+        return np.stack(windows)
+
+
+def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total: int) -> None:
+    import mlx.core as mx
+    import mlx.optimizers as optim
+    from mlx.utils import tree_flatten, tree_unflatten
+
+    names = shape.parameters()
+    draw = np.random.default_rng(1)
+    weights = {}
+    for name, size in names.items():
+        if name.endswith(("bias", "out.weight")):
+            # Layers begin as nothing added: with random ones the first steps' loss was a hundred times what it is now.
+            weights[name] = mx.zeros(size)
+        else:
+            weights[name] = mx.array(draw.normal(0, (1.0 / size[0]) ** 0.5, size).astype(np.float32))
+    state_file = CACHE / "state.safetensors"
+    warm = 100
+    fall = optim.cosine_decay(rate, total - warm, rate * 0.03)
+    schedule = optim.join_schedules([optim.linear_schedule(rate * 0.03, rate, warm), fall], [warm])
+    optimizer = optim.AdamW(learning_rate=schedule, weight_decay=0.01)
+    optimizer.init(weights)
+    step, average = 0, dict(weights)
+    if state_file.exists():
+        stored = mx.load(str(state_file))
+        weights = {name: stored[f"weights.{name}"] for name in names}
+        average = {name: stored[f"average.{name}"] for name in names}
+        optimizer.state = tree_unflatten([(k[10:], v) for k, v in stored.items() if k.startswith("optimizer.")])
+        step = int(stored["step"].item())
+        print(f"going on from step {step}")
+
+    def elu(values: Any) -> Any:
+        # MLX's own takes the exponential of large values, too: inf in the branch not taken is nan in its gradient.
+        return mx.where(values > 0, values, mx.exp(mx.minimum(values, 0)) - 1)
+
+    def forward(p: dict[str, Any], x: Any) -> Any:
+        # The same net as `net.activations`, in the array library that can differentiate it.
+        hidden = elu(x @ p["in.weight"] + p["in.bias"])
+        length = x.shape[1]
+        for layer, gap in enumerate(shape.gaps):
+            reach = gap * (shape.kernel // 2)
+            padded = mx.pad(hidden, ((0, 0), (reach, reach), (0, 0)))
+            taps = [padded[:, k * gap : k * gap + length] for k in range(shape.kernel)]
+            inner = elu(mx.concatenate(taps, axis=-1) @ p[f"{layer}.taps.weight"] + p[f"{layer}.taps.bias"])
+            hidden = hidden + inner @ p[f"{layer}.out.weight"] + p[f"{layer}.out.bias"]
+        return elu(hidden) @ p["head.weight"] + p["head.bias"]
+
+    def loss_of(p: dict[str, Any], x: Any, y: Any, w: Any) -> Any:
+        logits = forward(p, x)
+        raw = mx.logaddexp(mx.zeros_like(logits), logits) - y * logits
+        # A beat is one frame in thirty; missing it weighs four times a false one, a downbeat six times.
+        rare = mx.where(y > 0, mx.array([4.0, 6.0, 1.0] * shape.pack), mx.array(1.0))
+        return mx.mean(raw * w * rare, axis=(0, 1)).sum()
+
+    step_of = mx.compile(mx.value_and_grad(loss_of))
+    began, losses, stage = time.time(), [], Stage(scores)
+    while time.time() - began < minutes * 60 and step < total:
+        batch = stage.batch(step)
+        rows = batch.shape[1] // shape.pack
+        parts = np.split(batch, [INPUTS, INPUTS + 3], axis=2)
+        x, y, w = (mx.array(np.ascontiguousarray(part.reshape(BATCH, rows, -1))) for part in parts)
+        loss, grads = step_of(weights, x, y, w)
+        grads, _ = optim.clip_grad_norm(grads, 1.0)
+        weights = optimizer.apply_gradients(grads, weights)
+        keep = min(0.998, 1 - 1 / (1 + step / 10))
+        average = {name: keep * average[name] + (1 - keep) * value for name, value in weights.items()}
+        mx.eval(weights, average, optimizer.state, loss)
+        losses.append(loss.item())
+        step += 1
+        if step % 50 == 0 or step == total:
+            print(f"step {step} loss {np.mean(losses[-50:]):.4f} {time.time() - began:.0f} s", flush=True)
+        if step % 200 == 0 or step == total:
+            save(state_file, weights, average, optimizer, step, tree_flatten)
+            publish(CACHE / "weights.safetensors", average, shape, step)
+    save(state_file, weights, average, optimizer, step, tree_flatten)
+    publish(WEIGHTS if step == total else CACHE / "weights.safetensors", average, shape, step)
+
+
+def save(file: Path, weights: Any, average: Any, optimizer: Any, step: int, flatten: Any) -> None:
+    import mlx.core as mx
+
+    arrays = {f"weights.{name}": value for name, value in weights.items()}
+    arrays |= {f"average.{name}": value for name, value in average.items()}
+    arrays |= {f"optimizer.{name}": value for name, value in flatten(optimizer.state)}
+    with atomic_path(file) as temporary:
+        whole = temporary.with_suffix(".safetensors")
+        mx.save_safetensors(str(whole), arrays | {"step": mx.array(step)})
+        whole.rename(temporary)
+
+
+def publish(file: Path, average: Any, shape: Shape, step: int) -> None:
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {name: np.array(value).astype(np.float32) for name, value in average.items()}
+    about = {"shape": json.dumps(shape.as_dict()), "steps": str(step)}
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(to_bytes(arrays, about))
+
+
+def main() -> None:
+    wishes = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    wishes.add_argument("--minutes", type=float, default=25.0)
+    wishes.add_argument("--steps", type=int, default=6000, help="over which the learning rate falls")
+    wishes.add_argument("--rate", type=float, default=3e-3)
+    wishes.add_argument("--seeds", type=int, default=2, help="arrangements of each tune in each style")
+    wishes.add_argument("--folder", type=Path, action="append", default=[], help="MIDI to perform, too")
+    wishes.add_argument("--not", dest="judges", type=Path, action="append", default=[], help="tunes to leave out")
+    options = wishes.parse_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    gathered = CACHE / "scores.pickle"
+    if not gathered.exists():
+        scores = gather(options.folder, options.judges, options.seeds)
+        with atomic_path(gathered) as temporary:
+            temporary.write_bytes(pickle.dumps(scores))
+    scores = pickle.loads(gathered.read_bytes())  # noqa: S301 - our own cache, written above
+    train(scores, options.minutes, Shape(), options.rate, options.steps)
+
+
+if __name__ == "__main__":
+    main()
