@@ -1,5 +1,5 @@
-"""What a round trip loses, what a note costs and how fast it is read back: our words, miditok's REMI and ABC through
-music21, on the same scores.
+"""What a round trip loses, what a note costs and how fast it is read back: our words, miditok's REMI and ABC, on the
+same scores.
 
     python benchmarks/roundtrip.py [--json] [--pieces 12] [--rounds 3]
 
@@ -7,7 +7,7 @@ Scores: arrangements of the tune book in all styles (with their chords), hymns o
 chorales of music21's corpus, and made-up ones of triplets, 32nds and changing metres over the whole keyboard. Peers:
 - REMI as it comes (miditok's own defaults), and REMI at its best: on our grid, with tempos, metres and pedals on;
 - ABC at its best: a unit of one tick, as many voices as it takes, every accidental written, chord symbols over the
-  notes; written by this script, read by music21, brought into a score by plagal.music.notation.
+  notes; written by this script, read by plagal.music.notation.
 Kept, as shares: `notes` (onset, pitch and duration exact); `triplets` (notes that lie off every 32nd: onset and pitch
 exact); `metres` (the first one and each change, at its place); `pitches` (pitch, within a 16th of the onset); `chords`
 (symbols asserted in the score: the same chord at its onset). Ours is to keep them all.
@@ -116,7 +116,6 @@ def of_symusic(found: Any) -> Piece:
 
 
 def read_abc(text: str) -> Score | None:
-    notation.MOST_SECONDS_OF_A_TUNE = 600.0  # the peer gets all the time that it takes
     try:
         return notation.score_from_abc(text)
     except PlagalError:

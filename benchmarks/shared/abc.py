@@ -11,9 +11,6 @@ _FLAT = ("=C", "_D", "=D", "_E", "=E", "=F", "_G", "=G", "_A", "=A", "_B", "=B")
 _MAJOR = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
 _MINOR = ("Abm", "Ebm", "Bbm", "Fm", "Cm", "Gm", "Dm", "Am", "Em", "Bm", "F#m", "C#m", "G#m", "D#m", "A#m")
 
-_NAMES = {"maj9": "M9", "maj13": "M13", "halfdim7": "m7b5"}
-"""Our names of chords that music21 has too, but otherwise."""
-
 Event = tuple[int, int, list[int]]
 """Onset, duration [ticks], pitches struck together."""
 
@@ -27,18 +24,11 @@ def abc_of(score: Score) -> str:
     head = ["X:1", "T:tune", f"M:{first.numerator}/{first.denominator}", f"L:1/{UNIT}"]
     head += [f"Q:1/4={score.tempos[0].quarters_per_minute:g}", f"K:{name}"]
     bars = _bars(score)
-    chords = {mark.onset: _chord_name(mark.text) for mark in score.markers if mark.kind == "chord"}
+    chords = {mark.onset: mark.text for mark in score.markers if mark.kind == "chord"}
     for number, voice in enumerate(_voices(score), 1):
         head.append(f"V:{number}")
         head += _voice_lines(voice, bars, spelled, chords if number == 1 else {})
     return "\n".join(head) + "\n"
-
-
-def _chord_name(symbol: str) -> str:
-    name, slash, bass = symbol.partition("/")
-    root = name[:2] if name[1:2] in ("b", "#") else name[:1]
-    quality = name.removeprefix(root)
-    return f"{root}{_NAMES.get(quality, quality)}{slash}{bass}"
 
 
 def _bars(score: Score) -> list[tuple[int, int, str]]:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import atheris
 
-MOST_SECONDS = 5.0
-"""For music21: shorter than users have, so that giving up is tried, too."""
 PLACES = 3
 """So many innermost lines of a traceback tell findings apart."""
 
@@ -26,10 +24,8 @@ def main() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     with atheris.instrument_imports(include=["plagal"]):
         from faults.fuzz.targets import TARGETS
-        from plagal.music import notation
 
         try_one = TARGETS[name].prepare()
-    notation.MOST_SECONDS = notation.MOST_SECONDS_OF_A_TUNE = MOST_SECONDS
     seen: set[str] = set()
 
     def feed(data: bytes) -> None:

@@ -1,0 +1,204 @@
+"""What is read of written music, beside independent readers of the same files.
+
+    python benchmarks/reading.py [--json] [--tunes N] [--list]
+
+`abc_same`: ABC tunes of music21's corpus (all collections, or N of them spread evenly) read by us and played by
+abc2midi (Debian's package `abcmidi`; without it there is no row): the share in which notes, bar lines and upbeat are
+the same.
+- Notes: the same pitches, each within a grid tick of where abc2midi strikes it, tied ones struck once. Grace notes,
+  ornaments, staccato, fermatas, guitar chords and the swing of hornpipes are switched off over there.
+- Bar lines: abc2midi is made to say where it passes each, by a controller before every bar line of the text. Ours
+  must be among these, but for music of two bars and more without a bar line, and all of these among ours, but for
+  the ones in mid-bar (a repeat sign, a double bar) between two bar lines that are a whole bar apart. The upbeat is
+  what comes before the first.
+`abc_seconds`: CPU seconds that a tune takes to read.
+
+--list prints each tune that differs, with how.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from plagal.corpus.sources import music21_folder
+from plagal.music.grid import bar_lines
+from plagal.music.notation import read_text, score_from_abc, split_tunes
+from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, TICKS_PER_QUARTER, Score
+from plagal.plumbing.errors import PlagalError
+from shared.rows import Row, finish, parser, row
+
+BAR_CONTROLLER = 20
+SILENT = "C,,,,"
+"""Stands for rests: abc2midi writes a controller after a rest at the rest's beginning."""
+_SIGNS = re.compile(
+    r"""(?P<kept>"[^"]*"|\[[A-Za-z]:[^\]]*\]|\{[^}]*\})
+    | (?P<ornament>![^!\s]*!|[~HLMOPST]|\.(?=[\[("{!~.HLMPTuv^_=A-Ga-gz]))
+    | (?P<rest>[zx])
+    | (?P<bar>(?:\[(?=\|)|:(?=[|:])|\|)[|:\]]*)""",
+    re.VERBOSE,
+)
+
+_JUMP = re.compile(r'"[^"|]*(?<![a-z])(D\.? ?[CS](?![a-z])|Fine|Coda)[^"|]*"|![^!|]*D\.[CS][^!|]*!', re.IGNORECASE)
+"""abc2midi plays no da capo: its words are taken away for both."""
+
+_TIE_OVER = re.compile(r"-(?=\s*:?\|)")
+
+Played = tuple[list[tuple[int, int, int]], set[int]]
+"""Notes as (pitch, onset, duration) and bar lines, in our ticks."""
+
+
+def tunes(count: int) -> list[tuple[str, str]]:
+    """(name, text) of the tunes of music21's collections, `count` of them spread evenly; 0: all."""
+    found = []
+    for file in sorted(music21_folder().glob("*/*.abc")):
+        texts = split_tunes(read_text(file))
+        name = f"{file.parent.name}/{file.name}"
+        found += [(f"{name}#{number}", _JUMP.sub("", text)) for number, text in enumerate(texts, 1)]
+    return found[:: max(1, len(found) // count)] if count else found
+
+
+def marked(text: str) -> str:
+    """The tune as abc2midi gets it: with a controller before each bar line, without what changes rhythms."""
+    lines = []
+    for written in text.splitlines():
+        line = written
+        if line.startswith("X:"):
+            line = "X:1"
+        elif re.match(r"[A-Za-z]:(?![|:])|%", line):
+            if line.startswith("R:"):
+                continue
+        else:
+            line = _SIGNS.sub(plainly, re.sub(r"\s%.*", "", line))
+        if line.strip():
+            lines.append(line)
+    return "\n".join(lines) + "\n\n"
+
+
+def plainly(sign: re.Match[str]) -> str:
+    if sign["bar"]:
+        return f"[I:MIDI=control {BAR_CONTROLLER} 1]{sign['bar']}"
+    return sign["kept"] or (SILENT if sign["rest"] else "")
+
+
+def played(text: str, folder: Path) -> Played | None:
+    """What abc2midi plays of a tune, alone in its file: from tune to tune it keeps more than it should. None where it
+    writes nothing."""
+    import mido
+
+    (folder / "tune.abc").write_text(marked(text), encoding="utf-8")
+    path = folder / "tune.mid"
+    path.unlink(missing_ok=True)
+    options = ["-o", "tune.mid", "-quiet", "-silent", "-NFER", "-NGRA", "-NGUI"]
+    subprocess.run(["abc2midi", "tune.abc", *options], cwd=folder, capture_output=True, check=False, timeout=60)
+    if not path.exists():
+        return None
+    midi = mido.MidiFile(path, clip=True)
+    notes, lines = [], set()
+    for track in midi.tracks:
+        now, down = 0, {}
+        for message in track:
+            now += message.time
+            if message.type == "control_change" and message.control == BAR_CONTROLLER:
+                lines.add(grid(now, midi.ticks_per_beat))
+            elif message.type == "note_on" and message.velocity:
+                down[message.note] = now - 1  # abc2midi strikes a tick late, so that repeated notes part
+            elif message.type in ("note_on", "note_off") and message.note in down:
+                begin = grid(down.pop(message.note), midi.ticks_per_beat)
+                if LOWEST_PITCH <= message.note <= HIGHEST_PITCH:
+                    notes.append((message.note, begin, grid(now, midi.ticks_per_beat) - begin))
+    return sorted(notes), lines
+
+
+def grid(time: int, per_quarter: int) -> int:
+    return (2 * TICKS_PER_QUARTER * max(time, 0) + per_quarter) // (2 * per_quarter)
+
+
+def difference(score: Score, peer: Played | None) -> str:
+    """How the two differ, in a few words; empty where they agree."""
+    theirs, lines = peer or ([], set())
+    theirs = sorted({(pitch, onset): (pitch, onset, length) for pitch, onset, length in theirs}.values())
+    ours = sorted((int(note[PITCH]), int(note[ONSET]), int(note[DURATION])) for note in score.notes)
+    if not theirs:
+        return "abc2midi plays nothing"
+    shift = min(onset for _, onset, _ in ours) - min(onset for _, onset, _ in theirs)
+    if [pitch for pitch, *_ in ours] != [pitch for pitch, *_ in theirs]:
+        return f"notes: {len(ours)} of ours, {len(theirs)} of theirs"
+    moved = sum(abs(mine[1] - shift - other[1]) > 1 for mine, other in zip(ours, theirs, strict=True))
+    if moved:
+        return f"onsets: {moved} of {len(ours)}"
+    longer = sum(abs(mine[2] - other[2]) > 1 for mine, other in zip(ours, theirs, strict=True))
+    if longer:
+        return f"lengths: {longer} of {len(ours)}"
+    end = max(onset for _, onset, _ in ours)
+    starts, lengths = bar_lines(score.metres, end)
+    mine = {int(start) for start in starts if shift < start <= end}
+    other = {line + shift for line in lines if 0 < line <= end - shift}
+    full, longest = set(lengths.tolist()), int(lengths.max())
+    ordered = sorted({0, shift, *other, end + longest})
+    for line in mine - other:
+        place = bisect_left(ordered, line)
+        if ordered[place] - ordered[place - 1] < 2 * min(full):
+            return "bar lines: one of ours is not written"
+    for before, line, after in zip(ordered, ordered[1:], ordered[2:], strict=False):
+        if line in other - mine and not (after - before in full or line - before in full):
+            return "bar lines: one of theirs is not ours"
+    return ""
+
+
+def compared(count: int, show: bool) -> Iterator[Row]:
+    chosen = tunes(count)
+    reasons: Counter[str] = Counter()
+    named = []
+    seconds = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in tqdm(chosen, unit="tune", disable=None, leave=False):
+            begun = time.process_time()
+            try:
+                score, why = score_from_abc(text, name), ""
+            except PlagalError as error:
+                score, why = None, f"unread: {error}"
+            seconds += time.process_time() - begun
+            if score is not None:
+                why = difference(score, played(text, Path(folder)))
+                if why.startswith("bar lines"):
+                    # After a tied note abc2midi writes the controller where the note began: bar lines again, without.
+                    untied = _TIE_OVER.sub("", text)
+                    why = difference(score_from_abc(untied, name), played(untied, Path(folder)))
+            if why:
+                reasons[why.partition(":")[0]] += 1
+                named.append(f"{name}: {why}")
+    if show:
+        print("\n".join(named))
+    same = 1 - len(named) / len(chosen)
+    yield row("abc_same", same, unit=f"share of {len(chosen)} tunes", against="abc2midi", at_least=0.99, judge="ours",
+              different=dict(reasons.most_common()))  # fmt: skip
+    yield row("abc_seconds", seconds / len(chosen), unit="CPU s a tune")
+
+
+def main() -> None:
+    wishes = parser(__doc__)
+    wishes.add_argument("--tunes", type=int, default=0, help="ABC tunes to compare; all where not given")
+    wishes.add_argument("--list", action="store_true", help="name each tune that differs")
+    options = wishes.parse_args()
+
+    def measure() -> Iterator[Row]:
+        if shutil.which("abc2midi"):
+            yield from compared(options.tunes, options.list)
+        else:
+            print("abc_same: abc2midi is not installed (Debian: apt-get install abcmidi)")
+
+    finish("reading", measure(), options.json)
+
+
+if __name__ == "__main__":
+    main()
