@@ -9,14 +9,20 @@ the packed ones), and in the base's own sub-words, where stock mlx-lm can read t
 `lost_share`: the share of what training gained on held-out pieces [nats per token] that fusing costs, ours asked to
 pack the layers in 4 bits again (it raises the bits where that would cost more than 1 %), stock by default.
 `lost_share_event` is ours on the first of the two, which stock refuses.
+`peak_of_model`: MLX's peak while fusing, over the size of the larger of base and fused model; packed layers stay
+packed, as on a Mac. `evaluate_peak_of_model`: the same while all four stages' models are scored, one after the other.
+Each in a process of its own.
 """
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import plagal.model  # noqa: F401
@@ -28,11 +34,13 @@ from shared.rows import Row, finish, parser, row
 from shared.texts import made_up_texts
 
 from plagal.plumbing.files import read_json, write_json
-from plagal.model import base, trainer
+from plagal.model import adapters, base, trainer
+from plagal.model.scoring import word_scores
 from plagal.model.fuse import FuseReport, fuse, held_out_loss
 from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings
 
 SHAPE = EmbeddedShape(hidden_size=128, layers=4, heads=4, kv_heads=2, intermediate_size=384)
+WIDE = EmbeddedShape(hidden_size=768, layers=8, heads=8, kv_heads=2, intermediate_size=2048)
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 WINDOW, BARS = 512, 4
 STOCK = "mlx_lm.fuse"
@@ -44,11 +52,11 @@ SETTINGS = TrainSettings(
 )  # fmt: skip
 
 
-def packed_base(folder: Path) -> Path:
+def packed_base(folder: Path, shape: EmbeddedShape = SHAPE) -> Path:
     """As a hub would give it: 4 bits, and a tokenizer without music words."""
     from mlx_lm.models import qwen2
 
-    base.make_embedded(folder, SHAPE, 3)
+    base.make_embedded(folder, shape, 3)
     tokenizer = read_json(folder / "tokenizer.json")
     tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["special"]]
     write_json(folder / "tokenizer.json", tokenizer)
@@ -102,10 +110,52 @@ def measure(bits: dict[str, int]) -> Iterator[Row]:
         bits |= {"event": by_word.touched_bits, "text": by_subword.touched_bits}
 
 
+def peak_rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        made = packed_base(folder / "base", WIDE)
+        train, held_out = made_up_texts(4, 1, BARS), made_up_texts(1, 2, BARS)
+        settings = SETTINGS.model_copy(update={"steps": 1, "batch": 1, "warmup_steps": 0})
+        trainer.train(base.load(made), train, held_out, settings, folder / "run", folder / "stage2", seed=1)
+        unit = "of the model's size"
+        ours = in_process("fuse", folder)
+        size = max(model_bytes(folder / name) for name in ("base", "fused"))
+        yield row("peak_of_model", ours / size, unit=unit, at_most=1.6)
+        shutil.copytree(folder / "stage2", folder / "stage1")
+        yield row("evaluate_peak_of_model", in_process("evaluate", folder) / size, unit=unit, at_most=1.6)
+
+
+def model_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("model*.safetensors"))
+
+
+def in_process(case: str, folder: Path) -> float:
+    """MLX's peak [bytes] in a process of its own."""
+    command = [sys.executable, __file__, "--case", case, str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def peak(case: str, folder: Path) -> int:
+    base.unpack = lambda _: None
+    texts = made_up_texts(1, 2, BARS)
+    if case == "fuse":
+        fuse(folder / "base", folder / "stage2", folder / "fused", texts, quantize_bits=4, max_lost_share=1.0)
+    else:
+        for name in adapters.STAGES:
+            word_scores(adapters.load_stage(folder, name), texts)
+    return int(mx.get_peak_memory())
+
+
 def main() -> None:
-    options = parser(__doc__).parse_args()
+    wishes = parser(__doc__)
+    wishes.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    options = wishes.parse_args()
+    if options.case:
+        print(peak(options.case[0], Path(options.case[1])))
+        return
     bits: dict[str, int] = {}
-    finish("fuse", measure(bits), options.json, bits=bits)
+    finish("fuse", chain(measure(bits), peak_rows()), options.json, bits=bits)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from plagal.corpus.split import Melodies, melodies_of, tune_groups
 from plagal.corpus.store import read_pieces
 from plagal.evaluation.heldout import TextPiece, Texts, choose, floors, make_scorer, read_texts, score_model
 from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
-from plagal.model.adapters import stage_models, trained_window
+from plagal.model.adapters import load_stage, trained_window
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.params import Params, load_params
 from plagal.tokens.vocabulary import WORD_OF
@@ -105,8 +105,8 @@ def measure(folder: Path, data: Path, models: Path, most: int) -> Iterator[Row]:
         raise InputError(f"{folder} holds no piece whose tune is not in the training data; name another folder")
     scorer, window = make_scorer(), trained_window(models / "fused")
     scored = {
-        name: score_model(lm, pieces, scorer, window, progress=True)
-        for name, lm in stage_models(models, ("stage1", "stage2"))
+        name: score_model(load_stage(models, name), pieces, scorer, window, progress=True)
+        for name in ("stage1", "stage2")
     }
     floor, ngrams, _ = floors(Texts(train[0], train[1], {}), {"real": pieces}, scorer, params.evaluate.ngram_orders)
     sys.stderr.write(f"n-gram: order {ngrams['real'].order}\n")

@@ -216,13 +216,11 @@ def profile(name: Annotated[str, typer.Argument(help="A file of profiles/, witho
 def plan(
     config: Annotated[Path, typer.Argument(help="config.json of the base, or its folder.")] = Path("models/base"),
 ) -> None:
-    """The memory that a training step of each stage needs, and the longest sequence that fits each size of Mac."""
+    """The memory that training, fusing and evaluating need, and the longest sequence that fits each size of Mac."""
     from plagal.cli_doctor import plan_lines
     from plagal.plumbing.params import load_params
 
-    params = load_params()
-    stages = {"train_stage1": params.train_stage1, "train_stage2": params.train_stage2}
-    for line in plan_lines(config, stages, params.model.encoding):
+    for line in plan_lines(config, load_params()):
         _say(line)
 
 

@@ -1,11 +1,11 @@
-"""`plagal doctor` and `plagal plan`: what this machine offers, what training will need of it, and the way out where
+"""`plagal doctor` and `plagal plan`: what this machine offers, what training, fusing and evaluating will need of it, and the way out where
 it is poor."""
 
 from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from plagal.plumbing.files import read_json
 
 if TYPE_CHECKING:
-    from plagal.plumbing.params import TrainSettings
+    from plagal.model.memory import Need
+    from plagal.plumbing.params import Params
 
 SLOW_GFLOPS = 50.0
 """Below this the embedded default takes hours: the reference BLAS gives 4, OpenBLAS on two cores 200."""
@@ -57,12 +58,12 @@ def _line(good: bool, found: str, mend: str) -> str:
     return f"ok    {found}" if good else f"poor  {found}: {mend}"
 
 
-def plan_lines(config: Path, stages: Mapping[str, TrainSettings], encoding: str = "event") -> Iterator[str]:
+def plan_lines(config: Path, params: Params) -> Iterator[str]:
     """Lines for a terminal. `config`: config.json of a base, or its folder. Raises InputError where there is none.
 
     Predictions: fitted to measured peaks on the CPU (benchmarks/memory.py); Metal's own scratch memory is not in them.
     """
-    from plagal.model.memory import GIGA, mac_table, predict
+    from plagal.model.memory import GIGA, MAC_BUDGETS_GB, mac_table, predict, predict_evaluate, predict_fuse
 
     shape = read_json(config / "config.json" if config.is_dir() else config)
     activation_bytes = _FULL if shape.get("torch_dtype") == "float32" else _HALF
@@ -70,13 +71,25 @@ def plan_lines(config: Path, stages: Mapping[str, TrainSettings], encoding: str 
         "Fitted to measured peaks of MLX's CPU backend, whose attention is unfused; for Metal and CUDA a prediction "
         "that leaves out their own scratch memory."
     )
-    for name, settings in stages.items():
-        need = predict(shape, settings, encoding=encoding, activation_bytes=activation_bytes)
-        parts = ("weights", "trained", "activations", "attention", "logits")
-        shares = ", ".join(f"{part} {getattr(need, part) / GIGA:.2f}" for part in parts)
-        yield f"{name}: {need.total / GIGA:.2f} GB at {settings.batch} x {settings.max_tokens} tokens ({shares})"
+    for name, settings in (("train_stage1", params.train_stage1), ("train_stage2", params.train_stage2)):
+        need = predict(shape, settings, encoding=params.model.encoding, activation_bytes=activation_bytes)
+        yield _need_line(name, need, f"at {settings.batch} x {settings.max_tokens} tokens")
         for row in mac_table(shape, settings):
             yield (
                 f"  {row['memory_gb']:>3} GB Mac, {row['metal_gb']} GB for Metal: ours {row['ours_tokens']} tokens, "
                 f"{row['ours_notes']} notes; stock mlx-lm {row['stock_tokens']} tokens, {row['stock_notes']} notes"
             )
+    for name, work in (("fuse", predict_fuse), ("evaluate", predict_evaluate)):
+        for memory, budget in MAC_BUDGETS_GB.items():
+            need = work(
+                shape, params.train_stage2, params.fuse.quantize_bits, budget * GIGA,
+                encoding=params.model.encoding, activation_bytes=activation_bytes,
+            )  # fmt: skip
+            fits = "fits" if need.total <= budget * GIGA else "does not fit"
+            yield _need_line(f"{name}, {memory} GB Mac", need, f"{fits} {budget} GB for Metal")
+
+
+def _need_line(name: str, need: Need, how: str) -> str:
+    parts = ("weights", "trained", "activations", "attention", "logits")
+    shares = ", ".join(f"{part} {getattr(need, part) / _GIGA:.2f}" for part in parts if getattr(need, part))
+    return f"{name}: {need.total / _GIGA:.2f} GB {how} ({shares})"

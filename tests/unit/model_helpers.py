@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import plagal.model  # noqa: F401
 import mlx.core as mx
@@ -43,6 +47,20 @@ def pretrained(folder: Path, tied: bool, bits: int = 4) -> Path:
     mx.save_safetensors(str(made / "model.safetensors"), dict(tree_flatten(model.parameters())))
     (made / "config.json").write_text(json.dumps(config))
     return made
+
+
+class LiveModels:
+    """Stands in for a function that loads a model: notes how many that it gave before still live when it is called."""
+
+    def __init__(self, load: Callable[..., base.LanguageModel]):
+        self.load, self.given, self.alive = load, [], []
+
+    def __call__(self, *args: Any, **options: Any) -> base.LanguageModel:
+        gc.collect()
+        self.alive.append(sum(model() is not None for model in self.given))
+        lm = self.load(*args, **options)
+        self.given.append(weakref.ref(lm.model))
+        return lm
 
 
 def settings(**changes: object) -> TrainSettings:

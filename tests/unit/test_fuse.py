@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
+import model_helpers
 import pytest
-from model_helpers import settings, texts, tiny_base
+from model_helpers import LiveModels, pretrained, settings, texts, tiny_base
 
-from plagal.model import base, trainer
+from plagal.model import adapters, base, trainer
+from plagal.model import fuse as fusing
 from plagal.model.fuse import fuse
 from plagal.plumbing.errors import ModelError
+from plagal.plumbing.params import EmbeddedShape
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +41,43 @@ def test_damaged_adapters_leave_no_folder(trained: Path, tmp_path: Path) -> None
     with pytest.raises(ModelError, match="no adapters that can be read"):
         fuse(trained / "base1", tmp_path / "adapter", tmp_path / "fused", texts(2))
     assert not (tmp_path / "fused").exists()
+
+
+def test_the_model_before_is_gone_when_the_next_is_loaded(trained: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    models = LiveModels(fusing.load)
+    monkeypatch.setattr(fusing, "load", models)
+    fuse(trained / "base1", trained / "adapter", tmp_path / "fused", texts(3, 1), max_tokens=96)
+    assert models.alive == [0, 0]
+
+
+def test_an_attempt_that_loses_too_much_is_made_anew_from_the_base(tmp_path: Path, monkeypatch: Any) -> None:
+    made = pretrained(tmp_path / "base", tied=True)
+    trainer.train(base.load(made), texts(9), texts(3, 1), settings(mode="lora", steps=4), tmp_path / "a",
+                  tmp_path / "adapter", seed=1)  # fmt: skip
+    models = LiveModels(fusing.load)
+    monkeypatch.setattr(fusing, "load", models)
+    keeps = iter([False, False, True, True])
+    monkeypatch.setattr(fusing.FuseReport, "keeps", lambda self, share: next(keeps))
+    report = fuse(made, tmp_path / "adapter", tmp_path / "fused", texts(3, 1), quantize_bits=4, max_tokens=96)
+    assert report.touched_bits == 0 and models.alive == [0] * 6
+    once = fuse(made, tmp_path / "adapter", tmp_path / "once", texts(3, 1), quantize_bits=0, max_tokens=96)
+    assert (tmp_path / "fused/model.safetensors").read_bytes() == (tmp_path / "once/model.safetensors").read_bytes()
+    assert once.fused_loss == report.fused_loss
+
+
+def test_merging_holds_one_dense_layer_at_a_time(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(base, "unpack", lambda model: None)  # as on a GPU, which reads packed layers
+    shape = EmbeddedShape(hidden_size=256, layers=8, heads=4, kv_heads=4, intermediate_size=512)
+    monkeypatch.setattr(model_helpers, "PRETRAINED", shape)
+    lm = base.load(pretrained(tmp_path / "base", tied=True))
+    every = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    lora = settings().lora.model_copy(update={"layers": 8, "projections": every})
+    adapters.make_trainable(lm, settings(mode="lora", lora=lora))
+    mx.eval(lm.model.parameters())
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    fusing._write_merged(lm, 4, 96, tmp_path / "fused")
+    dense, table = 4 * 256 * 512, 4 * 256 * 4000
+    # The merged embedding stays plain, and is copied once while it is made; all layers dense would be 21 MB.
+    assert mx.get_peak_memory() - before < 4 * dense + 3 * table

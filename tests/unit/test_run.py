@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_helpers import piece, text_of, tiny_base
+from model_helpers import LiveModels, piece, text_of, tiny_base
 
 from plagal.corpus.provenance import Origin, write_provenance
+from plagal.evaluation import run
 from plagal.evaluation.report import get, leaves
 from plagal.evaluation.run import evaluate
 from plagal.plumbing.files import write_jsonl
@@ -55,6 +56,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tree(project: Path) -> dict[str, object]:
     return evaluate(SETTINGS, 3, project / "text", project / "models", project / "metrics")
+
+
+def test_one_model_is_in_memory_at_a_time(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = LiveModels(run.load_stage)
+    monkeypatch.setattr(run, "load_stage", models)
+    monkeypatch.setattr(run, "write_samples", lambda *_, **__: [])
+    evaluate(SETTINGS, 3, project / "text", project / "models", tmp_path)
+    assert models.alive == [0] * 5
 
 
 def test_every_generated_piece_is_valid_midi(tree: dict[str, object]) -> None:

@@ -26,13 +26,14 @@ from plagal.evaluation.heldout import (
     make_scorer,
     score_model,
 )
-from plagal.evaluation.likelihood import Likelihood, PieceLikelihood, compare, summarise
+from plagal.evaluation.likelihood import Likelihood, LikelihoodScorer, PieceLikelihood, compare, summarise
 from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
 from plagal.evaluation.page import write_page, write_plots
 from plagal.evaluation.ratings import read_ratings, summarise_ratings
 from plagal.evaluation.report import Tree, model_card, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
-from plagal.model.adapters import FUSE_REPORT, TRAIN_REPORT, load_stage, stage_models, trained_window
+from plagal.model.adapters import FUSE_REPORT, STAGES, TRAIN_REPORT, load_stage, trained_window
+from plagal.model.base import LanguageModel
 from plagal.music.score import Score
 from plagal.plumbing.files import read_json, write_json, write_text
 from plagal.plumbing.params import EvaluateSettings
@@ -87,14 +88,21 @@ def measure_likelihoods(found: Findings, texts: Texts, models: Path, settings: E
     window = trained_window(models / "fused")
     splits = texts.held_out
     found.likelihoods = {split: {} for split in splits}
-    for name, lm in stage_models(models):
-        for split, pieces in splits.items():
-            found.likelihoods[split][name] = score_model(lm, pieces, scorer, window, progress=True)
+    for name in STAGES:
+        # No name here holds the model, so that it is gone before the next is loaded: two of 14 B are more than 16 GB.
+        for split, scored in _score_splits(load_stage(models, name), splits, scorer, window).items():
+            found.likelihoods[split][name] = scored
     floor, found.ngrams, xz = floors(texts, splits, scorer, settings.ngram_orders)
     for split, scored in floor.items():
         found.likelihoods[split]["ngram"] = scored
         put(found.tree, f"nats_per_note.{split}.xz", xz[split])
     put_likelihoods(found, seed)
+
+
+def _score_splits(
+    lm: LanguageModel, splits: dict[str, list[TextPiece]], scorer: LikelihoodScorer, window: int
+) -> dict[str, list[PieceLikelihood]]:
+    return {split: score_model(lm, pieces, scorer, window, progress=True) for split, pieces in splits.items()}
 
 
 def write_music(found: Findings, texts: Texts, models: Path, settings: EvaluateSettings, seed: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,14 +197,9 @@ def whole_model_under_stage2(folder: Path) -> Path:
     return folder / "base" if (stage1 / ADAPTER_CONFIG).exists() else stage1
 
 
-def stage_models(folder: Path, names: tuple[str, ...] = STAGES) -> Iterator[tuple[str, LanguageModel]]:
-    """(name, model) one at a time, so that only one is in memory. Raises ModelError where one is missing."""
-    for name in names:
-        yield name, load_stage(folder, name)
-
-
 def load_stage(folder: Path, name: str) -> LanguageModel:
-    """One of STAGES. A stage that was trained as adapters is loaded over the newest whole model before it."""
+    """One of STAGES. A stage that was trained as adapters is loaded over the newest whole model before it. Whoever
+    loads several lets one go before the next: two may be more than a machine holds."""
     if name == "untrained":
         return load(folder / "base")
     own = folder / name

@@ -16,8 +16,10 @@ from plagal.model.adapters import FUSE_REPORT
 from plagal.model.base import LanguageModel, load, read_weights
 from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.cpu.lanes import Gradients
-from plagal.model.grow import merged_rows
+from plagal.model.grow import EMBEDDING, HEAD, GrownEmbedding
 from plagal.model.loss import make_loss
+from plagal.model.memory import FUSE_TOKENS, FUSE_WINDOWS
+from plagal.model.scoring import windows_that_fit
 from plagal.model.trainer import validation_loss
 from plagal.model.windows import Window, make_windows
 from plagal.plumbing.errors import ModelError
@@ -55,8 +57,7 @@ def fuse(
     *,
     quantize_bits: int = 0,
     max_lost_share: float = 0.01,
-    max_tokens: int = 512,
-    batch: int = 4,
+    max_tokens: int = FUSE_TOKENS,
     card: str = "",
 ) -> FuseReport:
     """Merge `adapter` into `base` and write `out`, an ordinary MLX model folder that stock mlx_lm loads.
@@ -68,14 +69,17 @@ def fuse(
     """
     lm = load(base)
     windows = make_windows(lm, valid_texts, max_tokens, "the validation data")
-    base_loss = _loss(lm, windows, batch)
+    base_loss = _loss(lm, windows)
     window = int(adapters.load_adapters(lm, adapter).get("window", max_tokens))
-    adapted_loss = _loss(lm, windows, batch)
-    layers = _merged_layers(lm)
+    adapted_loss = _loss(lm, windows)
+    attempts = _attempts(quantize_bits, "quantization" in lm.config)
     with atomic_path(out) as temporary:
-        for bits in _attempts(quantize_bits, "quantization" in lm.config):
-            plain = _write(lm, layers, bits, window, temporary)
-            loss = _loss(load(temporary), windows, batch)
+        for bits in attempts:
+            if lm.model is None:  # the attempt before used it up; two models at once may be more than the machine holds
+                lm = load(base)
+                adapters.load_adapters(lm, adapter)
+            plain = _write_merged(lm, bits, window, temporary)
+            loss = _loss(load(temporary), windows)
             report = FuseReport(base_loss, adapted_loss, loss, _lost(base_loss, adapted_loss, loss), bits, plain)
             if report.keeps(max_lost_share):
                 break
@@ -104,55 +108,63 @@ def _attempts(bits: int, quantized: bool) -> list[int]:
     return [bits, 0] if bits == 8 else [bits, 8, 0]
 
 
-def _merged_layers(lm: LanguageModel) -> dict[str, dict[str, Any]]:
-    """Layer -> its plain tensors, for every layer that adapters or new words touched."""
+def _write_merged(lm: LanguageModel, bits: int, window: int, folder: Path) -> tuple[str, ...]:
+    """Write the fused model into a folder that is made anew. -> the layers of a quantized base that are plain now.
+
+    Uses `lm`'s model up (it is None then): one dense layer exists at a time, and a layer of the base goes when its
+    merged one is there, so that the peak is one model and a layer, not a model, all its dense layers and what is made
+    of them (28 GB more for a base of 14 B parameters, where a Mac of 16 GB has 11.5)."""
     from mlx_lm.tuner.lora import LoRALinear
 
-    layers = {}
-    for name, module in lm.model.named_modules():
-        if isinstance(module, LoRALinear):
-            merged = module.fuse(dequantize=True)
-            layers[name] = {"weight": merged.weight} | ({"bias": merged.bias} if "bias" in merged else {})
-    return layers | {name: {"weight": rows} for name, rows in merged_rows(lm.model).items()}
-
-
-def _write(
-    lm: LanguageModel, layers: dict[str, dict[str, Any]], bits: int, window: int, folder: Path
-) -> tuple[str, ...]:
-    """Write the fused model into a folder that is made anew. -> the layers of a quantized base that are plain now."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    weights = read_weights(lm.folder)
+    modules = lm.model.named_modules()
+    touched = {name: module for name, module in modules if isinstance(module, LoRALinear)}
+    touched |= {name: module for name, module in modules if isinstance(module, GrownEmbedding)}
+    lm.model = None
+    del modules
+    weights = read_weights(lm.folder)  # read from disk when they are written
     config = adapters.with_window(lm.config, window)
     quantization = config.get("quantization")
     plain = []
-    for name, tensors in layers.items():
+    for name in list(touched):
+        merged = _merged(touched.pop(name))
         for part in _PARTS:
             weights.pop(f"{name}.{part}", None)
-        if bits and quantization and not name.endswith(("embed_tokens", "lm_head")):
-            packed = mx.quantize(tensors["weight"], group_size=quantization["group_size"], bits=bits)
-            made = {**tensors, **dict(zip(("weight", "scales", "biases"), packed, strict=True))}
+        if bits and quantization and not name.endswith((EMBEDDING, HEAD)):
+            packed = mx.quantize(merged["weight"], group_size=quantization["group_size"], bits=bits)
+            merged |= dict(zip(("weight", "scales", "biases"), packed, strict=True))
             config = _with_layer(config, name, {"group_size": quantization["group_size"], "bits": bits})
-        else:
-            made = tensors
-            if quantization:
-                config = _with_layer(config, name, False)
-                plain.append(name)
-        weights |= {f"{name}.{part}": value for part, value in made.items()}
+        elif quantization:
+            config = _with_layer(config, name, False)
+            plain.append(name)
+        mx.eval(merged)
+        mx.clear_cache()
+        weights |= {f"{name}.{part}": value for part, value in merged.items()}
     adapters.write_folder(lm, weights, config, folder)
     return tuple(sorted(plain))
+
+
+def _merged(module: Any) -> dict[str, Any]:
+    """The plain tensors of a layer with its adapter, or of an embedding or head with the music words' rows."""
+    if isinstance(module, GrownEmbedding):
+        return {"weight": module.merged()}
+    linear = module.fuse(dequantize=True)
+    return {"weight": linear.weight} | ({"bias": linear.bias} if "bias" in linear else {})
 
 
 def _with_layer(config: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     return {**config, "quantization": {**config["quantization"], name: value}}
 
 
-def held_out_loss(lm: LanguageModel, texts: Sequence[str], max_tokens: int, batch: int = 4) -> float:
+def held_out_loss(lm: LanguageModel, texts: Sequence[str], max_tokens: int) -> float:
     """Mean loss on `texts` [nats per token], in the windows that training uses."""
-    return _loss(lm, make_windows(lm, texts, max_tokens, "the held-out data"), batch)
+    return _loss(lm, make_windows(lm, texts, max_tokens, "the held-out data"))
 
 
-def _loss(lm: LanguageModel, windows: Sequence[Window], batch: int) -> float:
+def _loss(lm: LanguageModel, windows: Sequence[Window]) -> float:
+    longest = max(len(window.ids) for window in windows)
+    batch = max(windows_that_fit(lm, longest, FUSE_WINDOWS) // 2, 1)  # each lane takes one
     lm.model.freeze()
     with cpu_kernels(lm.model):
         return validation_loss(Gradients(lm.model, make_loss(lm), lm.word_tokens.pad_id), lm, windows, batch)[0]

@@ -9,7 +9,7 @@ them against fresh measurements). That says nothing about Metal's own scratch me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from plagal.model.cpu.blas import memory_bytes
@@ -27,6 +27,13 @@ _CHUNK_STEP = 32  # positions
 _CHUNKS_AHEAD = 17  # that MLX allots while the first is computed, measured
 _CHUNKED_LOGITS = 5.0  # where there are fewer chunks than that
 _BESIDE_LAYER = 0.6  # of logits and a layer's temporaries, whichever is less, where no layer is computed again
+
+FUSE_WINDOWS, FUSE_TOKENS = 8, 512
+"""What fusing measures its losses in, where memory allows."""
+SCORED_WINDOWS, WRITTEN_PIECES = 8, 64
+"""What evaluating takes on at once, where memory allows."""
+_CACHES = 2.0  # of a piece's keys and values: MLX writes a grown cache beside the old one
+_FORWARD, _FORWARD_SCORES = 3.0, 2.0  # of a layer's widths and of its attention scores, where nothing is kept
 
 # Fitted; see the module. Kept activations, kept scores, logits, gradients and update, one layer's temporaries.
 _KEPT, _SCORES, _LOGITS, _TRAINED, _LAYER, _LAYER_SCORES = 1.03, 0.47, 2.64, 0.52, 14.1, 3.66
@@ -61,7 +68,8 @@ class Model:
     vocabulary: int
     tied: bool
     bits: float
-    quantized: bool
+    group_size: int
+    """0 where weights are plain."""
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Model:
@@ -79,8 +87,12 @@ class Model:
             vocabulary=config["vocab_size"],
             tied=config.get("tie_word_embeddings", True),
             bits=bits,
-            quantized=quantization is not None,
+            group_size=quantization["group_size"] if quantization else 0,
         )
+
+    @property
+    def quantized(self) -> bool:
+        return self.group_size > 0
 
     @property
     def layer_weights(self) -> int:
@@ -119,7 +131,7 @@ def predict(
     m = Model.of_config(config)
     lora, s = settings.mode == "lora", activation_bytes
     rank = settings.lora.rank if lora else 0
-    new_rows = len(MUSIC_WORDS) * m.hidden * (1 if m.tied else 2) if grown and lora and encoding == "event" else 0
+    new_rows = _new_rows(m, grown and lora, encoding)
     trained = m.lora_weights(settings.lora) + new_rows if lora else m.weights
     positions = settings.batch * settings.max_tokens
     scores = settings.batch * m.heads * settings.max_tokens**2
@@ -141,6 +153,79 @@ def predict(
         * (_KEPT * kept * positions * per_position + inputs + _LAYER * positions * (m.hidden + m.intermediate)),
         attention=s * (_SCORES * kept + _LAYER_SCORES) * scores,
         logits=4 * logits,
+    )
+
+
+def predict_fuse(
+    config: Mapping[str, Any], settings: TrainSettings, quantize_bits: int, budget: float, **options: Any
+) -> Need:
+    """Peak of fusing within `budget` bytes: the base with its adapters, or the fused model, while its loss is measured.
+    Merging itself holds one dense layer, less than that. `options` as of `predict`."""
+    m, s = Model.of_config(config), options.get("activation_bytes", 4)
+    rows = _new_rows(m, options.get("grown", True), options.get("encoding", "event"))
+    adapted = m.weights * m.bits / 8 + 4.0 * (m.lora_weights(settings.lora) + rows)
+    weights = max(_fused_bytes(m, settings, quantize_bits, rows), adapted)
+    batch = max(windows_at_once(config, FUSE_TOKENS, budget - weights, FUSE_WINDOWS, s), 2)  # one in each lane
+    return replace(_forward(m, batch, FUSE_TOKENS, s), weights=weights)
+
+
+def predict_evaluate(
+    config: Mapping[str, Any], settings: TrainSettings, quantize_bits: int, budget: float, **options: Any
+) -> Need:
+    """Peak of evaluating within `budget` bytes, one model at a time: the fused one while it scores windows, or while it
+    writes as many pieces at once as fit. `options` as of `predict`."""
+    m, s = Model.of_config(config), options.get("activation_bytes", 4)
+    rows = _new_rows(m, options.get("grown", True), options.get("encoding", "event"))
+    weights, tokens = _fused_bytes(m, settings, quantize_bits, rows), settings.max_tokens
+    scoring = _forward(m, windows_at_once(config, tokens, budget - weights, SCORED_WINDOWS, s), tokens, s)
+    pieces = pieces_at_once(config, tokens, budget - weights, WRITTEN_PIECES, s)
+    writing = Need(0.0, 0.0, _CACHES * pieces * _cache_bytes(m, tokens, s), 0.0, 0.0)
+    return replace(max(scoring, writing, key=lambda need: need.total), weights=weights)
+
+
+def windows_at_once(config: Mapping[str, Any], tokens: int, free_bytes: float, most: int, activation_bytes: int) -> int:
+    """Windows of `tokens` whose forward pass fits into `free_bytes`; one at least, `most` at most. Eight of 512 keep
+    two lanes busy; beside the 11 GB of a fused model of 14 B parameters a Mac of 16 GB has room for one or two."""
+    each = _forward(Model.of_config(config), 1, tokens, activation_bytes).total
+    return int(min(max(free_bytes // each, 1), most))
+
+
+def pieces_at_once(config: Mapping[str, Any], tokens: int, free_bytes: float, most: int, activation_bytes: int) -> int:
+    """Pieces of up to `tokens` whose keys and values fit into `free_bytes`; one at least, `most` at most."""
+    each = _CACHES * _cache_bytes(Model.of_config(config), tokens, activation_bytes)
+    return int(min(max(free_bytes // each, 1), most))
+
+
+def _cache_bytes(m: Model, tokens: int, activation_bytes: int) -> float:
+    """Keys and values that one piece of `tokens` leaves in all layers while it is written."""
+    return float(2 * m.layers * m.kv * tokens * activation_bytes)
+
+
+def _new_rows(m: Model, grown: bool, encoding: str) -> int:
+    """Weights of the music words' rows, where they are new in a pretrained base."""
+    return len(MUSIC_WORDS) * m.hidden * (1 if m.tied else 2) if grown and encoding == "event" else 0
+
+
+def _fused_bytes(m: Model, settings: TrainSettings, quantize_bits: int, new_rows: int) -> float:
+    """Weights of the fused model: touched layers in `quantize_bits`, or plain with 0; embedding and head are plain once
+    music words have rows in them."""
+    plain = 2.0 if m.quantized else 4.0
+    packed = quantize_bits + 32 / m.group_size if quantize_bits and m.quantized else 8 * plain
+    touched = min(settings.lora.layers, m.layers) * m.layer_weights if settings.mode == "lora" else 0
+    tables = m.vocabulary * m.hidden * (1 if m.tied else 2)
+    table_bytes = plain * (tables + new_rows) if new_rows else tables * m.bits / 8
+    return touched * packed / 8 + (m.layers * m.layer_weights - touched) * m.bits / 8 + table_bytes
+
+
+def _forward(m: Model, batch: int, tokens: int, activation_bytes: int) -> Need:
+    """A forward pass without gradients, weights left out: one layer's temporaries at a time."""
+    positions = batch * tokens
+    return Need(
+        weights=0.0,
+        trained=0.0,
+        activations=activation_bytes * _FORWARD * positions * (m.hidden + m.intermediate),
+        attention=activation_bytes * _FORWARD_SCORES * batch * m.heads * tokens**2,
+        logits=4.0 * _LOGITS * positions * (len(MUSIC_WORDS) + 1),
     )
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
+from mlx.utils import tree_flatten
 from tqdm import tqdm
 
-from plagal.model.cpu.kernels import cpu_kernels
+from plagal.model.cpu.kernels import cpu_kernels, on_cpu
 from plagal.model.cpu.lanes import on_lanes
 from plagal.model.loss import head_logits, hidden_states
+from plagal.model.memory import SCORED_WINDOWS, budget_bytes, windows_at_once
 from plagal.model.windows import Ids, Window, make_windows
 from plagal.model.words import LanguageModel, WordTokens
 from plagal.tokens.template import END_MARK, split_text
@@ -133,7 +135,7 @@ def word_scores(
     texts: Sequence[str],
     *,
     max_tokens: int = 512,
-    batch: int = 8,
+    batch: int | None = None,
     distributions: Distributions | None = None,
     progress: bool = False,
 ) -> list[WordScores]:
@@ -144,6 +146,7 @@ def word_scores(
     sub-word was the likeliest.
     """
     windows = make_windows(lm, texts, max_tokens, "the texts to score")
+    batch = batch or windows_that_fit(lm, max_tokens, SCORED_WINDOWS)
     found = [_empty(text) for text in texts]
     lm.model.eval()
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].ids), i))
@@ -159,6 +162,12 @@ def word_scores(
                     distributions(window.text, place, log_probs)
             bar.update(len(group))
     return found
+
+
+def windows_that_fit(lm: LanguageModel, tokens: int, most: int) -> int:
+    """Windows of `tokens` that one forward pass of `lm` may take here, beside its weights."""
+    free = budget_bytes() - sum(value.nbytes for _, value in tree_flatten(lm.model.parameters()))
+    return windows_at_once(lm.config, tokens, free, most, 4 if on_cpu() else 2)
 
 
 def _empty(text: str) -> WordScores:
