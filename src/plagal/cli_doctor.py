@@ -1,5 +1,5 @@
-"""`plagal doctor` and `plagal plan`: what this machine offers, what training, fusing and evaluating will need of it, and
-the way out where it is poor."""
+"""`plagal doctor` and `plagal plan`: what this machine offers, what training, fusing and evaluating will need of it,
+and the way out where it is poor."""
 
 from __future__ import annotations
 
