@@ -29,6 +29,7 @@ from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
 from plagal.model.adapters import load_stage, trained_window
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.params import Params, load_params
+from plagal.tokens.template import TRAINING_TEMPLATE
 from plagal.tokens.vocabulary import WORD_OF
 from shared.places import HYMNAL, ROOT
 from shared.rows import Row, finish, parser, row
@@ -60,7 +61,7 @@ def read_folder(folder: Path, params: Params) -> tuple[list[TextPiece], list[Mel
             continue
         words, metadata = [WORD_OF[number] for number in read.row["tokens"]], read.row["metadata"]
         prompt = held_out_prompt(facts_of(words, STYLE, STYLE), random.Random(f"{params.seed}:{metadata['id']}"))
-        text = params.convert.template.format(prompt=prompt, words=" ".join(words))
+        text = TRAINING_TEMPLATE.format(prompt=prompt, words=" ".join(words))
         pieces.append(TextPiece(text, metadata))
         melodies.append(melodies_of(metadata))
     return pieces, melodies, unusable

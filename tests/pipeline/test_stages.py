@@ -108,8 +108,8 @@ def _apply(project: Project, overlay: Path) -> None:
     assert apply_profile(overlay, project.root / "params.yaml")
 
 
-def _touch_template(project: Project) -> None:
-    project.edit("params.yaml", "<|im_start|>user", "<|im_start|>pianist")
+def _touch_chords(project: Project) -> None:
+    project.edit("params.yaml", "chords: true", "chords: false")
 
 
 def _add_gospel_file(project: Project, wanted: str = "train") -> None:
@@ -143,7 +143,7 @@ def _touch_readme(project: Project) -> None:
     [
         (_touch_learning_rate, {"train_stage2", "fuse", "evaluate"}),
         (_touch_evaluation, {"evaluate"}),
-        (_touch_template, {"convert", "train_stage1", "train_stage2", "fuse", "evaluate"}),
+        (_touch_chords, {"convert", "train_stage1", "train_stage2", "fuse", "evaluate"}),
         (_add_gospel_file, {"collect_stage2", "convert", "train_stage2", "fuse", "evaluate"}),
         (_add_held_out_file, {"collect_stage2", "convert", "evaluate"}),
         (_upgrade_library, set(STAGES)),

@@ -281,3 +281,21 @@ def test_a_zip_member_whose_name_has_no_letter_is_left_out(tmp_path: Path):
     unpack(archive, tmp_path / "t", ["*"])
     assert not list((tmp_path / "t" / "files").iterdir())
     assert "unsafe member" in (tmp_path / "t" / "left_out.json").read_text()
+
+
+def test_two_sources_of_one_archive_and_changed_globs_each_see_their_own_files(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    server.files["/music.zip"] = packed = zip_of({"hymns/a.mid": MIDI, "jazz/b.mid": MIDI})
+
+    def offered(*globs: str) -> list[str]:
+        source = ArchiveSource(
+            kind="archive", name="net", genre="jazz", licence="CC0", attribution="x", url=f"{server.url}/music.zip",
+            sha256=hashlib.sha256(packed).hexdigest(), enabled=True, files=globs,
+        )  # fmt: skip
+        return sorted(candidate.path for candidate in candidates(source, 0))
+
+    assert offered("hymns/*") == ["net/hymns/a.mid"]
+    assert offered("jazz/*") == ["net/jazz/b.mid"]
+    assert offered("hymns/*", "jazz/*") == ["net/hymns/a.mid", "net/jazz/b.mid"]

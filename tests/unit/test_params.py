@@ -29,7 +29,8 @@ def test_the_committed_params_are_valid():
         (("train_stage1", "steps"), "many", "train_stage1.steps is 'many'"),
         (("model", "encoding"), "emoji", "model.encoding is 'emoji'"),
         (("model", "embedded", "heads"), 7, "hidden_size must be a multiple of heads"),
-        (("convert", "template"), "no fields", "template must contain"),
+        (("convert", "template"), "{prompt}{words}", "convert.template is no known key"),
+        (("train_stage2", "mode"), "full", "train_stage2.mode is 'full': stage 2 trains adapters"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_path(path: tuple[str, ...], value: object, says: str):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from corpus_helpers import collect_settings, sources_file, text_settings, write_hymns
 
@@ -13,18 +14,22 @@ from plagal.asking.prompt import parse_prompt
 from plagal.asking.wording import facts_of
 from plagal.corpus.collect import collect
 from plagal.corpus.parallel import Workers
-from plagal.corpus.prepare import prepare
+from plagal.corpus.prepare import KEPT_METADATA, prepare
+from plagal.corpus.prepare import rows_of as text_rows
 from plagal.corpus.provenance import STAGES, fused_card, read_provenance
 from plagal.corpus.store import read_pieces
+from plagal.music.grid import regular
+from plagal.music.score import Key, Metre, Score, Tempo
 from plagal.plumbing.errors import CorpusError
 from plagal.plumbing.params import ConvertSettings, TextSettings
+from plagal.tokens.codec import encode
 from plagal.tokens.grammar import accepts
-
-TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{words}<|im_end|>"
+from plagal.tokens.template import TRAINING_TEMPLATE
+from plagal.tokens.vocabulary import ID_OF
 
 
 def settings_with(stage1: TextSettings, stage2: TextSettings, **changes: Any) -> ConvertSettings:
-    values = {"template": TEMPLATE, "chords": True, "split": {"valid_percent": 20, "test_percent": 20}} | changes
+    values = {"chords": True, "split": {"valid_percent": 20, "test_percent": 20}} | changes
     return ConvertSettings.model_validate(values | {"stage1": stage1.model_dump(), "stage2": stage2.model_dump()})
 
 
@@ -63,7 +68,7 @@ def every_row(text: Path) -> list[dict[str, Any]]:
 def test_every_row_is_the_template_around_words_that_the_grammar_accepts(text: Path):
     for row in every_row(text):
         prompt, words = parts_of(row)
-        assert row["text"] == TEMPLATE.format(prompt=prompt, words=" ".join(words))
+        assert row["text"] == TRAINING_TEMPLATE.format(prompt=prompt, words=" ".join(words))
         assert accepts(words)
 
 
@@ -172,3 +177,21 @@ def test_the_licences_and_names_of_all_that_is_trained_on_reach_the_models_card(
         if metadata["id"] in trained:
             assert f"| {metadata['licence']} |" in card and metadata["attribution"] in card
     assert "## Limits" in card
+
+
+def test_an_excerpt_played_live_keeps_every_note_of_its_first_downbeat_and_its_number_of_bars(tmp_path: Path):
+    """Four notes on every quarter: whatever a cut loses, it loses here."""
+    chord = [(48, 24), (60, 24), (64, 24), (67, 24)]
+    rows = [(quarter * 24, pitch + quarter % 5, length, 80) for quarter in range(64) for pitch, length in chord]
+    score = regular(Score(np.array(rows, dtype=np.int32), (Metre(0, 4, 4),), (Tempo(0, 90.0),), (Key(0, 0),)))
+    text = text_settings(
+        copies=1, excerpts=40, excerpt_bars=(4,), live_share=1.0, transpose_semitones=0, revoice_share=0
+    )
+    metadata = dict.fromkeys(KEPT_METADATA, "x") | {"id": "1", "genre": "gospel", "style": "gospel"}
+    row = {"tokens": [ID_OF[word] for word in encode(score)], "metadata": metadata}
+    lines = [json.loads(line) for line in text_rows(row, "train", True, text, 1)[1]]
+    excerpts = [parts_of(line)[1] for line in lines if line["metadata"]["excerpt"]]
+    assert len(excerpts) == 40
+    for words in excerpts:
+        assert words.count("BAR_START") == 4
+        assert sum(word.startswith("NOTE_ON") for word in words) == 4 * 16

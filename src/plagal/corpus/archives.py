@@ -58,9 +58,10 @@ def unpacked(name: str, url: str, sha256: str, wanted: Iterable[str]) -> tuple[P
             f"source {name}: no sha256; {url} has {found}: compare it with what the publisher says, write it in"
         )
     archive = fetch(url, sha256, cache_folder())
-    folder = archive.with_name(f"{archive.name}.unpacked")
+    patterns = sorted(set(wanted))  # another source of this archive, or other globs, unpack other files
+    folder = archive.with_name(f"{archive.name}.{hashlib.sha256(repr(patterns).encode()).hexdigest()[:12]}.unpacked")
     if not (folder / _LEFT_OUT).exists():
-        unpack(archive, folder, wanted)
+        unpack(archive, folder, patterns)
     return folder / "files", [(member, problem) for member, problem in read_json(folder / _LEFT_OUT)]
 
 

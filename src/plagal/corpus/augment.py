@@ -122,7 +122,8 @@ def play_live(score: Score, rng: random.Random) -> Score:
     _, groups = np.unique(notes[:, ONSET], return_inverse=True)
     together = draw.normal(0.0, spread, int(groups.max()) + 1)[groups]
     ends = notes[:, ONSET] + notes[:, DURATION] + np.rint(draw.normal(-spread, 2 * spread, len(notes))).astype(np.int32)
-    notes[:, ONSET] = np.maximum(0, notes[:, ONSET] + np.rint(together + draw.normal(0.0, spread / 2, len(notes))))
+    struck = notes[:, ONSET] + np.rint(together + draw.normal(0.0, spread / 2, len(notes))).astype(np.int32)
+    notes[:, ONSET] = np.clip(struck, 0, _bar_lines(score)[-1] - 1)  # a late last note begins no bar of its own
     notes[:, DURATION] = np.maximum(1, ends - notes[:, ONSET])
     order = np.lexsort((notes[:, PITCH], notes[:, ONSET]))
     return regular(replace(score, notes=notes[order]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator
 from math import isfinite
 from pathlib import Path
@@ -25,20 +24,13 @@ _REMEMBERED = 100
 Line = tuple[int, bytes]
 
 
-def _mlx(prompt: str, words: str, template: str) -> dict[str, Any]:
-    values = {"prompt": prompt, "words": words}
-    return {"text": re.sub(r"\{(prompt|words)\}", lambda field: values[field[1]], template)}
-
-
-def _alpaca(prompt: str, words: str, _template: str) -> dict[str, Any]:
-    return {"instruction": prompt, "input": "", "output": words}
-
-
-def _chatml(prompt: str, words: str, _template: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": words}]}
-
-
-FORMATS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {"mlx": _mlx, "alpaca": _alpaca, "chatml": _chatml}
+FORMATS: dict[str, Callable[[str, str], dict[str, Any]]] = {
+    "mlx": lambda prompt, words: {"text": TRAINING_TEMPLATE.format(prompt=prompt, words=words)},
+    "alpaca": lambda prompt, words: {"instruction": prompt, "input": "", "output": words},
+    "chatml": lambda prompt, words: {
+        "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": words}]
+    },
+}
 
 
 class ConvertReport(TypedDict):
@@ -50,16 +42,12 @@ class ConvertReport(TypedDict):
     bad: list[tuple[int, str]]
 
 
-def text_row(
-    prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx", template: str = TRAINING_TEMPLATE
-) -> dict[str, Any]:
+def text_row(prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx") -> dict[str, Any]:
     """One row in the named format, its metadata beside."""
-    return FORMATS[kind](prompt, words, template) | {"metadata": metadata}
+    return FORMATS[kind](prompt, words) | {"metadata": metadata}
 
 
-def convert_record(
-    record: Any, kind: str = "mlx", validate: bool = False, template: str = TRAINING_TEMPLATE
-) -> dict[str, Any]:
+def convert_record(record: Any, kind: str = "mlx", validate: bool = False) -> dict[str, Any]:
     """One record in the named format. `validate` also holds the words to the grammar. Raises RecordError with the
     reason."""
     from plagal.tokens.vocabulary import WORD_OF
@@ -71,7 +59,7 @@ def convert_record(
     words = [WORD_OF[number] for number in ids]
     if validate:
         _hold_to_grammar(words)
-    return text_row(prompt, " ".join(words), metadata, kind, template)
+    return text_row(prompt, " ".join(words), metadata, kind)
 
 
 def _checked(record: Any) -> tuple[str, list[int], dict[str, Any]]:
@@ -104,7 +92,6 @@ def convert_file(
     format: str = "mlx",  # noqa: A002
     validate: bool = False,
     workers: int = 0,
-    template: str = TRAINING_TEMPLATE,
 ) -> ConvertReport:
     """Convert a JSONL file line by line. Bad lines are left out, logged and counted. The output appears whole or not at
     all. Raises InputError where the input is missing, the format unknown, or no line is good."""
@@ -115,7 +102,7 @@ def convert_file(
         raise InputError(f"{source} is missing or no file")
     report = ConvertReport(records=0, written=0, bad_records=0, bad=[])
     with atomic_path(output) as temporary, Workers(workers) as pool, source.open("rb") as lines:
-        calls = ((batch, format, validate, template) for batch in _batches(lines))
+        calls = ((batch, format, validate) for batch in _batches(lines))
         total = source.stat().st_size // _BATCH_BYTES + 1
         with temporary.open("w", encoding="utf-8") as out:
             for rows in pool.map(_convert_batch, calls, total, "convert", unit=" MB"):
@@ -166,12 +153,12 @@ def _skip_line(lines: BinaryIO) -> None:
         pass
 
 
-def _convert_batch(batch: list[Line], kind: str, validate: bool, template: str) -> list[tuple[int, str, bool]]:
+def _convert_batch(batch: list[Line], kind: str, validate: bool) -> list[tuple[int, str, bool]]:
     """(line number, the row as JSON or the reason, good) of each line."""
     rows = []
     for number, line in batch:
         try:
-            rows.append((number, _line_of(convert_record(_parsed(line), kind, validate, template)), True))
+            rows.append((number, _line_of(convert_record(_parsed(line), kind, validate)), True))
         except RecordError as error:
             rows.append((number, str(error), False))
     return rows

@@ -70,7 +70,7 @@ def _write_stage(
     wanted = [split for split in splits if split in SPLITS]
     origins: Counter[Origin] = Counter()
     chosen = _chosen(folder, splits, origins)
-    calls = ((row, split, settings.template, settings.chords, text, seed) for row, split in chosen)
+    calls = ((row, split, settings.chords, text, seed) for row, split in chosen)
     rows: Counter[str] = Counter()
     tunes: dict[str, set[str]] = {split: set() for split in SPLITS}
     with atomic_path(out) as temporary, ExitStack() as stack:
@@ -95,19 +95,15 @@ def _chosen(folder: Path, splits: Sequence[str], origins: Counter[Origin]) -> It
             yield row, split
 
 
-def rows_of(
-    row: dict[str, Any], split: str, template: str, chords: bool, text: TextSettings, seed: int
-) -> tuple[str, list[str]]:
+def rows_of(row: dict[str, Any], split: str, chords: bool, text: TextSettings, seed: int) -> tuple[str, list[str]]:
     """The tune group of one piece and its text rows as lines of JSON. The same for the same piece, settings and seed,
     whatever else is in the corpus."""
-    rows = _text_rows(row, split, template, chords, text, seed)
+    rows = _text_rows(row, split, chords, text, seed)
     lines = [json.dumps(each, ensure_ascii=False, separators=(",", ":")) + "\n" for each in rows]
     return row["metadata"]["tune_group"], lines
 
 
-def _text_rows(
-    row: dict[str, Any], split: str, template: str, chords: bool, text: TextSettings, seed: int
-) -> list[dict[str, Any]]:
+def _text_rows(row: dict[str, Any], split: str, chords: bool, text: TextSettings, seed: int) -> list[dict[str, Any]]:
     from plagal.tokens.codec import decode
     from plagal.tokens.vocabulary import WORD_OF
 
@@ -115,14 +111,15 @@ def _text_rows(
     score = decode([WORD_OF[number] for number in row["tokens"]]).score
     rng = random.Random(f"{seed}:{metadata['id']}")
     if split != "train":
-        return [_text(score, metadata, template, chords, rng, held_out=True)]
+        return [_text(score, metadata, chords, rng, held_out=True)]
     rows = []
     for copy in range(text.copies):
-        augmented = score if copy == 0 and text.keep_original else _augmented(score, text, rng)
-        rows.append(_text(augmented, metadata, template, chords, rng))
+        piece = score if copy == 0 and text.keep_original else _played(_augmented(score, text, rng), text, rng)
+        rows.append(_text(piece, metadata, chords, rng))
     for _ in range(text.excerpts):
         if (cut := _excerpt(_augmented(score, text, rng), text, rng)) is not None:
-            rows.append(_text(cut, metadata | {"excerpt": True}, template, chords, rng))
+            # Cut first: where hands play before the beat, a bar line would cut off a quarter of the first downbeat.
+            rows.append(_text(_played(cut, text, rng), metadata | {"excerpt": True}, chords, rng))
     return rows
 
 
@@ -130,7 +127,10 @@ def _augmented(score: Score, text: TextSettings, rng: random.Random) -> Score:
     shift = rng.choice(shifts_that_fit(score, text.transpose_semitones))
     factor = 1 + rng.uniform(-text.tempo_percent, text.tempo_percent) / 100
     score = change_tempo(transpose(score, shift), factor)
-    score = revoice(score, rng) if rng.random() < text.revoice_share else score
+    return revoice(score, rng) if rng.random() < text.revoice_share else score
+
+
+def _played(score: Score, text: TextSettings, rng: random.Random) -> Score:
     return play_live(score, rng) if rng.random() < text.live_share else score
 
 
@@ -147,7 +147,6 @@ def _excerpt(score: Score, text: TextSettings, rng: random.Random) -> Score | No
 def _text(
     score: Score,
     metadata: dict[str, Any],
-    template: str,
     chords: bool,
     rng: random.Random,
     held_out: bool = False,
@@ -165,4 +164,4 @@ def _text(
         "bars": facts.bars,
         "notes": len(score.notes),
     }
-    return text_row(prompt, " ".join(words), kept | {"excerpt": metadata.get("excerpt", False)}, template=template)
+    return text_row(prompt, " ".join(words), kept | {"excerpt": metadata.get("excerpt", False)})

@@ -202,11 +202,11 @@ def book_melodies() -> dict[str, str]:
 
 
 def _licence(candidate: Candidate) -> tuple[str, bool]:
-    """The licence that the file itself states, else its source's; and whether it allows commercial use."""
+    """The source's licence with what the file itself states, and whether both allow commercial use: anybody can write
+    a line of rights into a file, so it may forbid what the source allows, and never allow what that forbids."""
     stated = _rights(Path(candidate.file)) if candidate.file else ""
-    licence = stated or candidate.licence
-    forbidden = any(mark in licence.lower() for mark in _FORBIDS_COMMERCIAL)
-    return licence, not forbidden and (candidate.commercial or bool(stated))
+    licence = f"{candidate.licence}; the file says: {stated}" if stated else candidate.licence
+    return licence, candidate.commercial and not any(mark in licence.lower() for mark in _FORBIDS_COMMERCIAL)
 
 
 def _rights(file: Path) -> str:

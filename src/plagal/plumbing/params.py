@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from plagal.plumbing.errors import ParamsError
 from plagal.plumbing.files import parse_yaml
@@ -85,19 +85,11 @@ class SplitSettings(Settings):
 
 
 class ConvertSettings(Settings):
-    template: str
-    """The chat template around `{prompt}` and `{words}`."""
     chords: bool
     """Whether chords heard are written as words."""
     split: SplitSettings
     stage1: TextSettings
     stage2: TextSettings
-
-    @model_validator(mode="after")
-    def template_has_both_fields(self) -> ConvertSettings:
-        if "{prompt}" not in self.template or "{words}" not in self.template:
-            raise ValueError("template must contain {prompt} and {words}")
-        return self
 
 
 class LoraSettings(Settings):
@@ -130,6 +122,15 @@ class TrainSettings(Settings):
     keep_newest: Positive
 
 
+class GospelTrainSettings(TrainSettings):
+    @field_validator("mode")
+    @classmethod
+    def leaves_something_to_fuse(cls, mode: str) -> str:
+        if mode != "lora":  # said now, not by `fuse` hours later
+            raise ValueError("stage 2 trains adapters, which `fuse` merges into stage 1's model; write mode: lora")
+        return mode
+
+
 class FuseSettings(Settings):
     quantize_bits: Literal[0, 4, 8]
     """0 keeps the base's own precision."""
@@ -156,7 +157,7 @@ class Params(Settings):
     collect_stage2: CollectSettings
     convert: ConvertSettings
     train_stage1: TrainSettings
-    train_stage2: TrainSettings
+    train_stage2: GospelTrainSettings
     fuse: FuseSettings
     evaluate: EvaluateSettings
 
