@@ -227,7 +227,7 @@ def plan(
 @app.command()
 def mend() -> None:
     """Make DVC's own notes whole again after a kill; `make repro` does it before anything else."""
-    from plagal.plumbing.dvc_repair import mend as mended
+    from plagal.plumbing.dvc_cache import mend as mended
 
     for line in mended():
         _say(line)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from faults.campaign import Row
 from faults.terminal import Command, Terminal, contents, differences, scratch, tiny_terminal
-from plagal.plumbing.dvc_repair import mend
+from plagal.plumbing.dvc_cache import mend
 
 STAGES = ("collect_stage1", "collect_stage2", "convert", "train_stage1", "train_stage2", "fuse", "evaluate")
 PROMISE = (

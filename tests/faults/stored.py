@@ -17,7 +17,7 @@ from faults.campaign import Row
 from faults.checkpoints import damage
 from faults.tally import Tally
 from pipeline.project import Project
-from plagal.plumbing.dvc_cache import CACHE, is_damaged, md5_of, outputs
+from plagal.plumbing.dvc_cache import cache_folder, is_damaged, md5_of, outputs
 
 _READERS = {
     "data/stage1/pieces.jsonl": "convert",
@@ -99,7 +99,7 @@ def damaged_cache(project: Project, count: int, seed: int) -> Row:
         done = project.run("dvc", "repro", check=False)
         now = {each: md5_of(root / each) for each in known if (root / each).exists()}
         tally.check(done.returncode == 0 and now == known, f"{path} {kind}: {done.stdout[-300:]} {done.stderr[-300:]}")
-        rotten = [each for each in (root / CACHE).glob("??/*") if is_damaged(each)]
+        rotten = [each for each in cache_folder(root).glob("??/*") if is_damaged(each)]
         tally.check(not rotten, f"{path} {kind}: still damaged {rotten}")
         project.run("git", "checkout", "-q", "--", ".")
     return tally.row(
@@ -114,4 +114,4 @@ def _entry_of(root: Path, path: str, draw: random.Random) -> Path:
     """A file of the output in the cache: one of its own, or now and then its list of files."""
     files = sorted(file for file in (root / path).rglob("*") if file.is_file())
     md5 = md5_of(root / path) if draw.random() < 0.2 else md5_of(draw.choice(files))
-    return root / CACHE / md5[:2] / md5[2:]
+    return cache_folder(root) / md5[:2] / md5[2:]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plagal.plumbing.dvc_repair import LOCK_FILE, LOCKS_OF_PATHS, mend, whole_entries
+from plagal.plumbing.dvc_cache import LOCK_FILE, LOCKS_OF_PATHS, mend, whole_entries
 from plagal.plumbing.errors import InputError
 
 WHOLE = """schema: '2.0'
