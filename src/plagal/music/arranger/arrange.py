@@ -7,22 +7,27 @@ Everything drawn comes from one generator seeded by the arguments, so the same c
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from plagal.music.arranger.dynamics import pedals, tempos
 from plagal.music.arranger.figuration import play
-from plagal.music.arranger.form import Form
-from plagal.music.arranger.leadsheet import Layout, LeadSheet, Span, layout
+from plagal.music.arranger.form import Form, FormWishes
+from plagal.music.arranger.leadsheet import Layout, LeadSheet, Span, is_compound, layout
 from plagal.music.arranger.lines import complete_line
 from plagal.music.arranger.naming import name_played
+from plagal.music.arranger.own_music import Progression, key_of_chords, tune_from_score, tune_over, with_chords
 from plagal.music.arranger.reharmonize import apply_devices, colour
 from plagal.music.arranger.styles import STYLES, Style, load_style
 from plagal.music.arranger.tunebook import Tune, find_tune, tune_book
 from plagal.music.chords import Chord, parse_chord
+from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.hands import HandNote
 from plagal.music.keys import key_of, key_tonic, parse_key
 from plagal.music.score import Key, Marker, Metre, Notes, Score
+from plagal.plumbing.errors import InputError
 
 __all__ = ["STYLES", "arrange", "generate_melody", "played_chords"]
 
@@ -39,44 +44,73 @@ _STYLE_WORDS = (
 
 
 def arrange(
-    tune: str | Tune | None,
+    tune: str | Tune | Score | None,
     style: str,
-    key: str | None = None,
+    key: str | Key | None = None,
     tempo: float | None = None,
     seed: int = 0,
     bars: int | None = None,
+    *,
+    chords: Progression | None = None,
+    metre: tuple[int, int] | None = None,
+    feel: str | None = None,
+    swing: float | None = None,
+    sections: Sequence[str] | None = None,
+    intro: str | None = None,
+    ending: str | None = None,
+    modulate: int = 0,
+    level: int | None = None,
 ) -> Score:
-    """An arrangement of a tune of the book (its name or title; None lets the seed pick one).
+    """An arrangement of a tune: one of the book by its name or title, a score's top line (harmonised where it has no
+    chord markers), or None: then the seed picks one of the book or, with `chords`, a melody is made over these.
 
-    `key` is a tonic such as "Db" (the tune keeps its mode); None lets the seed pick one of the style's. `tempo` is in
-    quarter notes a minute. `bars` asks for exactly so many bars, without introduction or ending sections.
-    Raises AbcError for an unknown tune, ParamsError for an unknown style, ChordError for an unknown key.
+    `key` is a tonic such as "Db" (the tune keeps its mode), None an own tune's own one, else one of the style's.
+    `tempo` counts beats a minute: quarters, dotted quarters in compound metres. `bars` asks for exactly so many bars.
+    `chords` are the progression bar by bar, in `key` where it is given. `metre`: 12/8 and the like play a tune of
+    quarters in compound time, and back. `feel` is one of `FEELS`, `swing` the share of the first eighth (.5 to .75).
+    `sections`, `intro`, `ending`, `modulate` (semitones up before the last verse) and `level` (1 to 4) as in
+    `plagal.music.arranger.form`.
+    Raises AbcError for an unknown tune, ParamsError for an unknown style, ChordError for an unknown key, InputError for
+    anything else that cannot be done.
     """
     how = load_style(style)
-    tune = _the_tune(tune, seed)
-    rng = random.Random(f"{tune.name} {style} {seed}")
-    feel = rng.choices(list(how.feels), list(how.feels.values()))[0]
-    plan = layout(tune.metre, feel)
-    home = _home(tune, how, key, rng)
-    speed = _speed(tune, how, plan, tempo, rng)
-    form = Form(tune, how, plan, home, rng)
-    if bars is None:
-        form.of_style()
-    else:
-        form.exactly(bars)
+    asked_key = parse_key(key) if isinstance(key, str) else key
+    piece = _the_tune(tune, seed, asked_key, chords, metre)
+    own = chords is not None or isinstance(tune, Score)
+    rng = random.Random(f"{piece.name} {style} {seed}")
+    drawn = rng.choices(list(how.feels), list(how.feels.values()))[0]
+    if metre is not None and feel is None:
+        feel = "compound" if is_compound(Metre(0, *metre)) else drawn if drawn != "compound" else "straight"
+        feel = "swing" if is_compound(piece.metre) and not is_compound(Metre(0, *metre)) else feel
+    plan = layout(piece.metre, feel or drawn, swing)
+    if metre is not None and (plan.metre.numerator, plan.metre.denominator) != tuple(metre):
+        raise InputError(
+            f"metre {metre[0]}/{metre[1]}: the tune is in {piece.metre.numerator}/{piece.metre.denominator}, which can "
+            f"be played in {_metres(piece.metre)}"
+        )
+    home = piece.key if own and asked_key is None else _home(piece, how, asked_key, rng)
+    if chords is not None:
+        away = (key_tonic(piece.key) - key_tonic(home)) % 12
+        moved = tuple((onset, chord.transposed(away)) for onset, chord in piece.chords)
+        piece = replace(piece, chords=moved)
+    speed = _speed(piece, how, plan, tempo, rng)
+    wishes = FormWishes(bars, tuple(sections) if sections is not None else None, intro, ending, modulate, level)
+    form = Form(piece, how, plan, home, rng, wishes)
+    form.lay()
     lead = form.lead
-    spans = colour(lead, apply_devices(lead, how, rng), how, rng)
+    spans = apply_devices(lead, how, rng) if chords is None else lead.spans
+    spans = colour(lead, spans, how, rng, keep=chords is not None)
     notes = play(lead, spans, complete_line(lead, spans, how, rng), how, rng)
     spans = name_played(spans, notes)
     array = _array(notes, lead.end)
     return Score(
         notes=array,
         metres=(Metre(0, lead.metre.numerator, lead.metre.denominator),),
-        tempos=tempos(lead, speed),
+        tempos=tempos(lead, speed, how.slows),
         keys=tuple(form.keys),
         pedals=pedals(array, lead, spans, how.pedal),
         markers=_markers(lead, spans),
-        title=tune.title,
+        title=piece.title,
     )
 
 
@@ -90,23 +124,69 @@ def generate_melody(
     return arrange(None, style, key, tempo, seed, bars)
 
 
-def _the_tune(tune: str | Tune | None, seed: int) -> Tune:
-    if isinstance(tune, str):
-        return find_tune(tune)
-    book = tune_book()
-    return tune or book[random.Random(f"tune {seed}").randrange(len(book))]
+def _metres(metre: Metre) -> str:
+    plans = [layout(metre, feel).metre for feel in ("straight", "swing", "compound")]
+    return " or ".join(sorted({f"{plan.numerator}/{plan.denominator}" for plan in plans}))
 
 
-def _home(tune: Tune, style: Style, key: str | None, rng: random.Random) -> Key:
+def _the_tune(
+    tune: str | Tune | Score | None,
+    seed: int,
+    key: Key | None,
+    chords: Progression | None,
+    metre: tuple[int, int] | None,
+) -> Tune:
+    """The tune to be played; with `chords`, over these, which then stand as they are in its key."""
+    if chords is not None and not any(chords):
+        raise InputError("chords: the progression is empty")
+    if isinstance(tune, Score):
+        piece = tune_from_score(tune)
+    elif isinstance(tune, Tune):
+        piece = tune
+    elif isinstance(tune, str):
+        piece = find_tune(tune)
+    elif chords is not None:
+        home = key if key is not None else key_of_chords(chords)
+        return tune_over(chords, home, Metre(0, *(metre or (4, 4))), random.Random(f"over {seed}"))
+    else:
+        book = tune_book()
+        if metre is not None:
+            book = tuple(
+                tune
+                for tune in book
+                for feel in ("straight", "swing", "compound")[: 2 + is_compound(Metre(0, *metre))]
+                if layout(tune.metre, feel).metre == Metre(0, *metre)
+            )
+        if not book:
+            raise InputError(
+                f"metre {metre and metre[0]}/{metre and metre[1]}: no tune of the book can be played in it"
+            )
+        return book[random.Random(f"tune {seed}").randrange(len(book))]
+    if chords is None:
+        return piece
+    home = key if key is not None else key_of_chords(chords)
+    home = key_of(key_tonic(home), piece.key.minor)
+    by = (key_tonic(home) - key_tonic(piece.key) + 6) % 12 - 6
+    lifted = tuple((onset, pitch + by, ticks) for onset, pitch, ticks in piece.notes)
+    return with_chords(replace(piece, key=home, notes=lifted), chords)
+
+
+def _home(tune: Tune, style: Style, key: Key | None, rng: random.Random) -> Key:
     names = style.minor_keys if tune.key.minor else style.major_keys
     picked = names[rng.randrange(len(names))]
-    return key_of(key_tonic(parse_key(key or picked)), tune.key.minor)
+    return key_of(key_tonic(key or parse_key(picked)), tune.key.minor)
 
 
 def _speed(tune: Tune, style: Style, plan: Layout, tempo: float | None, rng: random.Random) -> float:
-    """Quarter notes a minute. The tune's own tempo, somewhat varied, within the style's bounds [beats a minute]."""
+    """Quarter notes a minute: those of the tempo asked for [beats a minute], or the tune's own, somewhat varied, within
+    the style's bounds. Raises InputError for a tempo that no word says."""
     if tempo is not None:
-        return tempo
+        quarters = tempo * plan.beat / 24
+        if not SLOWEST <= quarters <= FASTEST:
+            unit = "quarters" if plan.beat == 24 else "dotted quarters"
+            slowest, fastest = (bound * 24 / plan.beat for bound in (SLOWEST, FASTEST))
+            raise InputError(f"tempo {tempo:g}: give {slowest:.3g} to {fastest:.3g} {unit} a minute")
+        return quarters
     beats = min(max(tune.tempo * rng.uniform(0.85, 1.1), style.tempo[0]), style.tempo[1])
     return float(round(beats * plan.beat / 24))
 

@@ -6,6 +6,7 @@ does not apply. Whether the melody bears them is not asked here (that is `reharm
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,12 +20,13 @@ Part = tuple[int, int, str, int]
 
 @dataclass
 class Site:
-    """A span, the next chord, and the key it stands in."""
+    """A span, the next chord, the key it stands in, and what draws between equals."""
 
     span: Span
     after: Chord | None
     beats: int
     section: Section
+    rng: random.Random
 
     @property
     def degree(self) -> int:
@@ -175,7 +177,7 @@ def turnaround(site: Site) -> list[Part] | None:
     if (after.root - tonic) % 12 not in (0, 5):
         return None
     each = site.beats // 4
-    kind = _TURNAROUNDS[(site.span.onset // 24 + tonic) % len(_TURNAROUNDS)]
+    kind = _TURNAROUNDS[site.rng.randrange(len(_TURNAROUNDS))]
     return [_part(each, tonic + step, quality) for step, quality in kind]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,6 +19,9 @@ BASS, MELODY, INNER = 0, 1, -1
 _SLOWER_IN_OUTRO, _SLOWEST = 0.93, 0.82
 """Tempo of the ending's first bar and of its last, as a share of the piece's."""
 
+_LONG_ENOUGH_TO_SLOW = 4
+"""Bars: a shorter piece is an example, not a performance."""
+
 
 def velocity(lead: LeadSheet, tick: int, voice: int) -> int:
     """By the section's level; every third bar of four swells."""
@@ -29,27 +33,44 @@ def velocity(lead: LeadSheet, tick: int, voice: int) -> int:
 
 def pedals(notes: Notes, lead: LeadSheet, spans: Sequence[Span], how: str) -> tuple[Pedal, ...]:
     """Down with each chord ("chord") or bar ("bar") of two beats or more, up at the last note struck before the next
-    or, where the chord is rolled, with the next itself; so a pedal never needs a moment that no note has."""
+    or, where the chord is rolled, with the next itself; so a pedal never needs a moment that no note has. The last
+    chord stands under one pedal to the end of its last half beat, in every style but the hymnal's ("none")."""
     if how == "none":
         return ()
-    starts = sorted({span.onset for span in spans if how == "chord" or span.onset % lead.bar == 0})
+    starts = sorted({span.onset for span in spans if how == "chord" or (how == "bar" and span.onset % lead.bar == 0)})
     onsets = np.unique(notes[:, 0])
     found = []
-    for start, end in zip(starts, [*starts[1:], lead.end], strict=True):
+    last = _last_chord(spans)
+    starts = [start for start in starts if start < last]
+    for start, end in pairwise([*starts, last]):
         inside = onsets[(onsets > start + (end - start) // 2) & (onsets < end)]
         if start + ROLL_TICKS in onsets and start in onsets and end in onsets:
             found += [Pedal(start, "on"), Pedal(end, "off")]
         elif end - start >= lead.beat * 2 and len(inside) and start in onsets:
             found += [Pedal(start, "on"), Pedal(int(inside[-1]), "off")]
+    if lead.end - last >= lead.beat and last in onsets:
+        found += [Pedal(last, "on"), Pedal(lead.end - lead.beat // 2, "off")]
     return tuple(found)
 
 
-def tempos(lead: LeadSheet, quarters_per_minute: float) -> tuple[Tempo, ...]:
-    """Steady, but for an ending that slows down."""
+def _last_chord(spans: Sequence[Span]) -> int:
+    """Where the chord that ends the piece begins, whatever its colours."""
+    last = spans[-1]
+    for span in reversed(spans):
+        if (span.chord.root, span.chord.bass) != (last.chord.root, last.chord.bass):
+            break
+        last = span
+    return last.onset
+
+
+def tempos(lead: LeadSheet, quarters_per_minute: float, slows: bool) -> tuple[Tempo, ...]:
+    """Steady, but for an ending that slows down, where the style's does."""
     found = [Tempo(0, quarters_per_minute)]
     last = lead.sections[-1]
-    if last.name == "OUTRO":
+    if slows and last.name == "OUTRO":
         found.append(Tempo(last.first * lead.bar, round(quarters_per_minute * _SLOWER_IN_OUTRO, 1)))
         if last.end - last.first > 1:
             found.append(Tempo((last.end - 1) * lead.bar, round(quarters_per_minute * _SLOWEST, 1)))
+    elif slows and last.end > _LONG_ENOUGH_TO_SLOW:
+        found.append(Tempo((last.end - 1) * lead.bar, round(quarters_per_minute * _SLOWER_IN_OUTRO, 1)))
     return tuple(found)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from plagal.music.arranger.leadsheet import QUARTER, LeadSheet, Section, Span
 from plagal.music.arranger.styles import Style
 from plagal.music.arranger.tunebook import MelodyNote
-from plagal.music.chords import Chord
+from plagal.music.chords import QUALITIES, Chord
 
 _BLUES_SCALE = (0, 3, 5, 6, 7, 10)
 _FINE_CHANCE = 0.4
@@ -42,6 +42,13 @@ class Gap:
     def slots(self, fine: bool = False) -> list[tuple[int, int]]:
         """Onsets and lengths: thirds of the beat where the feel is swung or compound (sixths if fine), else halves
         (quarters)."""
+        if self.lead.swing and self.lead.swing != 16 and not fine:  # a swing of its own: its two halves
+            first, beat = self.lead.swing, QUARTER
+            return [
+                (tick + place, ticks)
+                for tick in range(self.start, self.end, beat)
+                for place, ticks in ((0, first), (first, beat - first))
+            ]
         step = 12 if self.lead.beat > QUARTER or not self.lead.swing else 8
         step = step // 2 if fine else step
         return [(tick, step) for tick in range(self.start, self.end, step)]
@@ -130,6 +137,72 @@ def _answer(gap: Gap) -> list[MelodyNote]:
     return notes
 
 
+_LICKS: tuple[tuple[int, ...], ...] = (
+    (3, 4, 7, 9, 7, 4, 3, 0),
+    (7, 6, 5, 3, 4, 0),
+    (0, 3, 4, 7, 10, 9, 7, 4),
+    (9, 7, 6, 5, 3, 0),
+    (12, 10, 9, 7, 6, 5, 4, 0),
+)
+"""Blues licks in semitones above the root of a major or dominant chord: the blue third slides into the third, the sharp
+four falls through the fourth. What every gospel pianist has under the fingers."""
+_MINOR_LICKS = ((0, 3, 5, 6, 7, 10, 7, 5), (10, 7, 6, 5, 3, 0), (7, 10, 12, 10, 7, 5, 3, 0))
+
+
+def _lick(gap: Gap) -> list[MelodyNote]:
+    """A blues lick on the chord, near the melody, that ends where the gap does or before."""
+    chord = gap.chord_at(gap.start)
+    family = _MINOR_LICKS if chord.quality.startswith("min") else _LICKS
+    if not {0, 7} <= set(QUALITIES[chord.quality]) or chord.bass not in chord.pitch_classes:
+        return _run(gap)  # no lick lies on a diminished chord
+    lick = family[gap.rng.randrange(len(family))]
+    slots = gap.slots(fine=gap.lead.beat == QUARTER and gap.end - gap.start < 2 * gap.lead.beat)[: len(lick)]
+    root = min((key for key in range(60, 82) if key % 12 == chord.root), key=lambda key: abs(key + lick[0] - gap.pitch))
+    last = gap.chord_at(slots[-1][0])
+    notes = []
+    for number, ((onset, ticks), step) in enumerate(zip(slots, lick, strict=False)):
+        pitch = root + step
+        if number + 1 == len(slots):
+            pitch = nearest_tone(last, pitch)
+        if not LOWEST_FILL <= pitch <= HIGHEST_FILL:
+            return []
+        notes.append((onset, pitch, ticks))
+    return notes
+
+
+def _turn(gap: Gap) -> list[MelodyNote]:
+    """A turn round the melody's chord tone: above, on it, below, on it, and held."""
+    chord = gap.chord_at(gap.start)
+    at = nearest_tone(chord, gap.pitch)
+    scale = scale_of(chord, gap.section)
+    above = next(key for key in range(at + 1, at + 5) if key % 12 in scale or key == at + 4)
+    step = gap.lead.beat // 6
+    onsets = [gap.start + number * step for number in range(4)]
+    rest = gap.start + gap.lead.beat
+    quick = [(onset, pitch, step) for onset, pitch in zip(onsets, (above, at, at - 1, at), strict=True)]
+    quick[-1] = (onsets[-1], at, rest - onsets[-1])
+    return quick if gap.end <= rest else [*quick, (rest, nearest_tone(gap.chord_at(rest), at), gap.end - rest)]
+
+
+def _shake(gap: Gap) -> list[MelodyNote]:
+    """A tremolo on the melody's chord tone."""
+    return tremolo(
+        gap.start, nearest_tone(gap.chord_at(gap.start), gap.pitch), gap.end - gap.start, gap.spans, gap.lead
+    )
+
+
+def tremolo(onset: int, pitch: int, ticks: int, spans: Sequence[Span], lead: LeadSheet) -> list[MelodyNote]:
+    """A note shaken with a tone of the chord a third to a sixth below it, four strikes a quarter, six where the
+    beat is in three."""
+    step = 6 if not lead.swing and lead.beat == QUARTER else 4
+    notes: list[MelodyNote] = []
+    for start in range(onset, onset + ticks, step):
+        chord = next((span.chord for span in spans if start < span.end), spans[-1].chord)
+        low = _next_tone(chord, pitch - 3, -1)
+        notes.append((start, pitch if len(notes) % 2 == 0 else low, min(step, onset + ticks - start)))
+    return notes
+
+
 def _next_tone(chord: Chord, pitch: int, step: int) -> int:
     """The first key of the chord from `pitch` on, upward or downward."""
     while pitch % 12 not in chord.pitch_classes:
@@ -142,4 +215,7 @@ _KINDS: dict[str, Callable[[Gap], list[MelodyNote]]] = {
     "arpeggio": _arpeggio,
     "answer": _answer,
     "blue": _blue,
+    "lick": _lick,
+    "turn": _turn,
+    "shake": _shake,
 }

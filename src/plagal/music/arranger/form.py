@@ -3,24 +3,82 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
+from plagal.music.arranger.harmony_grammar import DEGREES
 from plagal.music.arranger.leadsheet import Chorus, Layout, LeadSheet, Section, Span, lay_out
 from plagal.music.arranger.styles import Style
 from plagal.music.arranger.tunebook import Tune
 from plagal.music.chords import Chord
 from plagal.music.keys import key_of, key_tonic
 from plagal.music.score import Key
+from plagal.plumbing.errors import InputError
 
 MELODY_CENTRE = 70
 """Where the middle of a tune should lie [MIDI]."""
 
 HIGHEST_MELODY = 81
 
-_DEGREES = {name: step for step, name in enumerate(("1", "b2", "2", "b3", "3", "4", "#4", "5", "b6", "6", "b7", "7"))}
 _MINOR_INTRO = ("1:min", "4:min7", "2:halfdim7", "5:7b9")
 _MINOR_ENDING = ("4:min7", "5:7b9", "1:min")
 _MINOR_VAMP = ("1:min7", "4:dom7")
 _LAST_LINE_BARS = 4
+_LONGEST_INTRO, _LONGEST_LEVEL = 4, 4
+
+INTROS = {
+    "turnaround": "1-6-2-5", "1-6-2-5": "1-6-2-5", "3-6-2-5": "3-6-2-5", "walk-up": "1-1/3-4-#4-1/5-6-2-5",
+    "plagal": "4-1-4-1", "4-5": "4-5-4-5", "pedal": "1-4/1-5/1-1",
+}  # fmt: skip
+"""Introductions by name, as degrees; "none", "last-line" (the tune's last four bars) and any row of degrees besides."""
+ENDINGS = {
+    "amen": "4-1", "plagal": "4-1", "minor-plagal": "4-4m-1", "perfect": "2-5-1", "backdoor": "4-b7-1",
+    "deceptive": "5-6-2-5-1", "walk-up": "1/3-4-#4-1/5-6-2-5-1", "tag": "1/3-4-#4-1/5-6-2-5-1",
+    "mario": "b6-b7-1", "tritone": "2-b2-1",
+}  # fmt: skip
+"""Endings by name, as degrees; "none" and any row of degrees besides, such as 7-3-6-2-5-1."""
+_QUALITY_OF = {
+    False: {"1": "maj", "b2": "dom9", "2": "min7", "b3": "maj", "3": "min7", "4": "maj", "#4": "dim7", "5": "dom7",
+            "b6": "maj", "6": "min7", "b7": "maj", "7": "halfdim7"},
+    True: {"1": "min", "b2": "dom9", "2": "halfdim7", "b3": "maj", "3": "maj", "4": "min7", "#4": "dim7", "5": "7b9",
+           "b6": "maj7", "6": "halfdim7", "b7": "dom7", "7": "dim7"},
+}  # fmt: skip
+"""The plain quality of each degree, by mode; the style's colours go over it."""
+_LEADING = {("3", "6"): "7#9b13", ("6", "2"): "7b9", ("2", "5"): "min7", ("1", "4"): "dom7", ("b7", "1"): "dom9"}
+"""In major, where a degree leads on by its dominant."""
+
+
+def numerals_of(text: str, minor: bool = False) -> tuple[str, ...]:
+    """Degrees joined by hyphens, as musicians say them ("7-3-6-2-5-1", "4-4m-1", "1/3-4"), as "degree:quality/bass".
+    Raises InputError that names the degree."""
+    parts = [part.strip() for part in text.split("-")]
+    heads = [part.partition("/")[0].removesuffix("m") for part in parts]
+    found = []
+    for number, (part, head) in enumerate(zip(parts, heads, strict=True)):
+        bass = part.partition("/")[2]
+        if head not in DEGREES or (bass and bass not in DEGREES):
+            raise InputError(f"{text!r}: {part!r} is no degree; write 1 b2 2 b3 3 4 #4 5 b6 6 b7 7, as in 7-3-6-2-5-1")
+        quality = _QUALITY_OF[minor][head]
+        if part.partition("/")[0].endswith("m"):
+            quality = "min6" if head == "4" else "min7"
+        elif not minor and number + 1 < len(heads):
+            quality = _LEADING.get((head, heads[number + 1]), quality)
+        found.append(f"{head}:{quality}/{bass}" if bass else f"{head}:{quality}")
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class FormWishes:
+    """What is asked of the form; None leaves it to the style."""
+
+    bars: int | None = None
+    sections: tuple[str, ...] | None = None
+    """As in a style's forms: "intro", "last_line", "verse", "chorus", "bridge", "vamp:8", "modulate", "outro"."""
+    intro: str | None = None
+    ending: str | None = None
+    modulate: int = 0
+    """Semitones up before the last verse."""
+    level: int | None = None
+    """1 (soft, sparse) to 4 (shout)."""
 
 
 def transposition(tune: Tune, tonic: int) -> int:
@@ -36,46 +94,135 @@ def transposition(tune: Tune, tonic: int) -> int:
 class Form:
     """Lays sections one after another; `lead` and `keys` hold what has been laid."""
 
-    def __init__(self, tune: Tune, style: Style, plan: Layout, home: Key, rng: random.Random) -> None:
+    def __init__(
+        self, tune: Tune, style: Style, plan: Layout, home: Key, rng: random.Random, wishes: FormWishes | None = None
+    ) -> None:
         self._tune, self._style, self._plan, self._rng = tune, style, plan, rng
+        self._wishes = wishes or FormWishes()
         self._tonic, self._minor = key_tonic(home), home.minor
         self._semitones = transposition(tune, self._tonic)
         self._bar = 0
-        self.lead = LeadSheet(plan.metre, plan.beat, plan.swing)
+        self.lead = LeadSheet(plan.metre, plan.beat, plan.swing, plan.stretch)
         self.keys = [home]
 
-    def of_style(self) -> None:
-        """One of the style's forms."""
+    def lay(self) -> None:
+        """All sections: those asked for, or one of the style's forms; with `bars`, exactly so many bars of the tune."""
+        wishes = self._wishes
+        if wishes.bars is not None and wishes.sections is None:
+            self.exactly(wishes.bars)
+            return
         weights = [weight for weight, _ in self._style.forms]
-        for part in self._style.forms[self._rng.choices(range(len(weights)), weights)[0]][1]:
+        parts = list(self._style.forms[self._rng.choices(range(len(weights)), weights)[0]][1])
+        if wishes.sections is not None:
+            parts = list(wishes.sections)
+        if wishes.intro is not None:
+            parts = [part for part in parts if part not in ("intro", "last_line")]
+            parts[:0] = {"none": [], "last-line": ["last_line"]}.get(wishes.intro, ["intro"])
+        if wishes.ending is not None:
+            parts = [part for part in parts if part != "outro"]
+            parts += [] if wishes.ending == "none" else ["outro"]
+        if wishes.modulate and not any(part.startswith("modulate") for part in parts):
+            last = max(place for place, part in enumerate(parts) if part.partition(":")[0] in ("verse", "chorus"))
+            sung = [part for part in parts if part.partition(":")[0] in ("verse", "chorus")]
+            lifted = ["modulate", parts[last]] if len(sung) > 1 else [parts[last], "modulate", parts[last]]
+            parts[last : last + 1] = lifted
+        for part in parts:
             name, _, number = part.partition(":")
-            self._add(name, int(number or 2))
+            self._add(name, number)
+        if wishes.bars is not None:
+            self._cut(wishes.bars)
 
     def exactly(self, bars: int) -> None:
-        """The tune, as often as needed, cut after `bars`."""
-        while self._bar < bars:
-            self._verse(2)
+        """So many bars: the tune as often as it fits, an introduction and an ending in what is left; where not even the
+        tune fits, its beginning, brought to a close."""
+        wishes, once = self._wishes, self._chorus().bars
+        level = wishes.level or 2
+        over = bars % once if bars >= once else 0
+        ending = self._ending(self._ending_numerals()) if wishes.ending not in (None, "none") or over > 4 else []
+        tail = sum(beats for beats, _ in ending) // self.lead.beats_per_bar
+        tail = tail if tail <= (over if over else bars - 2) else 0
+        before = max(0, over - tail)
+        if wishes.intro == "none":
+            before = 0
+        if 0 < before <= _LONGEST_INTRO and wishes.intro != "last-line":
+            self._chords("INTRO", self._spread(self._intro_numerals(), before, most=before), 2)
+        elif before:
+            self._last_line(before)
+        while self._bar < bars - tail:
+            self._verse(level)
+        if self._bar > bars - tail:
+            self._cut(bars - tail)
+        if tail:
+            self._chords("OUTRO", ending, 1)
+
+    def _cut(self, bars: int) -> None:
+        """What lies after `bars` goes, and what is left closes on the tonic."""
+        if self._bar < bars:
+            while self._bar < bars:
+                self._verse(self._wishes.level or 2)
         lead, end, first_chord = self.lead, bars * self.lead.bar, self.lead.spans[0].chord
+        closes = self._bar == bars
         lead.melody[:] = [(onset, pitch, min(ticks, end - onset)) for onset, pitch, ticks in lead.melody if onset < end]
         spans = [Span(span.onset, min(span.end, end), span.chord) for span in lead.spans if span.onset < end]
         lead.spans[:] = spans or [Span(0, end, first_chord)]  # where all that fits is the pick-up: what it leads to
         lead.sections[:] = [part.until(bars) for part in lead.sections if part.first < bars]
+        self._bar = bars
+        if not closes and bars > 2:
+            self._close()
 
-    def _add(self, name: str, number: int) -> None:
+    def _close(self) -> None:
+        """The last bar holds the tonic, the half bar before it the dominant; the tune comes to rest."""
+        lead = self.lead
+        section = lead.sections[-1]
+        last = lead.end - lead.bar
+        half = lead.beats_per_bar // 2 * lead.beat or lead.beat
+        home = Chord(section.tonic, "min" if section.minor else "maj", section.tonic)
+        five = Chord((section.tonic + 7) % 12, "dom7", (section.tonic + 7) % 12)
+        spans = [
+            Span(span.onset, min(span.end, last - half), span.chord) for span in lead.spans if span.onset < last - half
+        ]
+        lead.spans[:] = [*spans, Span(last - half, last, five), Span(last, lead.end, home)]
+        before = [note for note in lead.melody if note[0] < last]
+        at = before[-1][1] if before else MELODY_CENTRE
+        rest = min((key for key in range(at - 6, at + 7) if key % 12 == section.tonic), key=lambda key: abs(key - at))
+        kept = [note for note in before if note[0] < last - half or (note[1] - five.root) % 12 in (0, 2, 4, 7, 9, 10)]
+        lead.melody[:] = [*((o, p, min(t, last - o)) for o, p, t in kept), (last, rest, lead.bar)]
+
+    def _add(self, name: str, number: str) -> None:
+        vamp_bars = int(number) if number and name in ("vamp", "bridge") else 4
+        level = self._wishes.level or (int(number) if number else 2)
         if name == "intro":
-            self._chords("INTRO", self._spread(self._pick(self._style.intros, _MINOR_INTRO), 2), 2)
+            self._chords("INTRO", self._spread(self._intro_numerals(), 2), 2)
         elif name == "last_line":
-            self._last_line()
+            self._last_line(_LAST_LINE_BARS)
         elif name == "verse":
-            self._verse(number)
+            self._verse(level)
+        elif name == "chorus":
+            self._verse(min(_LONGEST_LEVEL, level + 1), "CHORUS")
         elif name == "modulate":
-            self._modulate()
-        elif name == "vamp":
+            self._modulate(int(number) if number else self._wishes.modulate or 1)
+        elif name in ("vamp", "bridge"):
             once = self._spread(self._pick(self._style.vamps, _MINOR_VAMP), 2)
-            self._chords("BRIDGE", once * (number // 2), 4, riff=True)
+            self._chords("BRIDGE", once * max(1, vamp_bars // 2), 4, riff=True)
+        elif name == "outro":
+            self._chords("OUTRO", self._ending(self._ending_numerals()), 1)
         else:
-            numerals = self._pick(self._style.endings, _MINOR_ENDING)
-            self._chords("OUTRO", self._ending(numerals), 1)
+            raise InputError(
+                f"section {name!r} is not known; "
+                "choose intro, last_line, verse, chorus, bridge, vamp:BARS, modulate or outro"
+            )
+
+    def _intro_numerals(self) -> tuple[str, ...]:
+        asked = self._wishes.intro
+        if asked is None or asked in ("none", "last-line"):
+            return self._pick(self._style.intros, _MINOR_INTRO)
+        return numerals_of(INTROS.get(asked, asked), self._minor)
+
+    def _ending_numerals(self) -> tuple[str, ...]:
+        asked = self._wishes.ending
+        if asked is None or asked == "none":
+            return self._pick(self._style.endings, _MINOR_ENDING)
+        return numerals_of(ENDINGS.get(asked, asked), self._minor)
 
     def _pick(self, choices: tuple[tuple[str, ...], ...], in_minor: tuple[str, ...]) -> tuple[str, ...]:
         return in_minor if self._minor else choices[self._rng.randrange(len(choices))]
@@ -83,8 +230,9 @@ class Form:
     def _chorus(self) -> Chorus:
         return lay_out(self._tune, self._plan, self._semitones)
 
-    def _verse(self, level: int) -> None:
-        """The tune once; its pick-up falls into the last bar of what came before."""
+    def _verse(self, level: int, called: str = "") -> None:
+        """The tune once, its sections under one name where one is given; its pick-up falls into the last bar of what
+        came before."""
         once = self._chorus()
         overlap = 1 if self._tune.pickup_ticks and self._bar else 0
         start = self._bar - overlap
@@ -98,15 +246,15 @@ class Form:
         self.lead.spans.extend(span.moved(offset) for span in once.spans if span.onset + offset >= fresh)
         ends = [*(first for first, _ in once.sections[1:]), once.bars]
         for (bar, name), end in zip(once.sections, ends, strict=True):
-            higher = min(4, level + (1 if name == "CHORUS" else 0))
+            higher = min(4, level + (1 if name == "CHORUS" and not called else 0))
             begin = max(self._bar, start + bar)
-            self.lead.sections.append(Section(name, begin, start + end, self._tonic, self._minor, higher))
+            self.lead.sections.append(Section(called or name, begin, start + end, self._tonic, self._minor, higher))
         self._bar = start + once.bars
 
-    def _last_line(self) -> None:
-        """The tune's last line brings it in."""
+    def _last_line(self, bars: int) -> None:
+        """The tune's last bars bring it in."""
         once = self._chorus()
-        first = max(0, once.bars - _LAST_LINE_BARS) * self.lead.bar
+        first = max(0, once.bars - bars) * self.lead.bar
         for onset, pitch, ticks in once.melody:
             if onset >= first:
                 self.lead.melody.append((onset - first, pitch, ticks))
@@ -134,12 +282,15 @@ class Form:
         """ "1:dom7/3" in the key at hand: degree, quality, degree in the bass."""
         degree, _, rest = text.partition(":")
         quality, _, bass = rest.partition("/")
-        root = (self._tonic + _DEGREES[degree]) % 12
-        return Chord(root, quality, (self._tonic + _DEGREES[bass]) % 12 if bass else root)
+        root = (self._tonic + DEGREES[degree]) % 12
+        return Chord(root, quality, (self._tonic + DEGREES[bass]) % 12 if bass else root)
 
-    def _spread(self, numerals: tuple[str, ...], bars: int) -> list[tuple[int, str]]:
-        """Numerals shared evenly over bars (more bars where each would get less than a beat)."""
+    def _spread(self, numerals: tuple[str, ...], bars: int, most: int | None = None) -> list[tuple[int, str]]:
+        """Numerals shared evenly over bars: over more where each would get less than a beat, but over `most` at most,
+        where the first ones go."""
         bars = max(bars, -(-len(numerals) // self.lead.beats_per_bar))
+        if most is not None and bars > most:
+            bars, numerals = most, numerals[-most * self.lead.beats_per_bar :]
         beats = bars * self.lead.beats_per_bar
         each, more = divmod(beats, len(numerals))
         return [(each + (1 if number < more else 0), numeral) for number, numeral in enumerate(numerals)]
@@ -149,9 +300,9 @@ class Form:
         bars = max(1, -(-(len(numerals) - 1) // self.lead.beats_per_bar))
         return [*self._spread(numerals[:-1], bars), (self.lead.beats_per_bar, numerals[-1])]
 
-    def _modulate(self) -> None:
-        """One bar of the new key's dominant, and up a semitone."""
-        self._tonic = (self._tonic + 1) % 12
-        self._semitones += 1
+    def _modulate(self, semitones: int) -> None:
+        """One bar of the new key's dominant, and up."""
+        self._tonic = (self._tonic + semitones) % 12
+        self._semitones += semitones
         self._chords("BRIDGE", self._spread(("5:9sus", "5:dom7"), 1), 3)
         self.keys.append(key_of(self._tonic, self._minor, (self._bar - 1) * self.lead.bar))

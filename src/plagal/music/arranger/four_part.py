@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from plagal.music.arranger.leadsheet import LeadSheet, Span
 from plagal.music.arranger.tunebook import MelodyNote
-from plagal.music.arranger.voicing import essential
+from plagal.music.arranger.voicing import LARGEST_SPAN, essential
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.hands import HandNote
 
@@ -32,6 +32,8 @@ _TENOR = 1
 _MOST_APART = (12, 12, 24)
 """Semitones between soprano and alto, alto and tenor, tenor and bass."""
 _MISSING, _THIRD_DOUBLED, _NOT_ROOT, _PARALLEL, _CROSSING, _STILL_BASS = 12.0, 4.0, 3.0, 9.0, 2.0, 0.7
+_OUT_OF_REACH = 40.0
+"""What four voices cost that two hands cannot hold."""
 _MOVES = (1.0, 1.0, 0.45)
 """What a semitone of motion costs alto, tenor and bass."""
 _PASSING, _PASSING_CHANCE = (3, 4), 0.3
@@ -168,6 +170,9 @@ def _own_cost(options: Voices, strike: Strike, begins: bool) -> Costs:
     wrong_bass = options[:, 2] % 12 != chord.bass
     cost += wrong_bass * (_NOT_ROOT * (2 if begins else 0.5))
     spacing = np.abs(options[:, 0] - options[:, 1] - 5) + np.abs(options[:, 1] - options[:, 2] - 10)
+    alto, tenor, bass = options.T
+    spans = np.maximum(tenor - bass, soprano - alto), soprano - tenor, alto - bass  # two and two, one and three
+    cost += _OUT_OF_REACH * (np.min(spans, axis=0) > LARGEST_SPAN)
     return np.asarray(cost + 0.1 * spacing)
 
 

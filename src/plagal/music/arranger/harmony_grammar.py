@@ -32,7 +32,7 @@ import yaml
 
 from plagal.music.arranger.styles import STYLES, load_style
 from plagal.music.chords import QUALITIES, Chord
-from plagal.music.keys import key_tonic
+from plagal.music.keys import key_of, key_tonic
 from plagal.music.score import Key
 from plagal.plumbing.errors import ParamsError
 
@@ -323,6 +323,14 @@ def allowed_basses(key: Key, style: str, chord: Chord, previous: Chord | None = 
 
 def weight(chord: Chord, previous: Chord | None, key: Key, style: str, *, lifts: bool = False) -> float:
     """How well a chord with its bass goes after `previous`; 0 is forbidden."""
+    down = -key_tonic(key)
+    before = previous.transposed(down) if previous is not None else None
+    return _weight_in_c(style, key.minor, chord.transposed(down), before, lifts)
+
+
+@lru_cache(maxsize=65536)
+def _weight_in_c(style: str, minor: bool, chord: Chord, previous: Chord | None, lifts: bool) -> float:
+    key = key_of(0, minor)
     root_and_quality = allowed(key, style, previous, lifts=lifts)[chord.root, QUALITY_INDEX[chord.quality]]
     return float(root_and_quality * allowed_basses(key, style, chord, previous)[chord.bass])
 

@@ -12,8 +12,19 @@ from dataclasses import dataclass, field, replace
 from plagal.music.arranger.tunebook import MelodyNote, Tune
 from plagal.music.chords import Chord
 from plagal.music.score import Metre
+from plagal.plumbing.errors import InputError
 
 QUARTER, DOTTED_QUARTER = 24, 36
+
+FEELS = {
+    "straight": "straight", "swing": "swing", "shuffle": "swing", "compound": "compound", "12/8": "compound",
+    "half-time": "half-time",
+}  # fmt: skip
+"""What a feel may be called, and what it is here."""
+
+SWINGS = (12, 15, 16, 18)
+"""Ticks of a swung beat's first half: straight, light, triplet (the usual one), hard. Nothing between: these lie on the
+grid of 32nds and triplets that the words are written on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,10 @@ class LeadSheet:
     metre: Metre
     beat: int
     """Ticks: 24, or 36 in compound metres."""
-    swing: bool
+    swing: int
+    """Ticks of a swung beat's first half; 0 where nothing swings."""
+    stretch: int = 1
+    """Beats of the metre to one of the groove: 2 in half-time."""
     melody: list[MelodyNote] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
@@ -88,7 +102,7 @@ class LeadSheet:
             if self.beat == DOTTED_QUARTER:
                 return {0.25: 12, 0.5: 24, 0.75: 30}[part]
             if self.swing:
-                return {0.25: 8, 0.5: 16, 0.75: 20}[part]
+                return {0.25: (self.swing + 1) // 2, 0.5: self.swing, 0.75: (self.swing + QUARTER) // 2}[part]
         return round(part * self.beat)
 
 
@@ -98,15 +112,19 @@ class Layout:
 
     metre: Metre
     beat: int
-    swing: bool
+    swing: int
     place: Callable[[int], int]
+    stretch: int = 1
 
 
-def _swung(tick: int) -> int:
+def _swung(tick: int, first: int) -> int:
     beat, inside = divmod(tick, QUARTER)
     if inside % 3:
         return tick  # A triplet is a triplet.
-    return beat * QUARTER + (inside * 4 // 3 if inside < 12 else 16 + (inside - 12) * 2 // 3)
+    half = QUARTER // 2
+    return beat * QUARTER + (
+        inside * first // half if inside < half else first + (inside - half) * (QUARTER - first) // half
+    )
 
 
 def _compounded(tick: int) -> int:
@@ -120,20 +138,40 @@ def is_compound(metre: Metre) -> bool:
     return metre.denominator >= 8 and metre.numerator % 3 == 0 and metre.numerator > 3
 
 
-def layout(metre: Metre, feel: str) -> Layout:
-    """How to lay out a tune of that metre in a feel ("straight", "swing", "compound")."""
+def swing_ticks(amount: float | None) -> int:
+    """Ticks of the first half for an amount: its share of the beat, .5 (straight) to .75 (hard), the nearest that there
+    is; the triplet's two thirds where none is given. Raises InputError."""
+    if amount is None:
+        return 16
+    if not 0.5 <= amount <= 0.75:
+        raise InputError(f"swing {amount:g}: give the share of the first eighth, from 0.5 (straight) to 0.75 (hard)")
+    return min(SWINGS, key=lambda ticks: abs(ticks - amount * QUARTER))
+
+
+def layout(metre: Metre, feel: str, swing: float | None = None) -> Layout:
+    """How to lay out a tune of that metre in a feel of `FEELS`. Raises InputError for an unknown one."""
+    if feel not in FEELS:
+        raise InputError(f"feel {feel!r} is not known; choose one of {', '.join(FEELS)}")
+    feel, first = FEELS[feel], swing_ticks(swing)
     if is_compound(metre):
         if feel == "swing":
-            return Layout(Metre(0, metre.numerator // 3, 4), QUARTER, True, lambda tick: tick * 2 // 3)
-        return Layout(metre, DOTTED_QUARTER, False, lambda tick: tick)
+            even = Layout(Metre(0, metre.numerator // 3, 4), QUARTER, first, lambda tick: tick * 2 // 3)
+            return even if first == 16 else replace(even, place=lambda tick: _swung(_evened(tick), first))
+        return Layout(metre, DOTTED_QUARTER, 0, lambda tick: tick)
     quarters = metre.numerator * 4 // metre.denominator
     if quarters == 6:
         quarters = 3
     if feel == "compound":
-        return Layout(Metre(0, quarters * 3, 8), DOTTED_QUARTER, False, _compounded)
+        return Layout(Metre(0, quarters * 3, 8), DOTTED_QUARTER, 0, _compounded)
     if feel == "swing":
-        return Layout(Metre(0, quarters, 4), QUARTER, True, _swung)
-    return Layout(Metre(0, quarters, 4), QUARTER, False, lambda tick: tick)
+        return Layout(Metre(0, quarters, 4), QUARTER, first, lambda tick: _swung(tick, first))
+    return Layout(Metre(0, quarters, 4), QUARTER, 0, lambda tick: tick, 2 if feel == "half-time" else 1)
+
+
+def _evened(tick: int) -> int:
+    """A compound beat's second half, two thirds on, as a straight one."""
+    beat, inside = divmod(tick, DOTTED_QUARTER)
+    return beat * QUARTER + (inside // 2 if inside <= 24 else 12 + (inside - 24))
 
 
 @dataclass(frozen=True)

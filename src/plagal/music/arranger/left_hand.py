@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from plagal.music.arranger.dynamics import BASS, INNER, velocity
-from plagal.music.arranger.leadsheet import LeadSheet, Span
+from plagal.music.arranger.harmony_grammar import scale_steps
+from plagal.music.arranger.leadsheet import LeadSheet, Section, Span
 from plagal.music.arranger.styles import LeftFigure
 from plagal.music.arranger.voicing import (
+    HIGHEST_BASS,
     HIGHEST_SHAPE,
+    LOWEST_BASS,
     LOWEST_SHAPE,
     choose_bass,
     chord_tone_near,
@@ -38,16 +41,24 @@ class LeftHand:
         bass = choose_bass(chord, self._bass)
         self._bass = bass
         played: list[HandNote] = []
-        for beat in range(max(1, span.ticks // lead.beat)):
+        pulse = lead.beat * lead.stretch
+        beats = max(1, -(-span.ticks // pulse))
+        walked = bass
+        for beat in range(beats):
             events = figure.first if beat == 0 else figure.then[(beat - 1) % len(figure.then)]
-            start = span.onset + beat * lead.beat
+            start = span.onset + beat * pulse
             for part, gesture, length in events:
-                onset = start + lead.offset(part)
-                ticks = min(self._ticks(part, length), span.end - onset)
+                onset = start + lead.offset(part) * lead.stretch
+                ticks = min(self._ticks(part, length) * lead.stretch, span.end - onset)
                 if ticks <= 0:
                     continue
                 loud = velocity(lead, onset, BASS if beat == 0 and part == 0 else INNER)
-                keys = self._keys(gesture, chord, bass, after, min(HIGHEST_SHAPE, ceiling))
+                if gesture in ("walk", "walk_octave"):
+                    walked = self._walk(chord, walked, after, beats - beat, lead.section_at(onset))
+                    below = [walked - 12] if gesture == "walk_octave" and walked >= _DEEPEST_OCTAVE else []
+                    keys = [*below, walked, *([walked + 12] if gesture == "walk_octave" and not below else [])]
+                else:
+                    keys = self._keys(gesture, chord, bass, after, min(HIGHEST_SHAPE, ceiling))
                 apart = ROLL_TICKS if gesture == "rolled" and len(keys) > 2 else 0
                 for number, pitch in enumerate(keys):
                     later = number * apart
@@ -93,6 +104,23 @@ class LeftHand:
             return bass
         target = choose_bass(after, bass)
         return target - 1 if target >= bass else target + 1
+
+    def _walk(self, chord: Chord, at: int, after: Chord | None, left: int, section: Section) -> int:
+        """The walking bass's next key, `left` beats before the next chord: by step through chord and key, to arrive a
+        semitone or a step away from the next bass."""
+        target = choose_bass(after, at) if after is not None else self._bass or at
+        if left == 1:
+            return target - 1 if at < target or at == target - 2 else target + 1
+        scale = {(section.tonic + step) % 12 for step in scale_steps(section.minor)} | chord.pitch_classes
+        if left > 2 and abs(target - at) < 3:  # room to go out before coming back: to a tone of the chord
+            up = at <= (LOWEST_BASS + HIGHEST_BASS) // 2
+            near = range(at + 3, at + 6) if up else range(at - 3, at - 6, -1)
+            return next((key for key in near if key % 12 in chord.pitch_classes), at + (4 if up else -4))
+        step = 1 if target > at else -1
+        key = at + step
+        while key % 12 not in scale:
+            key += step
+        return key if LOWEST_BASS <= key <= HIGHEST_BASS + 4 else at
 
     def _upper_shape(self, chord: Chord, count: int, ceiling: int) -> tuple[int, ...]:
         """Guide tones first, without the root: the bass has it."""

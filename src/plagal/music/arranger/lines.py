@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from plagal.music.arranger.fills import Gap, fill, nearest_tone, scale_of
+from plagal.music.arranger.fills import Gap, fill, nearest_tone, scale_of, tremolo
 from plagal.music.arranger.leadsheet import LeadSheet, Section, Span
 from plagal.music.arranger.styles import Style
 from plagal.music.arranger.tunebook import MelodyNote
@@ -26,7 +26,20 @@ def complete_line(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: ran
             until = min((note[0] for note in taken), default=section.end * lead.bar)
             extra = _riffs(lead, section, inside, style, rng) if section.riff else _chord_line(inside)
             line.extend((onset, pitch, min(ticks, until - onset)) for onset, pitch, ticks in extra if onset < until)
-    return _with_fills(sorted(line), lead, spans, style, rng)
+    return _shaken(_with_fills(sorted(line), lead, spans, style, rng), lead, spans, style, rng)
+
+
+def _shaken(
+    line: list[MelodyNote], lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Random
+) -> list[MelodyNote]:
+    """Long notes now and then as a tremolo with the chord tone below: how a piano holds a note in a shout."""
+    if not style.tremolo:
+        return line
+    done: list[MelodyNote] = []
+    for onset, pitch, ticks in line:
+        shakes = ticks >= 2 * lead.beat and onset < lead.end - 2 * lead.bar and rng.random() < style.tremolo
+        done += tremolo(onset, pitch, ticks, spans, lead) if shakes else [(onset, pitch, ticks)]
+    return done
 
 
 def _ornamented(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Random) -> list[MelodyNote]:

@@ -7,6 +7,7 @@ that is struck lowest, the quality is the one that the keys struck in the chord'
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 
@@ -28,19 +29,21 @@ _KEEP_PLAN = 0.35
 def name_played(spans: Sequence[Span], notes: Sequence[HandNote]) -> list[Span]:
     """The spans under the names that the notes spell."""
     ordered = sorted(notes)
-    named, first = [], 0
+    onsets = [note[0] for note in ordered]
+    named = []
     for span in spans:
-        while first < len(ordered) and ordered[first][0] + _LONGEST < span.onset:
-            first += 1
-        shares = _shares(span, ordered[first:])
-        planned = _on_its_bass(span, ordered[first:])
+        begin = bisect_left(onsets, span.onset)
+        shares = _shares(
+            span, ordered[bisect_left(onsets, span.onset - _LONGEST, 0, begin) : bisect_left(onsets, span.end)]
+        )
+        planned = _on_its_bass(span, ordered[begin : begin + 1])
         named.append(Span(span.onset, span.end, _best_name(planned, shares)))
     return named
 
 
 def _on_its_bass(span: Span, notes: Sequence[HandNote]) -> Chord:
-    """The planned chord over the lowest of its tones that is struck where it begins."""
-    lowest = min((pitch for onset, pitch, _, _ in notes if onset == span.onset), default=span.chord.bass)
+    """The planned chord over the lowest of its tones that is struck where it begins; `notes`: the first from there."""
+    lowest = next((pitch for onset, pitch, _, _ in notes if onset == span.onset), span.chord.bass)
     bass = lowest % 12 if lowest % 12 in span.chord.pitch_classes else span.chord.bass
     return Chord(span.chord.root, span.chord.quality, bass)
 
@@ -53,8 +56,6 @@ def _shares(span: Span, notes: Sequence[HandNote]) -> list[float]:
     """For each step above the root, the share of the span in which it sounds (at most 1)."""
     shares = [0.0] * 12
     for onset, pitch, ticks, _ in notes:
-        if onset >= span.end:
-            break
         inside = min(span.end, onset + ticks) - max(span.onset, onset)
         if inside > 0:
             shares[(pitch - span.chord.root) % 12] += inside / span.ticks

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from plagal.music.arranger.devices import DEVICES, Part, Site, is_minor
-from plagal.music.arranger.harmony_grammar import family
+from plagal.music.arranger.harmony_grammar import family, weight
 from plagal.music.arranger.leadsheet import LeadSheet, Section, Span
 from plagal.music.arranger.styles import Style
 from plagal.music.chords import QUALITIES, Chord
+from plagal.music.keys import key_of
 
 _PASSING = 0.25
 """What a note that passes quickly off the beat weighs."""
@@ -71,12 +72,12 @@ class Melody:
         return found
 
 
-def _sites(lead: LeadSheet, spans: Sequence[Span]) -> list[Site]:
+def _sites(lead: LeadSheet, spans: Sequence[Span], rng: random.Random) -> list[Site]:
     sites = []
     for number, span in enumerate(spans):
         section = lead.section_at(span.onset)
         after = spans[number + 1].chord if number + 1 < len(spans) else None
-        sites.append(Site(span, after, span.ticks // lead.beat, section))
+        sites.append(Site(span, after, span.ticks // lead.beat, section, rng))
     return sites
 
 
@@ -94,12 +95,15 @@ def apply_devices(lead: LeadSheet, style: Style, rng: random.Random) -> list[Spa
     melody = Melody(lead)
     spans = _split_at_bars(lead)
     done: list[Span] = []
-    for site in _sites(lead, spans):
-        done.extend(_try_devices(site, lead, style, melody, rng) if site.section.sung else [site.span])
+    for site in _sites(lead, spans, rng):
+        before = done[-1].chord if done else None
+        done.extend(_try_devices(site, before, lead, style, melody, rng) if site.section.sung else [site.span])
     return done
 
 
-def _try_devices(site: Site, lead: LeadSheet, style: Style, melody: Melody, rng: random.Random) -> list[Span]:
+def _try_devices(
+    site: Site, before: Chord | None, lead: LeadSheet, style: Style, melody: Melody, rng: random.Random
+) -> list[Span]:
     for name, chance in style.devices.items():
         if rng.random() >= chance:
             continue
@@ -107,9 +111,23 @@ def _try_devices(site: Site, lead: LeadSheet, style: Style, melody: Melody, rng:
         if parts is None:
             continue
         spans = _to_spans(parts, site.span.onset, lead.beat)
-        if all(strain(melody.weights(span.onset, span.end), span.chord) <= style.strain for span in spans):
+        if not all(strain(melody.weights(span.onset, span.end), span.chord) <= style.strain for span in spans):
+            continue
+        if goes_on(
+            before, [*(span.chord for span in spans), *([site.after] if site.after else [])], site.section, style
+        ):
             return spans
     return [site.span]
+
+
+def goes_on(before: Chord | None, chords: Sequence[Chord], section: Section, style: Style) -> bool:
+    """Whether the grammar lets each chord follow the one before it."""
+    key = key_of(section.tonic, section.minor)
+    for chord in chords:
+        if before is not None and not weight(chord, before, key, style.name, lifts=True):
+            return False
+        before = chord
+    return True
 
 
 def _split_at_bars(lead: LeadSheet) -> list[Span]:
@@ -124,18 +142,27 @@ def _split_at_bars(lead: LeadSheet) -> list[Span]:
     return pieces
 
 
-def colour(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Random) -> list[Span]:
-    """Extends each chord by the style's colours, as far as the melody bears them. A held melody note that a colour
-    holds speaks for that colour, since the ear hears it as part of the chord."""
+def colour(
+    lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Random, *, keep: bool = False
+) -> list[Span]:
+    """Extends each chord by the style's colours, as far as the melody bears them and the grammar lets them stand
+    between their neighbours. A held melody note that a colour holds speaks for that colour, since the ear hears it as
+    part of the chord. `keep` leaves the chords under the tune as they are."""
     melody = Melody(lead)
     coloured: list[Span] = []
     for number, span in enumerate(spans):
         after = spans[number + 1].chord if number + 1 < len(spans) else None
         section = lead.section_at(span.onset)
         chord = span.chord
-        if section.sung or chord.quality in ("maj", "min"):
-            chord = _coloured(span, after, section, melody.weights(span.onset, span.end), style, rng)
-        if coloured and coloured[-1].chord.root == chord.root and coloured[-1].chord.bass == chord.bass:
+        before = coloured[-1].chord if coloured else None
+        if (section.sung and not keep) or (not section.sung and chord.quality in ("maj", "min")):
+            chord = _coloured(span, before, after, section, melody.weights(span.onset, span.end), style, rng)
+        if (
+            not (keep and section.sung)
+            and coloured
+            and coloured[-1].chord.root == chord.root
+            and coloured[-1].chord.bass == chord.bass
+        ):
             previous = coloured[-1].chord
             same_family = family(previous.quality) == family(chord.quality)
             if same_family and strain(melody.weights(span.onset, span.end), previous) <= style.strain:
@@ -149,23 +176,39 @@ _OVER_BASS = ("maj", "min", "dom7", "min7")
 
 
 def _coloured(
-    span: Span, after: Chord | None, section: Section, melody: Mapping[int, float], style: Style, rng: random.Random
+    span: Span,
+    before: Chord | None,
+    after: Chord | None,
+    section: Section,
+    melody: Mapping[int, float],
+    style: Style,
+    rng: random.Random,
 ) -> Chord:
     chord = span.chord
     options = style.colours.get(_function(chord, after, section), {})
     if chord.bass != chord.root:
-        options = {quality: weight for quality, weight in options.items() if quality in _OVER_BASS}
+        options = {quality: share for quality, share in options.items() if quality in _OVER_BASS}
+    following = [after] if after is not None else []
     total = sum(melody.values()) or 1.0
     choices: list[tuple[Chord, float]] = []
-    for quality, weight in options.items():
+    for quality, share in options.items():
         candidate = Chord(chord.root, quality, chord.bass)
         if strain(melody, candidate) > style.strain:
             continue
         held = sum(ticks for pc, ticks in melody.items() if pc in candidate.pitch_classes) / total
-        choices.append((candidate, weight * (0.15 + held) ** 3))
+        choices.append((candidate, share * (0.15 + held) ** 3))
+    fitting = [row for row in choices if goes_on(before, [row[0], *following], section, style)]
+    plain = Chord(chord.root, "maj", chord.bass)
+    if (
+        not fitting
+        and family(chord.quality) in ("dominant", "major")
+        and goes_on(None, [plain, *following], section, style)
+    ):
+        return plain  # V before IV is no dominant
+    choices = fitting or choices
     if not choices:
         return chord
-    return rng.choices([choice for choice, _ in choices], [weight for _, weight in choices])[0]
+    return rng.choices([choice for choice, _ in choices], [share for _, share in choices])[0]
 
 
 def _function(chord: Chord, after: Chord | None, section: Section) -> str:

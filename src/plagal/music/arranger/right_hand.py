@@ -92,10 +92,10 @@ class RightHand:
         lead = self._lead
         lengths = {span.onset: span.ticks}
         for beat, length in texture.comp:
-            if beat >= lead.beats_per_bar:
+            if beat * lead.stretch >= lead.beats_per_bar:
                 continue
             for bar in range(span.onset // lead.bar * lead.bar, span.end, lead.bar):
-                onset = bar + int(beat) * lead.beat + lead.offset(beat % 1)
+                onset = bar + (int(beat) * lead.beat + lead.offset(beat % 1)) * lead.stretch
                 if span.onset < onset < span.end:
                     lengths[onset] = max(lead.beat // 3, round(length * lead.beat))
         ordered = [*sorted(lengths), span.end]

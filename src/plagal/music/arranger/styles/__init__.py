@@ -16,8 +16,10 @@ from plagal.plumbing.errors import ParamsError
 
 STYLES = (
     "traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "hymnal", "jazz", "blues", "neo_soul",
+    "shout", "quartet",
 )  # fmt: skip
-"""The first four are gospel, "hymnal" is the plain setting that gospel starts from; the rest serve stage 1."""
+"""The first four and the last two are gospel, "hymnal" is the plain setting that gospel starts from; the rest serve
+stage 1."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -93,7 +95,11 @@ class Style:
     endings: tuple[tuple[str, ...], ...]
     """As `vamps`, for major keys; the ending's last chord fills what is left of its bars."""
     pedal: str
-    """"bar", "chord" or "none"."""
+    """"bar", "chord", "end" (the last chord only) or "none"."""
+    slows: bool
+    """Whether the ending slows down."""
+    tremolo: float
+    """Chance that the right hand shakes a melody note of two beats or more with the chord below it."""
     texture: str
     """"hands" (figures and textures above), or "four_part": the tune over three voices, all four moving together."""
 
@@ -157,5 +163,7 @@ def load_style(name: str) -> Style:
         intros=tuple(tuple(intro) for intro in raw["intros"]),
         endings=tuple(tuple(ending) for ending in raw["endings"]),
         pedal=raw["pedal"],
+        slows=raw.get("slows", True),
+        tremolo=raw.get("tremolo", 0.0),
         texture=raw.get("texture", "hands"),
     )
