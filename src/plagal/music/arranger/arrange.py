@@ -18,7 +18,7 @@ from plagal.music.arranger.form import Form, FormWishes
 from plagal.music.arranger.leadsheet import Layout, LeadSheet, Span, is_compound, layout
 from plagal.music.arranger.lines import complete_line
 from plagal.music.arranger.naming import name_played
-from plagal.music.arranger.own_music import Progression, key_of_chords, tune_from_score, tune_over, with_chords
+from plagal.music.arranger.own_music import Progression, in_four, key_of_chords, tune_from_score, tune_over, with_chords
 from plagal.music.arranger.reharmonize import apply_devices, colour
 from plagal.music.arranger.styles import STYLES, Style, load_style
 from plagal.music.arranger.tunebook import Tune, find_tune, tune_book
@@ -78,10 +78,12 @@ def arrange(
     piece = _the_tune(tune, seed, asked_key, chords, metre)
     own = chords is not None or isinstance(tune, Score)
     rng = random.Random(f"{piece.name} {style} {seed}")
+    if (metre is None and how.in_four) or metre in ((4, 4), (12, 8)):
+        piece = in_four(piece)
     drawn = rng.choices(list(how.feels), list(how.feels.values()))[0]
     if metre is not None and feel is None:
         feel = "compound" if is_compound(Metre(0, *metre)) else drawn if drawn != "compound" else "straight"
-        feel = "swing" if is_compound(piece.metre) and not is_compound(Metre(0, *metre)) else feel
+        feel = "swing" if is_compound(piece.metre) and not is_compound(Metre(0, *metre)) else feel  # thirds stay
     plan = layout(piece.metre, feel or drawn, swing)
     if metre is not None and (plan.metre.numerator, plan.metre.denominator) != tuple(metre):
         raise InputError(
@@ -101,7 +103,8 @@ def arrange(
     spans = apply_devices(lead, how, rng) if chords is None else lead.spans
     spans = colour(lead, spans, how, rng, keep=chords is not None)
     notes = play(lead, spans, complete_line(lead, spans, how, rng), how, rng)
-    spans = name_played(spans, notes)
+    if chords is None:  # own chords keep the names that they were given
+        spans = name_played(spans, notes)
     array = _array(notes, lead.end)
     return Score(
         notes=array,
@@ -126,7 +129,7 @@ def generate_melody(
 
 def _metres(metre: Metre) -> str:
     plans = [layout(metre, feel).metre for feel in ("straight", "swing", "compound")]
-    return " or ".join(sorted({f"{plan.numerator}/{plan.denominator}" for plan in plans}))
+    return ", ".join(sorted({f"{plan.numerator}/{plan.denominator}" for plan in plans} | {"4/4", "12/8"}))
 
 
 def _the_tune(

@@ -174,11 +174,21 @@ def turnaround(site: Site) -> list[Part] | None:
     after, tonic = site.after, site.section.tonic
     if site.degree != 0 or site.section.minor or after is None or site.beats < 4 or site.beats % 4:
         return None
-    if (after.root - tonic) % 12 not in (0, 5):
+    if after.root != tonic:
         return None
     each = site.beats // 4
     kind = _TURNAROUNDS[site.rng.randrange(len(_TURNAROUNDS))]
     return [_part(each, tonic + step, quality) for step, quality in kind]
+
+
+def five_one_four(site: Site) -> list[Part] | None:
+    """vm9 - I13 - IV: the tonic turns into the dominant of four, by that dominant's own two."""
+    after, tonic = site.after, site.section.tonic
+    to_four = after is not None and (after.root - tonic) % 12 == 5 and not is_minor(after)
+    if not to_four or site.degree != 0 or site.section.minor or site.beats < 3:
+        return None
+    each = 2 if site.beats >= 6 else 1
+    return [_keep(site, site.beats - 2 * each), _part(each, tonic + 7, "min7"), _part(each, tonic, "dom7")]
 
 
 def plagal_rock(site: Site) -> list[Part] | None:
@@ -204,4 +214,5 @@ DEVICES: dict[str, Device] = {
     "backdoor": backdoor,
     "turnaround": turnaround,
     "plagal_rock": plagal_rock,
+    "five_one_four": five_one_four,
 }

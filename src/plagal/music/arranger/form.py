@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from plagal.music.arranger.harmony_grammar import DEGREES
+from plagal.music.arranger.harmony_grammar import DEGREES, weight
 from plagal.music.arranger.leadsheet import Chorus, Layout, LeadSheet, Section, Span, lay_out
 from plagal.music.arranger.styles import Style
 from plagal.music.arranger.tunebook import Tune
@@ -205,7 +205,9 @@ class Form:
             once = self._spread(self._pick(self._style.vamps, _MINOR_VAMP), 2)
             self._chords("BRIDGE", once * max(1, vamp_bars // 2), 4, riff=True)
         elif name == "outro":
-            self._chords("OUTRO", self._ending(self._ending_numerals()), 1)
+            numerals = self._ending_numerals()
+            self._lead_to(self._numeral(numerals[0]))
+            self._chords("OUTRO", self._ending(numerals), 1)
         else:
             raise InputError(
                 f"section {name!r} is not known; "
@@ -223,6 +225,13 @@ class Form:
         if asked is None or asked == "none":
             return self._pick(self._style.endings, _MINOR_ENDING)
         return numerals_of(ENDINGS.get(asked, asked), self._minor)
+
+    def _lead_to(self, first: Chord) -> None:
+        """A vamp that ends on V before an ending that begins on IV ends on I7 instead: V7 does not fall to IV."""
+        last, key = self.lead.spans[-1], key_of(self._tonic, self._minor)
+        if self.lead.sections[-1].riff and not weight(first, last.chord, key, self._style.name):
+            home = Chord(self._tonic, "min7" if self._minor else "dom7", self._tonic)
+            self.lead.spans[-1] = Span(last.onset, last.end, home)
 
     def _pick(self, choices: tuple[tuple[str, ...], ...], in_minor: tuple[str, ...]) -> tuple[str, ...]:
         return in_minor if self._minor else choices[self._rng.randrange(len(choices))]

@@ -106,21 +106,27 @@ class LeftHand:
         return target - 1 if target >= bass else target + 1
 
     def _walk(self, chord: Chord, at: int, after: Chord | None, left: int, section: Section) -> int:
-        """The walking bass's next key, `left` beats before the next chord: by step through chord and key, to arrive a
-        semitone or a step away from the next bass."""
+        """The walking bass's next key, `left` beats before the next chord: by step toward the next bass, the last step
+        from the semitone beside it; where the way is too short for that, by the chord's fifth or third."""
         target = choose_bass(after, at) if after is not None else self._bass or at
-        if left == 1:
-            return target - 1 if at < target or at == target - 2 else target + 1
-        scale = {(section.tonic + step) % 12 for step in scale_steps(section.minor)} | chord.pitch_classes
-        if left > 2 and abs(target - at) < 3:  # room to go out before coming back: to a tone of the chord
-            up = at <= (LOWEST_BASS + HIGHEST_BASS) // 2
-            near = range(at + 3, at + 6) if up else range(at - 3, at - 6, -1)
-            return next((key for key in near if key % 12 in chord.pitch_classes), at + (4 if up else -4))
-        step = 1 if target > at else -1
-        key = at + step
-        while key % 12 not in scale:
-            key += step
-        return key if LOWEST_BASS <= key <= HIGHEST_BASS + 4 else at
+        way = 1 if target > at else -1
+        distance = abs(target - at)
+        if left == 1 and distance >= 2:
+            return at + way if distance == 2 else target - way
+        if left > 1 and distance > left:
+            scale = {(section.tonic + step) % 12 for step in scale_steps(section.minor)} | chord.pitch_classes
+            key = at + way
+            while key % 12 not in scale:
+                key += way
+            return key
+        tones = [
+            key
+            for key in range(LOWEST_BASS, HIGHEST_BASS + 1)
+            if key % 12 in chord.pitch_classes
+            and 2 < abs(key - at) < 8
+            and (key - chord.root) % 12 in (0, 3, 4, 6, 7, 8)
+        ]
+        return min(tones, key=lambda key: (abs(abs(key - at) - 5), abs(key - target)), default=at)
 
     def _upper_shape(self, chord: Chord, count: int, ceiling: int) -> tuple[int, ...]:
         """Guide tones first, without the root: the bass has it."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from plagal.music.arranger.harmonize import harmonize
 from plagal.music.arranger.harmony_grammar import classify, family
+from plagal.music.arranger.leadsheet import is_compound
 from plagal.music.arranger.tunebook import MelodyNote, Tune
 from plagal.music.beats import beat_ticks
 from plagal.music.chords import Chord, parse_chord
@@ -39,17 +40,22 @@ def tune_from_score(score: Score, key: Key | None = None, title: str = "") -> Tu
         raise InputError("the tune has no notes: give a melody")
     metre, pickup = _metre_and_pickup(score)
     shift = metre.bar_ticks - pickup if pickup else 0
+    first = int(score.notes[:, ONSET].min())
+    if not pickup:  # an upbeat after a rest: what comes in after a third of its bar or later leads into the next
+        shift -= first // metre.bar_ticks * metre.bar_ticks
+        rest = first % metre.bar_ticks
+        pickup = metre.bar_ticks - rest if 3 * rest >= metre.bar_ticks else 0
     notes = _top_line(score, shift)
     key = key or (Key(0, score.keys[0].fifths, score.keys[0].minor) if score.keys else hear_key(score))
     named = []
     for marker in score.markers:
         if marker.kind == "chord":
             try:
-                named.append((marker.onset + shift, parse_chord(marker.text)))
+                named.append((max(0, marker.onset + shift), parse_chord(marker.text)))
             except ChordError:
                 continue
     sections = tuple(
-        (marker.onset + shift if marker.onset else 0, marker.text)
+        (max(0, marker.onset + shift) if marker.onset else 0, marker.text)
         for marker in score.markers
         if marker.kind == "section"
     )
@@ -113,6 +119,41 @@ def with_chords(tune: Tune, progression: Progression) -> Tune:
             within = bar * place // len(row) // beat * beat if len(row) * beat <= bar else bar * place // len(row)
             chords.append(((number + first) * bar + within, chord))
     return replace(tune, chords=tuple(chords))
+
+
+def in_four(tune: Tune) -> Tune:
+    """The tune in 4/4, as a quick style wants it: of three beats the first lasts two, bars of two are joined, compound
+    beats become quarters whose thirds stay thirds. A tune in four, or in a metre of another kind, stays as it is."""
+    if is_compound(tune.metre):
+        simple = Metre(0, tune.metre.numerator // 3, 4)
+        tune = _placed(tune, simple, lambda tick: tick * 2 // 3)
+    if (tune.metre.numerator, tune.metre.denominator) == (6, 4):
+        earlier = 72 if 0 < tune.pickup_ticks <= 72 else 0
+        tune = _placed(tune, Metre(0, 3, 4), lambda tick: tick - earlier)
+    if (tune.metre.numerator, tune.metre.denominator) == (3, 4):
+
+        def stretched(tick: int) -> int:
+            bar, inside = divmod(tick, 72)
+            return bar * 96 + (inside * 2 if inside < 24 else inside + 24)
+
+        tune = _placed(tune, Metre(0, 4, 4), stretched)
+    elif (tune.metre.numerator, tune.metre.denominator) == (2, 4):
+        later = 48 if tune.pickup_ticks else 0  # the pick-up leads into a whole bar of four
+        tune = _placed(tune, Metre(0, 4, 4), lambda tick: tick + later)
+    return tune
+
+
+def _placed(tune: Tune, metre: Metre, place: Callable[[int], int]) -> Tune:
+    """The tune in another metre, each tick moved to its place."""
+    first = tune.notes[0][0]
+    return replace(
+        tune,
+        metre=metre,
+        notes=tuple((place(onset), pitch, place(onset + ticks) - place(onset)) for onset, pitch, ticks in tune.notes),
+        chords=tuple((place(onset), chord) for onset, chord in tune.chords),
+        sections=tuple((place(onset) // metre.bar_ticks * metre.bar_ticks, name) for onset, name in tune.sections),
+        pickup_ticks=metre.bar_ticks - place(first) % metre.bar_ticks if tune.pickup_ticks else 0,
+    )
 
 
 def key_of_chords(progression: Progression) -> Key:

@@ -97,7 +97,9 @@ def apply_devices(lead: LeadSheet, style: Style, rng: random.Random) -> list[Spa
     done: list[Span] = []
     for site in _sites(lead, spans, rng):
         before = done[-1].chord if done else None
-        done.extend(_try_devices(site, before, lead, style, melody, rng) if site.section.sung else [site.span])
+        # The last chord stands still.
+        free = site.section.sung and site.after is not None
+        done.extend(_try_devices(site, before, lead, style, melody, rng) if free else [site.span])
     return done
 
 

@@ -96,6 +96,8 @@ class Style:
     """As `vamps`, for major keys; the ending's last chord fills what is left of its bars."""
     pedal: str
     """"bar", "chord", "end" (the last chord only) or "none"."""
+    in_four: bool
+    """Whether tunes in three or in compound time are brought into 4/4: nobody shouts a waltz."""
     slows: bool
     """Whether the ending slows down."""
     tremolo: float
@@ -163,6 +165,7 @@ def load_style(name: str) -> Style:
         intros=tuple(tuple(intro) for intro in raw["intros"]),
         endings=tuple(tuple(ending) for ending in raw["endings"]),
         pedal=raw["pedal"],
+        in_four=raw.get("in_four", False),
         slows=raw.get("slows", True),
         tremolo=raw.get("tremolo", 0.0),
         texture=raw.get("texture", "hands"),
