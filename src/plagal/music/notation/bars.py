@@ -23,6 +23,10 @@ from plagal.plumbing.errors import InputError
 USUAL_VELOCITY = 80
 """Mezzo-forte, where no dynamics stand."""
 
+DYNAMICS = {"pppp": 20, "ppp": 20, "pp": 35, "p": 50, "mp": 65, "mf": 80, "f": 95, "ff": 110, "fff": 125, "ffff": 125,
+            "sf": 95, "sfz": 95, "fp": 95, "rf": 95, "rfz": 95, "sfp": 95, "fz": 95}  # fmt: skip
+"""Mark -> velocity, that of the words' levels."""
+
 MOST_NOTES = 200_000
 """Played; a Beethoven quartet has 20,000. Bounds what repeats may make of a small file: 100 MB while it is read."""
 
@@ -257,6 +261,8 @@ def _with_chords(score: Score, placed: list[tuple[Bar, Fraction]]) -> Score:
         if chord is not None:
             markers.append(Marker(symbol_onset, "chord", chord.symbol))
         first = bisect_right(begins, silent)
+        if chord is None and not heard:
+            score.losses["chords_held_over"] = score.losses.get("chords_held_over", 0) + 1
         if silent < until and first and heard[first - 1][1] != chord:
             markers.append(Marker(silent, "chord", heard[first - 1][1].symbol))
         markers += [Marker(begin, "chord", found.symbol) for begin, found in heard[first : bisect_left(begins, until)]]

@@ -17,23 +17,14 @@ from pathlib import Path
 
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.notation import MAX_NOTATION_BYTES
-from plagal.music.notation.bars import USUAL_VELOCITY, Bar, section_named, to_score
-from plagal.music.notation.repeats import MOST_TIMES, Marks
+from plagal.music.notation.bars import DYNAMICS, USUAL_VELOCITY, Bar, section_named, to_score
+from plagal.music.notation.repeats import MOST_TIMES, Marks, read_words, settle_codas
 from plagal.music.notation.symbols import Degree, chord_of_kind
 from plagal.music.score import Score
 from plagal.plumbing.errors import InputError
 
-_DYNAMICS = {"pppp": 20, "ppp": 20, "pp": 35, "p": 50, "mp": 65, "mf": 80, "f": 95, "ff": 110, "fff": 125, "ffff": 125,
-             "sf": 95, "sfz": 95, "fp": 95, "rf": 95, "rfz": 95, "sfp": 95, "fz": 95}  # fmt: skip
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-_BEAT_UNITS: dict[str, Fraction | int] = {
-    "breve": 8,
-    "whole": 4,
-    "half": 2,
-    "quarter": 1,
-    "eighth": Fraction(1, 2),
-    "16th": Fraction(1, 4),
-}
+_BEAT_UNITS = {"breve": "8", "whole": "4", "half": "2", "quarter": "1", "eighth": "1/2", "16th": "1/4"}
 _PEDALS = {"start": "on", "stop": "off", "change": "on", "resume": "on", "discontinue": "off"}
 _MINOR_MODES = ("minor", "aeolian", "dorian", "phrygian", "locrian")
 _LOST_IN_NOTATIONS = {"tremolo": "tremolos", "trill-mark": "ornaments", "turn": "ornaments", "mordent": "ornaments",
@@ -268,7 +259,7 @@ class _Part:
         sound = element.find("sound")
         for kind in element.iterfind("direction-type/*"):
             if kind.tag == "dynamics":
-                self.dynamics += [(onset, _DYNAMICS[mark.tag]) for mark in kind if mark.tag in _DYNAMICS]
+                self.dynamics += [(onset, DYNAMICS[mark.tag]) for mark in kind if mark.tag in DYNAMICS]
             elif kind.tag == "metronome" and (sound is None or sound.get("tempo") is None):
                 self._metronome(kind, onset)
             elif kind.tag == "pedal" and kind.get("type") in _PEDALS:
@@ -280,31 +271,18 @@ class _Part:
             elif kind.tag == "coda":
                 marks.coda = True
             elif kind.tag == "rehearsal":
-                self._named(kind.text or "", "rehearsal_marks")
+                if section := section_named(kind.text or ""):
+                    self.bar.sections.append(section)
+                else:
+                    self.losses["rehearsal_marks"] += 1
             elif kind.tag == "words":
-                self._words(kind.text or "")
+                text = kind.text or ""
+                if not read_words(marks, text) and (section := section_named(text)):
+                    self.bar.sections.append(section)
             elif kind.tag == "wedge":
                 self.losses["hairpins"] += kind.get("type") != "stop"
         if sound is not None:
             self._sound(sound, onset)
-
-    def _named(self, text: str, loss: str) -> None:
-        if section := section_named(text):
-            self.bar.sections.append(section)
-        else:
-            self.losses[loss] += 1
-
-    def _words(self, text: str) -> None:
-        plain = re.sub(r"[\s._]+", "", text.lower())
-        marks = self.bar.marks
-        if match := re.match(r"d([cs])(al|$)|dacapo|dalsegno", plain):
-            marks.jump = marks.jump or ("segno" if match[1] == "s" or plain.startswith("dals") else "capo")
-        elif plain == "fine":
-            marks.fine = True
-        elif plain in ("tocoda", "dacoda", "alcoda"):
-            marks.to_coda = True
-        elif section := section_named(text):
-            self.bar.sections.append(section)
 
     def _metronome(self, element: ET.Element, onset: Fraction) -> None:
         unit = Fraction(_BEAT_UNITS.get((element.findtext("beat-unit") or "").strip(), "0"))
@@ -409,7 +387,5 @@ def _together(parts: list[list[Bar]], losses: Counter[str]) -> list[Bar]:
             bar.marks.merge(other.marks)
         bar.tempos.sort(key=lambda tempo: tempo[0])
         bar.pedals.sort(key=lambda pedal: pedal[0])
-    codas = [place for place, bar in enumerate(bars) if bar.marks.coda]
-    if len(codas) > 1 and not any(bar.marks.to_coda for bar in bars):
-        bars[codas[0]].marks.coda, bars[codas[0]].marks.to_coda = False, True
+    settle_codas([bar.marks for bar in bars], leave=0)
     return bars

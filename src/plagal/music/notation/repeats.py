@@ -6,6 +6,7 @@ and goes back to the beginning of the piece where a repeat sign means the end of
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -52,13 +53,35 @@ class Marks:
         self.jump = self.jump or other.jump
 
 
+def read_words(marks: Marks, text: str) -> bool:
+    """Words over the music that say where it goes on ("D.C. al Fine", "To Coda") as signs; False where they don't."""
+    plain = re.sub(r"[\s._]+", "", text.lower())
+    if match := re.match(r"d([cs])(al|$)|dacapo|dalsegno", plain):
+        marks.jump = marks.jump or ("segno" if match[1] == "s" or plain.startswith("dals") else "capo")
+    elif plain == "fine":
+        marks.fine = True
+    elif plain in ("tocoda", "dacoda", "alcoda"):
+        marks.to_coda = True
+    else:
+        return False
+    return True
+
+
+def settle_codas(marks: list[Marks], leave: int) -> None:
+    """Of two coda signs the first says where one leaves: after the bar that it stands in (`leave` 0), or before (1)."""
+    codas = [place for place, here in enumerate(marks) if here.coda]
+    if len(codas) > 1 and not any(here.to_coda for here in marks):
+        marks[codas[0]].coda = False
+        marks[max(codas[0] - leave, 0)].to_coda = True
+
+
 def played_order(marks: list[Marks], name: str = "the piece") -> list[int]:
     """Places of bars as they are played, in time linear in their number. Raises InputError beyond `MOST_PLAYED`.
 
     - A repeat goes back to its own "|:" or, where none stands, to the end of the repeat before it, or to the beginning.
     - An ending lasts until it stops, or the next one begins; the end of every ending but the last goes back, whether a
-      sign says so or not; the last one that no sign closes is as long as the first. A strain is played as often as its
-      highest ending says, at least as its signs say.
+      sign says so or not. The last one is as long as the first where nothing but a later repeat sign closes it.
+    - A strain is played as often as its highest ending says, at least as its signs say.
     - After a jump back no repeats are taken, and of endings the last; the piece then ends at its fine, or goes on at
       the coda from where "to coda" stands.
     """
@@ -129,9 +152,10 @@ def _endings(marks: list[Marks]) -> tuple[dict[int, int], dict[int, int]]:
         if following == last + 1 and following < len(marks) and not marks[following].ending <= seen:
             marks[last].times = max(marks[last].times, 2)
             continue
-        if len(group) > 1 and not (marks[last].times or marks[last].ending_stops):
-            ends[first] = min(last, first + ends[group[0]] - group[0])
-            marks[ends[first]].ending_stops = True
+        usual = first + ends[group[0]] - group[0]
+        if len(group) > 1 and last > usual and (marks[last].times or not marks[last].ending_stops):
+            ends[first] = usual
+            marks[usual].ending_stops = True
         for start in group:
             for place in range(start, ends[start] + 1):
                 highest[place] = min(max(seen), MOST_TIMES)

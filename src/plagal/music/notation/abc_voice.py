@@ -1,0 +1,228 @@
+"""One voice of an ABC tune: notes, rests, ties, tuplets, broken rhythm and bar lines, in exact quarters."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from plagal.music.notation.bars import USUAL_VELOCITY, Bar
+from plagal.music.notation.repeats import MOST_TIMES
+from plagal.plumbing.errors import AbcError
+
+MOST_DIGITS = 4
+"""Of any number in the music: no note lasts ten thousand units."""
+MOST_BARS_OF_REST = 400
+
+_NATURAL = {"C": 60, "D": 62, "E": 64, "F": 65, "G": 67, "A": 69, "B": 71}
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all voices of a tune count and obey."""
+
+    losses: Counter[str] = field(default_factory=Counter)
+    heads: int = 0
+    """Note heads met in the text, whatever became of them."""
+    octaves_apart: bool = False
+    """%%propagate-accidentals octave; else an accidental holds for its letter in all octaves (ABC 2.1, 11.3)."""
+    notes_apart: bool = False
+    """%%MIDI nobarlines: an accidental holds for its note alone."""
+
+
+@dataclass(slots=True)
+class Voice:
+    """Where one voice is in its music."""
+
+    name: str
+    shared: Shared
+    unit: Fraction
+    """[quarters]"""
+    metre: tuple[int, int]
+    signature: dict[str, int]
+    base: int = 0
+    own: int = 0
+    """Semitones by which all of the tune and this voice sound higher than written."""
+    drums: bool = False
+    bars: list[Bar] = field(default_factory=list)
+    bar: Bar = field(default_factory=Bar)
+    now: Fraction = Fraction(0)
+    longest: Fraction = Fraction(0)
+    """Of the overlays of this bar that are behind us."""
+    layer: int = 0
+    altered: dict[str, int] = field(default_factory=dict)
+    tied: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Letter and octave of a note that is tied on -> its accidental, which holds over the bar line."""
+    last: list[int] = field(default_factory=list)
+    """Places in `bar.notes` of what sounded last, for broken rhythm."""
+    last_heads: list[re.Match[str]] = field(default_factory=list)
+    last_length: Fraction = Fraction(0)
+    broken: Fraction | None = None
+    tuplet: Fraction = Fraction(1)
+    tuplet_left: int = 0
+    velocity: int = USUAL_VELOCITY
+
+    @property
+    def shift(self) -> int:
+        return self.base + self.own
+
+    def length_of(self, text: str) -> Fraction:
+        top, slashes, bottom = re.fullmatch(r"(\d*)(/*)(\d*)", text).groups()  # type: ignore[union-attr]
+        if max(len(top), len(bottom), len(slashes)) > MOST_DIGITS:
+            raise AbcError(f"{text[:12]!r} is too large a number")
+        below = int(bottom) if bottom and slashes else 2 ** len(slashes)
+        return Fraction(int(top or 1), below or 1)
+
+    def _stretched(self, length: Fraction) -> Fraction:
+        """With the tuplet and the broken rhythm that it stands in."""
+        if self.tuplet_left:
+            self.tuplet_left -= 1
+            length *= self.tuplet
+        if self.broken is not None:
+            length *= self.broken
+            self.broken = None
+        return length
+
+    def sound(self, heads: list[tuple[re.Match[str], bool]], times: str) -> None:
+        """A note or a chord; a chord lasts as long as its first note."""
+        factor = self._stretched(self.unit * (self.length_of(times) if times else 1))
+        pitches = self.tied
+        self.tied, self.last, self.last_heads = {}, [], []
+        step = Fraction(0)
+        for number, (match, ties) in enumerate(heads):
+            length = factor * self.length_of(match["length"])
+            if number == 0:
+                step = length
+            self.shared.heads += 1
+            pitch = self._pitch(match, pitches) + self.shift
+            if self.drums:
+                self.shared.losses["percussion"] += 1
+                continue
+            if length <= 0:
+                self.shared.losses["notes_without_length"] += 1
+                continue
+            self.last.append(len(self.bar.notes))
+            self.last_heads.append(match)
+            layer = f"{self.name}&{self.layer}" if self.layer else self.name
+            self.bar.notes.append((self.now, min(max(pitch, 0), 127), length, self.velocity, ties, layer))
+            if ties:
+                self.tied[match["letter"], match["octave"]] = pitch - self.shift
+        self.last_length = step
+        self.now += step
+
+    def _pitch(self, match: re.Match[str], tied: dict[tuple[str, str], int]) -> int:
+        letter, octave, accidental = match["letter"], match["octave"], match["accidental"]
+        if len(octave) > MOST_DIGITS:
+            raise AbcError(f"{match[0][:12]!r} is on no instrument")
+        above = octave.count("'") - octave.count(",") + letter.islower()
+        natural = _NATURAL[letter.upper()] + 12 * above
+        place = f"{letter.upper()}{above}" if self.shared.octaves_apart else letter.upper()
+        if accidental:
+            if accidental.endswith("/"):
+                self.shared.losses["quarter_tones"] += 1
+            change = accidental.count("^") - accidental.count("_")
+            if self.shared.notes_apart:
+                return natural + change
+            self.altered[place] = change
+        elif (letter, octave) in tied and place not in self.altered:
+            return tied[letter, octave]
+        return natural + self.altered.get(place, self.signature.get(letter.upper(), 0))
+
+    def tie(self) -> None:
+        """What sounded last goes on."""
+        for place in self.last:
+            onset, pitch, length, velocity, _, layer = self.bar.notes[place]
+            self.bar.notes[place] = (onset, pitch, length, velocity, True, layer)
+        for place, match in zip(self.last, self.last_heads, strict=True):
+            self.tied[match["letter"], match["octave"]] = self.bar.notes[place][1] - self.shift
+
+    def rest(self, kind: str, wait: str) -> None:
+        """z and x rest for a length, Z and X for bars, y is a space in print."""
+        if kind == "y":
+            return
+        if kind in "ZX":
+            count = self.length_of(wait)
+            if count.denominator != 1 or not 1 <= count <= MOST_BARS_OF_REST:
+                raise AbcError(f"{kind}{wait[:12]}: rests last 1 to {MOST_BARS_OF_REST} bars")
+            full = Fraction(4 * self.metre[0], self.metre[1]) if self.metre[0] else Fraction(4)
+            for _ in range(int(count) - 1):
+                self.now += full
+                self.close()
+            self.now += full
+            return
+        length = self._stretched(self.unit * self.length_of(wait))
+        self.last, self.last_heads, self.last_length, self.tied = [], [], length, {}
+        self.now += length
+
+    def break_rhythm(self, signs: str) -> None:
+        """`a>b`: a half longer, b half as long; each further sign halves again."""
+        short = Fraction(1, 2 ** min(len(signs), 3))
+        mine, other = (2 - short, short) if signs[0] == ">" else (short, 2 - short)
+        if not self.last_length:
+            self.shared.losses["characters_unread"] += 1
+            return
+        for place in self.last:
+            onset, pitch, length, velocity, ties, layer = self.bar.notes[place]
+            self.bar.notes[place] = (onset, pitch, length * mine, velocity, ties, layer)
+        self.now += self.last_length * (mine - 1)
+        self.last_length *= mine
+        self.broken = other
+
+    def begin_tuplet(self, text: str) -> None:
+        """(p:q:r: the next r notes, p in the time of q (ABC 2.1, 4.13)."""
+        numbers = [int(number) if number and len(number) <= 2 else 0 for number in text.split(":")]
+        p, q, r = (*numbers, 0, 0)[:3]
+        compound = self.metre[0] in (6, 9, 12) and self.metre[1] >= 8
+        usual = {2: 3, 3: 2, 4: 3, 6: 2, 8: 3}.get(p, 3 if compound else 2)
+        if not 1 <= p <= 64:
+            self.shared.losses["characters_unread"] += 1
+            return
+        self.tuplet, self.tuplet_left = Fraction(q or usual, p), r or p
+
+    def bar_line(self, sign: str, number: str | None) -> None:
+        """`sign` with its colons and brackets, `number` of the ending that begins with it."""
+        ends, begins = _colons(sign)
+        self.close()
+        before = self.bars[-1].marks if self.bars else None
+        if ends and before:
+            before.times = max(before.times, min(ends + 1, MOST_TIMES))
+        if before and (ends or "||" in sign or "]" in sign or "[|" in sign):
+            before.ending_stops = before.strain_stops = True
+        if begins:
+            self.bar.marks.start = True
+        if number:
+            self.bar.marks.ending = passes_of(number)
+
+    def close(self, final: bool = False) -> None:
+        """End a bar, where one has begun. Of an empty one the signs wait for the next."""
+        self.now = max(self.now, self.longest)
+        self.altered, self.layer, self.longest = {}, 0, Fraction(0)
+        if self.now == 0 and not self.bar.notes:
+            if final and self.bars and self.bar.marks.jump:
+                self.bars[-1].marks.jump = self.bar.marks.jump
+            return
+        bar = self.bar
+        bar.length = self.now
+        self.bars.append(bar)
+        self.bar = Bar()
+        self.now, self.last = Fraction(0), []
+
+
+def _colons(sign: str) -> tuple[int, int]:
+    """How many colons stand before and after the bar: "::" is one of each."""
+    bare = sign.replace("[", "").replace("]", "").replace(".", "")
+    if "|" not in bare:
+        return len(bare) // 2, len(bare) // 2
+    ends, begins = len(bare) - len(bare.lstrip(":")), len(bare) - len(bare.rstrip(":"))
+    return ends, begins
+
+
+def passes_of(text: str) -> frozenset[int]:
+    """Passes of an ending: "1,3", "1-3", "2"."""
+    passes: set[int] = set()
+    for piece in re.split(r"[,.]", text.strip("[")):
+        numbers = [min(int(number[:3]), MOST_TIMES) for number in re.findall(r"\d+", piece)]
+        if numbers:
+            passes.update(range(numbers[0], numbers[-1] + 1))
+    return frozenset(passes or {1})

@@ -1,0 +1,375 @@
+"""Notation that other programs read wrongly: cases that people reported, and twins of ours that need no such folder.
+
+The cases lie beside the project (`../shared/cases/reading`, each with an `expected.txt`); where the folder is absent
+they are skipped. The twins are other music with the same fault in it, in `tests/fixtures/notation/twins.yaml`.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plagal.music.grid import bar_lines
+from plagal.music.notation import load_all, load_notation, score_from_abc, split_tunes
+from plagal.music.notation.musicxml import score_from_musicxml
+from plagal.music.notation.repeats import Marks, played_order
+from plagal.music.score import TICKS_PER_QUARTER, Score
+from plagal.plumbing.errors import InputError
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "reading"
+TWINS = Path(__file__).parents[1] / "fixtures" / "notation" / "twins.yaml"
+
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="the reported cases are not beside the project")
+
+
+def case(name: str) -> Score:
+    return load_notation(CASES / name)
+
+
+def pitches(score: Score) -> list[int]:
+    return [int(pitch) for pitch in score.notes[:, 1]]
+
+
+def onsets(score: Score) -> list[float]:
+    return [int(onset) / TICKS_PER_QUARTER for onset in score.notes[:, 0]]
+
+
+def lines(score: Score) -> list[float]:
+    return [int(line) / TICKS_PER_QUARTER for line in bar_lines(score.metres, int(score.notes[-1, 0]))[0]]
+
+
+def symbols(score: Score) -> list[tuple[float, str]]:
+    return [(mark.onset / TICKS_PER_QUARTER, mark.text) for mark in score.markers if mark.kind == "chord"]
+
+
+def quarters(score: Score) -> float:
+    return float((score.notes[:, 0] + score.notes[:, 2]).max()) / TICKS_PER_QUARTER
+
+
+# ---------------------------------------------------------------- reported cases
+
+
+@needs_cases
+def test_a_tie_carries_its_accidental_over_the_bar_line() -> None:
+    notes = case("abc-accidental-tie/accidental_over_tie.abc").notes.tolist()
+    # The case's text says four quarters; a quarter tied to a half, as abc2midi plays too, are three.
+    assert [72, 71, 72, 80] in notes
+    assert [note[1] for note in notes] == [69, 74, 71, 70, 69]
+
+
+@needs_cases
+def test_all_quoted_chords_of_gospel_are_read() -> None:
+    found = dict(symbols(case("abc-chords-lost/gospel_chords.abc")))
+    found.pop(32, None)  # "N.C.": what is heard there, if anything
+    names = ["Dbmaj9", "Gb69", "Ab13sus", "Dbadd9", "Bb7#9", "Ebhalfdim7", "Ab7b9", "Dbmaj/F", "Dbmaj"]
+    assert list(found.values()) == names
+
+
+@needs_cases
+@pytest.mark.parametrize(
+    ("name", "notes", "bars"),
+    [
+        ("abc-double-colon/double_colon.abc", 32, 8),
+        ("abc-end-repeat-without-start/two_strains.abc", 32, 8),
+        ("abc-end-repeat-without-start/strains_10.abc", 160, 40),
+        ("xml-end-repeat-without-start/two_strains_no_forward.musicxml", 32, 8),
+        ("xml-end-repeat-without-start/variations_8.musicxml", 128, 32),
+        ("xml-end-repeat-without-start/variations_12.musicxml", 192, 48),
+    ],
+)
+def test_each_strain_is_played_twice(name: str, notes: int, bars: int) -> None:
+    score = case(name)
+    assert (len(score.notes), quarters(score)) == (notes, 4 * bars)
+
+
+@needs_cases
+def test_letters_of_decorations_are_no_notes() -> None:
+    score = case("abc-fermata-letter/decorations_std.abc")
+    assert (len(score.notes), onsets(score)[0], score.losses["articulations"]) == (12, 0, 3)
+
+
+@needs_cases
+def test_the_file_header_holds_for_each_tune() -> None:
+    first, second = load_all(CASES / "abc-file-header" / "file_header.abc")
+    assert len(first.notes) == 27
+    assert [tempo.quarters_per_minute for score in (first, second) for tempo in score.tempos] == [90, 90]
+    assert set(first.notes[:, 2].tolist()) == {24, 48, 96}
+    assert (second.metres[0].numerator, second.metres[0].denominator) == (3, 4)
+
+
+@needs_cases
+def test_free_text_after_a_tune_is_no_music() -> None:
+    assert [len(score.notes) for score in load_all(CASES / "abc-free-text" / "free_text_between.abc")] == [16, 4]
+
+
+@needs_cases
+def test_inline_fields_change_metre_unit_tempo_and_key() -> None:
+    score = case("abc-inline-fields/inline_m_l.abc")
+    assert [(m.onset // 24, m.numerator, m.denominator) for m in score.metres] == [(0, 4, 4), (4, 3, 4), (10, 6, 8)]
+    modes = case("abc-inline-fields/k_modes.abc")
+    # E dorian with C#, A mixolydian with G, Bb with Eb, F# minor, C.
+    assert pitches(modes) == [64, 66, 67, 69, 71, 73, 74, 76, 69, 71, 73, 74, 76, 78, 79, 81,
+                              70, 72, 74, 75, 66, 68, 69, 71, 60, 62, 64, 65]  # fmt: skip
+
+
+@needs_cases
+def test_rests_of_bars_last_bars() -> None:
+    assert onsets(case("abc-multirest/multirest.abc"))[4:8] == [12, 13, 14, 15]
+
+
+@needs_cases
+@pytest.mark.parametrize(("name", "lowest"), [("midi_transpose", 48), ("voice_octave", 36), ("voice_transpose", 60)])
+def test_what_is_transposed_sounds_where_it_sounds(name: str, lowest: int) -> None:
+    assert pitches(case(f"abc-transpose-octave/{name}.abc"))[0] == lowest
+
+
+@needs_cases
+def test_a_chord_beside_an_annotation_counts() -> None:
+    assert symbols(case("abc-two-quoted/annotations.abc")) == [(4, "Cmaj"), (12, "Gdom7")]
+
+
+@needs_cases
+@pytest.mark.parametrize(
+    ("name", "notes", "length", "tempo"),
+    [
+        ("abc-voices-alternating/voices_at_line_start.abc", 16, 12, 80),
+        ("abc-voices-inline/voices_inline.abc", 32, 12, 80),
+        ("abc-voices-inline/amazing-grace.abc", 127, 50, 100),
+        ("generate-melody-abc-header/amazing-grace.abc", 127, 50, 100),
+    ],
+)
+def test_voices_sound_together(name: str, notes: int, length: float, tempo: float) -> None:
+    score = case(name)
+    assert len(score.notes) + score.losses.get("notes_unison_merged", 0) == notes
+    assert (quarters(score), score.tempos[0].quarters_per_minute) == (length, tempo)
+
+
+@needs_cases
+def test_degrees_make_the_chord_that_they_spell() -> None:
+    names = ["Cmaj", "Dmin7", "G7b5", "C6", "A7b9", "D7#9", "G9sus", "Cadd9", "Fmin6", "Bbdom13", "Ehalfdim7", "A7#5",
+             "Dminmaj7", "Cmaj/G"]  # fmt: skip
+    found = symbols(case("xml-chord-degrees/altered_chords.musicxml"))
+    assert found[:14] == [(4.0 * number, name) for number, name in enumerate(names)]
+    assert found[-1] == (60, "C5")
+
+
+@needs_cases
+def test_a_chord_keeps_its_notes_whatever_stands_between_them() -> None:
+    score = case("xml-chord-element-between/21f-Chord-ElementInBetween.xml")
+    assert (pitches(score), onsets(score)) == ([62, 66, 69], [0, 0, 0])
+
+
+@needs_cases
+def test_a_short_bar_keeps_its_bar_lines() -> None:
+    assert lines(case("xml-irregular-bar/irregular_bar.musicxml")) == [0, 4, 6, 10, 14]
+    assert lines(case("xml-irregular-bar/46f-IncompleteMeasures.xml")) == [0, 4, 8, 10]
+
+
+@needs_cases
+def test_a_signature_without_a_mode_is_heard() -> None:
+    key = case("xml-minor-without-mode/musescore_minor_no_mode.musicxml").keys[0]
+    assert (key.fifths, key.minor) == (0, True)
+
+
+@needs_cases
+def test_one_symbol_is_no_assertion_for_the_whole_piece() -> None:
+    found = symbols(case("xml-one-chord-symbol/chord_only_at_start.musicxml"))
+    assert found == [(0, "Cmaj"), (4, "Fmaj"), (8, "Gmaj"), (12, "Amin")]
+
+
+@needs_cases
+@pytest.mark.parametrize(("name", "lost"), [("slash_notes", 8), ("slash_measure_style", 4)])
+def test_slashes_are_silent_and_counted(name: str, lost: int) -> None:
+    score = case(f"xml-slash-notes/{name}.musicxml")
+    assert (pitches(score), score.losses["notes_slash"]) == ([65, 69, 72, 77], lost)
+
+
+@needs_cases
+def test_transposing_instruments_sound_where_they_sound() -> None:
+    scale = [60, 62, 64, 65, 67, 69, 71, 72]
+    assert pitches(case("xml-transposing/72a-TransposingInstruments.xml")) == scale
+    clarinet = case("xml-transposing/clarinet_with_piano.musicxml")
+    assert sorted({pitch % 12 for pitch in pitches(clarinet)}) == [0, 2, 4, 5, 7, 9, 11]
+    assert [(key.fifths, key.minor) for key in clarinet.keys] == [(0, False)]
+    assert pitches(case("xml-transposing/bass_octave_transpose.musicxml"))[0] == 36
+
+
+# ------------------------------------------------------------------------- twins
+
+
+def twins() -> dict[str, dict[str, Any]]:
+    return dict(yaml.safe_load(TWINS.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("name", twins())
+def test_a_twin_reads_as_a_musician_plays_it(name: str) -> None:
+    twin = twins()[name]
+    score = score_from_abc(twin["abc"], name)
+    if "pitches" in twin:
+        assert pitches(score) == twin["pitches"]
+    if "onsets" in twin:
+        assert onsets(score) == twin["onsets"]
+    if "lines" in twin:
+        assert lines(score) == twin["lines"]
+    if "chords" in twin:
+        assert symbols(score) == [tuple(pair) for pair in twin["chords"]]
+    for loss, count in twin.get("losses", {}).items():
+        assert score.losses.get(loss, 0) == count, loss
+
+
+def musicxml(*measures: str, key: str = "<key><fifths>0</fifths><mode>major</mode></key>", more: str = "") -> bytes:
+    """One part in 4/4, two divisions a quarter; `more` stands in the first attributes."""
+    first = (f"<attributes><divisions>2</divisions>{key}<time><beats>4</beats><beat-type>4</beat-type></time>{more}"
+             "</attributes>")  # fmt: skip
+    inside = "".join(
+        f'<measure number="{number}">{"" if number > 1 else first}{text}</measure>'
+        for number, text in enumerate(measures, 1)
+    )
+    return f'<score-partwise version="4.0"><part-list/><part id="P1">{inside}</part></score-partwise>'.encode()
+
+
+def note(step: str, octave: int = 4, duration: int = 2, more: str = "", before: str = "") -> str:
+    return (f"<note>{before}<pitch><step>{step}</step><octave>{octave}</octave></pitch><duration>{duration}</duration>"
+            f"<voice>1</voice>{more}</note>")  # fmt: skip
+
+
+FOUR = note("C") + note("D") + note("E") + note("F")
+
+
+def test_voltas_play_each_ending_in_its_turn() -> None:
+    def bar(step: str, left: str = "", right: str = "") -> str:
+        return (f'<barline location="left">{left}</barline>{note(step, duration=8)}'
+                f'<barline location="right">{right}</barline>')  # fmt: skip
+
+    back, forward = '<repeat direction="backward"/>', '<repeat direction="forward"/>'
+    data = musicxml(
+        bar("C", forward),
+        bar("D", '<ending number="1,3" type="start"/>', f'<ending number="1,3" type="stop"/>{back}'),
+        bar("E", '<ending number="2" type="start"/>', f'<ending number="2" type="stop"/>{back}'),
+        bar("F", '<ending number="4" type="start"/>', '<ending number="4" type="discontinue"/>'),
+        bar("G"),
+    )
+    assert pitches(score_from_musicxml(data, "x")) == [60, 62, 60, 64, 60, 62, 60, 65, 67]
+
+
+def test_da_capo_al_fine_and_dal_segno_al_coda_are_walked_once() -> None:
+    capo = [Marks(), Marks(fine=True), Marks(), Marks(jump="capo")]
+    assert played_order(capo) == [0, 1, 2, 3, 0, 1]
+    segno = [Marks(), Marks(segno=True), Marks(to_coda=True), Marks(jump="segno"), Marks(coda=True), Marks()]
+    assert played_order(segno) == [0, 1, 2, 3, 1, 2, 4, 5]
+
+
+def test_repeats_are_not_taken_again_after_a_da_capo() -> None:
+    marks = [Marks(start=True), Marks(times=2, fine=True), Marks(jump="capo")]
+    assert played_order(marks) == [0, 1, 0, 1, 2, 0, 1]
+
+
+def test_endings_that_never_come_are_never_lost_without_a_word() -> None:
+    score = score_from_abc("X:1\nM:4/4\nL:1/4\nK:C\n|: C D E F |3 G G G G :|\n", "x")
+    assert score.losses["bars_never_played"] == 1
+
+
+def test_dynamics_of_a_part_hold_for_all_its_voices() -> None:
+    def loud(mark: str) -> str:
+        return f"<direction><direction-type><dynamics><{mark}/></dynamics></direction-type></direction>"
+
+    second = "<backup><duration>8</duration></backup>" + "".join(note(step, 3) for step in "CDEF")
+    data = musicxml(loud("p") + note("C") + note("D") + loud("ff") + note("E") + note("F") + second)
+    score = score_from_musicxml(data, "x")
+    assert score.notes[:, 3].tolist() == [50] * 4 + [110] * 4
+
+
+def test_cue_notes_are_silent_and_counted() -> None:
+    score = score_from_musicxml(musicxml(FOUR, note("G", before="<cue/>") * 4), "x")
+    assert (len(score.notes), score.losses["notes_cue"]) == (4, 4)
+
+
+def test_rehearsal_marks_and_pedals_become_what_they_mean() -> None:
+    def direction(text: str) -> str:
+        return f"<direction><direction-type>{text}</direction-type></direction>"
+
+    marks = direction("<rehearsal>Verse 1</rehearsal>") + direction('<pedal type="start"/>')
+    marks += direction("<rehearsal>17</rehearsal>")
+    score = score_from_musicxml(musicxml(marks + FOUR + direction('<pedal type="stop"/>'), FOUR), "x")
+    assert [(mark.kind, mark.text) for mark in score.markers] == [("section", "VERSE")]
+    assert [(pedal.onset, pedal.state) for pedal in score.pedals] == [(0, "on"), (96, "off")]
+    assert score.losses["rehearsal_marks"] == 1
+
+
+def test_an_unknown_symbol_ends_the_chord_before_it() -> None:
+    def harmony(step: str, kind: str, text: str = "") -> str:
+        return f'<harmony><root><root-step>{step}</root-step></root><kind text="{text}">{kind}</kind></harmony>'
+
+    chord = note("F", 3, 8) + "".join(note(s, o, 8, before="<chord/>") for s, o in (("A", 4), ("C", 5)))
+    score = score_from_musicxml(musicxml(harmony("C", "major") + FOUR, harmony("F", "other", "?!") + chord), "x")
+    assert symbols(score) == [(0, "Cmaj"), (4, "Fmaj")]
+    assert score.losses["chord_symbols"] == 1
+
+
+def test_a_compressed_file_is_read_by_its_container(tmp_path: Path) -> None:
+    file = tmp_path / "song.mxl"
+    container = '<container><rootfiles><rootfile full-path="deep/real.xml"/></rootfiles></container>'
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a_decoy.xml", musicxml(note("G") * 4))
+        archive.writestr("META-INF/container.xml", container)
+        archive.writestr("deep/real.xml", musicxml(FOUR))
+    assert pitches(load_notation(file)) == [60, 62, 64, 65]
+
+
+def test_a_voice_that_does_not_fill_its_bar_is_counted() -> None:
+    text = "X:1\nM:4/4\nL:1/4\nK:C\nV:1\nC D E F|G A B c|\nV:2\nC, D, E,|G, A, B, C|\n"
+    assert score_from_abc(text, "x").losses["voices_uneven"] == 1
+
+
+def test_the_whole_text_of_a_file_is_one_melody() -> None:
+    """What a person hands over with --melody: a file, header and all."""
+    text = "%abc-2.1\n% a book of tunes\nL:1/4\n\nX:7\nT:One\nM:3/4\nK:F\nF G A|\n\nX:8\nK:C\nC|\n"
+    assert pitches(score_from_abc(text, "melody.abc")) == [65, 67, 69]
+    assert len(split_tunes(text)) == 2
+
+
+# -------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "X:1\nM:4/4\nL:1/8\nK:C\n|:" + "C99999" + ":|\n",
+        "X:1\nM:99999/4\nK:C\nC|\n",
+        "X:1\nM:4/4\nK:C\nC|Z9999|\n",
+        "X:1\nK:C\n" + "".join(f"[V:{n}]C|" for n in range(400)) + "\n",
+        "X:1\nM:1/4\nL:1/64\nK:C\n|:" + "C" * 5000 + "|1-99" + "CCCC" * 100 + ":|\n",
+        "X:1\nP:((((A99)9)9)9)9\nK:C\nP:A\n" + "C|" * 9000 + "\n",
+        "X:1\nK:C\n" + "|:C:|" * 200_000 + "\n",
+    ],
+)
+def test_a_bomb_in_abc_ends_soon_and_names_its_place(text: str) -> None:
+    before = time.process_time()
+    try:
+        score_from_abc(text, "bomb.abc")
+    except InputError as error:
+        assert "bomb.abc" in str(error)
+        assert "\n" not in str(error)
+    assert time.process_time() - before < 30  # 5 s on a quiet machine; no test times a busy one
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><score-partwise>&b;</score-partwise>',
+        b"<score-partwise><part-list/></score-partwise>",
+        b"<html></html>",
+        musicxml(note("C", duration=10**9)),
+        musicxml(note("H")),
+        musicxml(note("C", octave=10**7)),
+    ],
+)
+def test_bad_musicxml_is_refused_in_one_line_with_its_name(data: bytes) -> None:
+    with pytest.raises(InputError, match=r"song\.xml") as caught:
+        score_from_musicxml(data, "song.xml")
+    assert "\n" not in str(caught.value)
