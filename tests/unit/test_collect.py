@@ -244,3 +244,16 @@ def test_how_hot_a_file_was_recorded_does_not_reach_the_words() -> None:
     hot.notes[:, VELOCITY] += 20
     assert (level_loudness(hot).notes == level_loudness(score).notes).all()
     assert np.median(level_loudness(hot).notes[:, VELOCITY]) == USUAL_VELOCITY
+
+
+def test_what_reading_loses_stands_in_the_report_and_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    body = " ".join(
+        f"{{d}}{letter}{octave}|" for letter in "CDEFGABc" for octave in ("2 E2 G2 c2", "4 G4", "2 B2 d2 f2")
+    )
+    (folder / "tune.abc").write_text(f"X:1\nT:Graces\nM:4/4\nL:1/8\nQ:1/4=90\nK:C\n{body}\n", encoding="utf-8")
+    sources = sources_file(tmp_path / "s.yaml", ("gospel", folder))
+    report = collect("stage1", collect_settings(sources, 1, {"gospel": 1}), tmp_path / "out", 1)
+    assert report["losses"]["grace_notes"] == {"files": 1, "count": 24}
+    assert "grace_notes" in capsys.readouterr().out

@@ -58,6 +58,8 @@ class _Selection:
         self.similar = SimilarPieces()
         self.taken = self.offered = 0
         self.discards: list[Discard] = []
+        self.losses: dict[str, list[float]] = {}
+        """Name of a loss -> pieces taken that have it, and how often in all."""
 
     def genre(self, name: str) -> _Genre:
         return self.genres.setdefault(name, _Genre(0))
@@ -205,6 +207,10 @@ def _read(selection: _Selection, pool: Workers, batch: list[Candidate]) -> Itera
 def _keep(selection: _Selection, draft: PieceWriter, piece: Piece) -> None:
     draft.write(piece.row)
     selection.taken += 1
+    for name, count in piece.losses.items():
+        files_and_count = selection.losses.setdefault(name, [0, 0])
+        files_and_count[0] += 1
+        files_and_count[1] += count
 
 
 def _count_rest(selection: _Selection) -> None:
@@ -239,6 +245,10 @@ def _report(selection: _Selection, tunes: int) -> dict[str, Any]:
         "offered": selection.offered,
         "discarded": dict(reasons.most_common()),
         "genres": {name: _genre_report(genre) for name, genre in selection.genres.items()},
+        "losses": {
+            name: {"files": int(files), "count": round(count, 3)}
+            for name, (files, count) in sorted(selection.losses.items(), key=lambda loss: (-loss[1][0], loss[0]))
+        },
     }
 
 

@@ -55,6 +55,8 @@ class Piece:
     row: dict[str, Any]
     digest: str
     texture: Signature
+    losses: dict[str, float]
+    """What reading its file left out or bent, by name (`Score.losses`)."""
 
 
 def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bool = False) -> Piece | Discard:
@@ -153,7 +155,7 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
         "synthetic": candidate.synthetic,
     }
     row = {"prompt": basic_prompt(candidate.genre, facts.key), "tokens": ids, "metadata": metadata}
-    return Piece(candidate, row, notes_digest(score), signature(texture_grams(score)))
+    return Piece(candidate, row, notes_digest(score), signature(texture_grams(score)), score.losses)
 
 
 def domain_of(genre: str, synthetic: bool) -> str:

@@ -8,7 +8,7 @@ _COLUMNS = ("genre", "wanted", "real", "synthetic", "surplus", "found", "short",
 
 
 def corpus_table(report: dict[str, Any]) -> str:
-    """A line for each genre, one for the total; ends in a newline."""
+    """A line for each genre, one for the total, one for each loss in reading what was taken; ends in a newline."""
     rows = [_row(name, genre) for name, genre in report["genres"].items()]
     totals = [sum(int(row[column]) for row in rows) for column in range(1, 7)]
     rows.append(("total", *(str(total) for total in totals), _why(report["discarded"], 4)))
@@ -17,6 +17,10 @@ def corpus_table(report: dict[str, Any]) -> str:
     lines += [_line(row, widths) for row in rows]
     found, target, tunes = report["found"], report["target"], report["tunes"]
     lines.append(f"{report['stage']}: {found} of {target} pieces, {tunes} tunes")
+    if losses := report["losses"]:
+        wide = max(len(name) for name in losses)
+        lines.append("left out or bent in reading, among the pieces taken:")
+        lines += [f"  {name.ljust(wide)}  {loss['files']:>5} files  {loss['count']:g}" for name, loss in losses.items()]
     return "\n".join(lines) + "\n"
 
 
