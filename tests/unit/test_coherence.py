@@ -1,12 +1,19 @@
 """The ear for coherence: it ranks whole music over broken music."""
 
+import json
+from importlib.resources import files
+from pathlib import Path
+
 import numpy as np
 import pytest
+from model_helpers import piece, text_of
 from music_helpers import EMPTY, arranged
 
-from plagal.evaluation.coherence import DAMAGES, LEVELS, CoherenceModel, bars_shuffled, fit, shipped
+from plagal.evaluation.coherence import DAMAGES, LEVELS, CoherenceModel, bars_shuffled, fit, shipped, training_pieces
 from plagal.evaluation.features import FEATURES, bars_of, window
+from plagal.evaluation.heldout import read_texts
 from plagal.music.score import Score
+from plagal.plumbing.files import write_jsonl
 
 STYLES = ("traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship")
 PIECES = [window(arranged(style, seed), 4, 16) for style in STYLES for seed in (900, 901, 902)]
@@ -76,3 +83,26 @@ def test_damage_keeps_what_it_should() -> None:
     shuffled = bars_shuffled(piece, rng)
     assert len(shuffled.notes) == len(piece.notes)
     assert sorted(shuffled.notes[:, 1]) == sorted(piece.notes[:, 1])
+
+
+def test_the_ear_is_fitted_on_training_texts_alone(tmp_path: Path) -> None:
+    for stage in ("stage1", "stage2"):
+        (tmp_path / stage).mkdir()
+        rows = [{"text": text_of(piece(np.random.default_rng(number)), "Play"),
+                 "metadata": {"id": f"{stage} {number}", "tune": f"{stage} {number}", "synthetic": number == 2}}
+                for number in (0, 0, 1, 2)]  # fmt: skip
+        write_jsonl(tmp_path / stage / "train.jsonl", rows)
+        for split in ("test", "valid"):
+            (tmp_path / stage / f"{split}.jsonl").write_text("to read this is a fault")
+    found = training_pieces(tmp_path)
+    assert sorted(found_piece.tune for found_piece in found) == sorted(
+        f"{stage} {number}" for stage in ("stage1", "stage2") for number in range(3)
+    )
+
+
+@pytest.mark.skipif(not Path("data/text/stage2/test.jsonl").exists(), reason="no texts here: run `dvc repro convert`")
+def test_the_shipped_ear_knows_no_tune_of_the_test_split() -> None:
+    stored = json.loads(files("plagal.evaluation").joinpath("coherence.json").read_text(encoding="utf-8"))
+    held_out = {piece.tune for stage in ("stage1", "stage2") for split in ("valid", "test")
+                for piece in read_texts(Path("data/text") / stage / f"{split}.jsonl")}  # fmt: skip
+    assert not held_out & set(stored["tunes"])

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from plagal.evaluation.report import (
+    BY_CONSTRUCTION,
     MODELS,
     SPLITS,
+    TARGETS,
     Tree,
     direction,
     empty_tree,
@@ -32,7 +34,8 @@ def test_the_rows_that_reviewers_rely_on_are_there() -> None:
     tree = finish(empty_tree())
     rows = dict(leaves(tree))
     for path in ("plan.perplexity", "plan.token_accuracy", "plan.valid_midi", "plan.coherence", "control.chords",
-                 "coherence.bars_shuffled", "distribution.frechet_real", "copying.bars_seen", "ratings.raters",
+                 "coherence.bars_shuffled", "distribution.frechet_real", "copying.bars_seen",
+                 "structure.returns_4.model",
                  "training.stage2.notes_seen", "targets.met"):  # fmt: skip
         assert path in rows
     assert all(f"nats_per_note.{split}.{model}" in rows for split in SPLITS for model in MODELS)
@@ -48,6 +51,24 @@ def test_targets_are_counted() -> None:
     tree = filled(plan__perplexity=1.9, plan__token_accuracy=0.9, plan__valid_midi=1.0)
     assert (get(tree, "targets.met"), get(tree, "targets.missed")) == (2, 1)
     assert get(tree, "targets.plan.perplexity") == 2.0
+
+
+def test_a_target_is_met_only_when_the_worst_seed_meets_it() -> None:
+    lucky, steady = filled(plan__coherence=7.2), filled(plan__coherence=7.2)
+    put(lucky, "worst.plan.coherence", 6.9)
+    put(steady, "worst.plan.coherence", 7.1)
+    assert get(finish(lucky), "targets.missed") == 1 and get(finish(steady), "targets.met") == 1
+    (line,) = (line for line in terminal_table(finish(lucky)).splitlines() if line.startswith("plan.coherence"))
+    assert "FAIL" in line and "worst seed 6.9" in line
+
+
+def test_what_cannot_fail_is_marked_and_is_no_target() -> None:
+    assert not set(BY_CONSTRUCTION) & {target.path for target in TARGETS}
+    tree = filled(control__tempo=1.0, control__key=0.97, control__bars=1.0)
+    assert (get(tree, "targets.met"), get(tree, "targets.missed")) == (0, 0)
+    for path in BY_CONSTRUCTION:
+        (line,) = (line for line in terminal_table(tree).splitlines() if line.split()[0] == path)
+        assert "by construction" in line and "pass" not in line
 
 
 def test_figures_are_rounded_so_that_noise_does_not_show() -> None:
@@ -82,7 +103,8 @@ def test_both_tables_say_pass_and_fail_beside_the_target() -> None:
     [("plan.perplexity", -1), ("plan.token_accuracy", 1), ("nats_per_note.general.stage1", -1), ("control.key", 1),
      ("nats_per_note.general.ngram", 0), ("choice_accuracy.general.untrained", 0), ("choice_accuracy.general.fused", 1),
      ("distribution.frechet", -1), ("distribution.frechet_real", 0), ("copying.bars_seen", -1), ("targets.met", 1),
-     ("coherence.real", 1), ("coherence.random", 0), ("targets.missed", -1), ("training.stage1.notes_seen", 0)],
+     ("coherence.real", 1), ("coherence.random", 0), ("targets.missed", -1), ("structure.distance.model", -1),
+     ("structure.distance.arranger", 0), ("structure.returns_4.model", 0), ("training.stage1.notes_seen", 0)],
 )  # fmt: skip
 def test_each_figure_knows_which_way_is_better(path: str, way: int) -> None:
     assert direction(path) == way

@@ -13,8 +13,10 @@ from model_helpers import LiveModels, piece, text_of, tiny_base
 
 from plagal.corpus.provenance import Origin, write_provenance
 from plagal.evaluation import run
+from plagal.evaluation.control import Asked
 from plagal.evaluation.report import get, leaves
 from plagal.evaluation.run import evaluate
+from plagal.evaluation.samples import Sample
 from plagal.plumbing.files import write_jsonl
 from plagal.plumbing.params import EvaluateSettings
 
@@ -80,7 +82,27 @@ def test_models_that_are_the_same_get_the_same_figures(tree: dict[str, object]) 
 
 def test_what_the_split_does_not_hold_is_null(tree: dict[str, object]) -> None:
     assert get(tree, "nats_per_note.gospel_synthetic.fused") is None
-    assert get(tree, "ratings.mean") is None
+    assert "ratings" not in tree  # what people said is in no versioned file, so it is in no versioned figure
+
+
+def test_every_prompt_is_written_with_and_without_the_grammar_from_three_seeds(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[bool, int, list[int | None]]] = []
+
+    def written(_: object, asked: list[Asked], __: object, seed: int, grammar: bool = True) -> list[Sample]:
+        calls.append((grammar, seed, [wish.bars for wish in asked]))
+        return [Sample(wish, tuple(piece(np.random.default_rng(seed)))) for wish in asked]
+
+    monkeypatch.setattr(run, "write_samples", written)
+    tree = evaluate(SETTINGS, 3, project / "text", project / "models", tmp_path)
+    for grammar in (True, False):
+        mine = [(seed, bars) for way, seed, bars in calls if way is grammar]
+        assert len({seed for seed, _ in mine}) == 3
+        assert sorted(bars for _, group in mine for bars in group) == [4, 4, 8, 8]
+    assert get(tree, "worst.plan.coherence") <= get(tree, "plan.coherence")
+    assert get(tree, "control_free.bars") is not None
+    assert get(tree, "structure.returns_2.model") is not None and get(tree, "structure.returns_2.real") is not None
 
 
 def test_samples_and_pictures_are_there(project: Path, tree: dict[str, object]) -> None:

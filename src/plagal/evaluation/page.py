@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 
 from plagal.evaluation.coherence import shipped
-from plagal.evaluation.report import HEADINGS, MODELS, SPLITS, Tree, get, table_rows
+from plagal.evaluation.report import COHERENCE_ROWS, HEADINGS, MODELS, SPLITS, Tree, get, table_rows
 from plagal.evaluation.samples import Sample
 from plagal.plumbing.files import atomic_path, write_text
 
@@ -57,7 +57,6 @@ COLOURS = {
     "untrained": "#b9b4aa", "stage1": "#7fa8c4", "stage2": "#1f5f8b", "fused": "#123a57", "ngram": "#c0562f",
     "xz": "#e0b49a",
 }  # fmt: skip
-COHERENCE_ROWS = ("real", "model", "bars_shuffled", "notes_shuffled", "ngram", "random")
 _DPI = 110
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from plagal.model.cpu.kernels import cpu_kernels, on_cpu
 from plagal.model.cpu.lanes import on_lanes
 from plagal.model.loss import head_logits, hidden_states
-from plagal.model.memory import SCORED_WINDOWS, budget_bytes, windows_at_once
+from plagal.model.memory import SCORED_WINDOWS, budget_bytes, pieces_at_once, windows_at_once
 from plagal.model.windows import Ids, Window, make_windows
 from plagal.model.words import LanguageModel, WordTokens
 from plagal.tokens.template import END_MARK, split_text
@@ -166,8 +166,16 @@ def word_scores(
 
 def windows_that_fit(lm: LanguageModel, tokens: int, most: int) -> int:
     """Windows of `tokens` that one forward pass of `lm` may take here, beside its weights."""
-    free = budget_bytes() - sum(value.nbytes for _, value in tree_flatten(lm.model.parameters()))
-    return windows_at_once(lm.config, tokens, free, most, 4 if on_cpu() else 2)
+    return windows_at_once(lm.config, tokens, _free_bytes(lm), most, 4 if on_cpu() else 2)
+
+
+def pieces_that_fit(lm: LanguageModel, tokens: int, most: int) -> int:
+    """Pieces of up to `tokens` that `lm` may write at once here, beside its weights."""
+    return pieces_at_once(lm.config, tokens, _free_bytes(lm), most, 4 if on_cpu() else 2)
+
+
+def _free_bytes(lm: LanguageModel) -> float:
+    return budget_bytes() - sum(value.nbytes for _, value in tree_flatten(lm.model.parameters()))
 
 
 def _empty(text: str) -> WordScores:
