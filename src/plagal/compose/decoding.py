@@ -23,8 +23,7 @@ from plagal.compose.sampling import Floats, Sampler, Speller
 from plagal.compose.steering import Wishes
 from plagal.compose.writing import OnWord, Request, Row
 from plagal.model.base import LanguageModel
-from plagal.model.cpu import blas
-from plagal.model.cpu.kernels import cpu_kernels, on_cpu
+from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.grow import rows_of
 from plagal.model.loss import hidden_states
 
@@ -80,8 +79,6 @@ def generate(
     sampler, speller = Sampler(temperature, top_p), Speller(lm.word_tokens)
     rows = [Row(lm, speller, number, request, seed, max_words, grammar) for number, request in enumerate(requests)]
     lm.model.eval()
-    if on_cpu():
-        blas.set_threads(1)
     with cpu_kernels(lm.model), tqdm(total=len(rows), unit="piece", desc="write", disable=not progress) as bar:
         for start in range(0, len(rows), BATCH):
             some = rows[start : start + BATCH]

@@ -17,6 +17,8 @@ import platform
 import struct
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,19 @@ def set_threads(threads: int) -> None:
     if _loaded:
         _threads = threads
         _loaded[0].scipy_openblas_set_num_threads(threads)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While this is open, a matrix product uses one thread; then as many as before. Lanes bring their own threads, and
+    what is left at one makes every later product of the process half as fast on two cores."""
+    before = _threads
+    set_threads(1)
+    try:
+        yield
+    finally:
+        if before is not None:
+            set_threads(before)
 
 
 def blas_name() -> str:

@@ -14,12 +14,14 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
+
+from plagal.model.cpu.blas import one_thread
 
 Array = Any
 _MASKED = -1e9  # added to scores that may not be seen; finite, so that no row becomes NaN
@@ -202,7 +204,8 @@ _OURS: dict[str, Callable[..., Any]] = {"scaled_dot_product_attention": attentio
 
 @contextmanager
 def cpu_kernels(model: Any) -> Iterator[None]:
-    """While this is open, `model`'s mlx-lm module uses the functions above, if it is in fp32 on the CPU."""
+    """While this is open, `model`'s mlx-lm module uses the functions above, if it is in fp32 on the CPU, and a matrix
+    product there takes one thread: lanes (lanes.py) run side by side, and the bits must not depend on cores."""
     module = sys.modules[type(model).__module__]
     first_norm = model.model.norm.weight if hasattr(getattr(model, "model", None), "norm") else None
     usable = on_cpu() and first_norm is not None and first_norm.dtype == mx.float32
@@ -210,7 +213,8 @@ def cpu_kernels(model: Any) -> Iterator[None]:
     for name in stock:
         setattr(module, name, _OURS[name])
     try:
-        yield
+        with one_thread() if on_cpu() else nullcontext():
+            yield
     finally:
         for name, function in stock.items():
             setattr(module, name, function)

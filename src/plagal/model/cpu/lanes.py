@@ -17,7 +17,6 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
-from plagal.model.cpu import blas
 from plagal.model.cpu.kernels import fused, on_cpu
 from plagal.model.loss import LossSum, batch_arrays
 from plagal.model.windows import Batch, Window, collate
@@ -52,8 +51,6 @@ def leave_thread() -> None:
 
 def on_lanes(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     """Build each task's graph on a lane of its own; evaluating the results together runs the lanes side by side."""
-    if on_cpu():
-        blas.set_threads(1)
     made = []
     for number, task in enumerate(tasks):
         with mx.stream(_streams()[number % lane_count()]):
@@ -81,8 +78,6 @@ class Gradients:
         self._group = group if group is not None and group.size() > 1 else None
         processes = self._group.size() if self._group else 1
         self._lanes = max(lane_count() // processes, 1)
-        if on_cpu():
-            blas.set_threads(1)
 
         def of_weights(weights: Any, arrays: Any) -> Any:
             model.update(weights)
