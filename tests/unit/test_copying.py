@@ -3,8 +3,8 @@
 import numpy as np
 from music_helpers import EMPTY, arranged, melody, transposed
 
-from plagal.evaluation.copying import TrainingMusic, bar_shapes, steps, window_hashes
 from plagal.evaluation.features import window
+from plagal.evaluation.structure import TrainingMusic, bar_shapes, steps, window_hashes
 from plagal.music.score import Score
 
 RNG = np.random.default_rng(2)

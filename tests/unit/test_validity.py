@@ -5,7 +5,7 @@ import io
 import mido
 import pytest
 
-from plagal.evaluation.validity import check_midi
+from plagal.evaluation.samples import check_midi
 
 QUARTER = 480
 

@@ -12,7 +12,6 @@ from plagal.evaluation import distribution, report
 from plagal.evaluation.asking import asked_for, true_of
 from plagal.evaluation.coherence import bars_shuffled, notes_shuffled, random_notes, shipped
 from plagal.evaluation.control import Asked, Ears, MetreEar, StyleEar, follows_score, mean_verdicts
-from plagal.evaluation.copying import TrainingMusic
 from plagal.evaluation.distribution import mean_signs
 from plagal.evaluation.features import windows
 from plagal.evaluation.heldout import (
@@ -30,7 +29,7 @@ from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
 from plagal.evaluation.page import write_page, write_plots
 from plagal.evaluation.report import Tree, direction, model_card, put, put_interval
 from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
-from plagal.evaluation.structure import rows_of, structure
+from plagal.evaluation.structure import TrainingMusic, rows_of, structure
 from plagal.model.adapters import FUSE_REPORT, STAGES, TRAIN_REPORT, load_stage, trained_window
 from plagal.model.base import LanguageModel
 from plagal.model.scoring import pieces_that_fit
