@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plagal import cli_play
+from plagal import cli_beats, cli_play
 from plagal.plumbing import terminal
 
 app = typer.Typer(
@@ -202,6 +202,7 @@ def styles() -> None:
 
 
 cli_play.register(app)
+app.command()(cli_beats.beats)
 
 
 @app.command()

@@ -75,7 +75,7 @@ def intervals() -> Ints:
 
 
 def decode(
-    heard: Activations, first: int, last: int, hints: Hints, progress: Callable[[int], None] | None = None
+    heard: Activations, first: int, last: int, hints: Hints, progress: Callable[[int], object] | None = None
 ) -> Path:
     """The beats between frame `first` (of the first onset) and `last` (of the last). `heard` has shape (frames, 3).
     `progress` is told the frames done."""
@@ -129,8 +129,9 @@ def decode(
             if value[place, s, j] > best[0]:
                 best = (float(value[place, s, j]), int(chosen[place]), int(s), int(j))
         ahead = value[:, :, :, None] + turn
-        came_by[chosen] = ahead.argmax(axis=2)
-        carried[chosen % ring] = ahead.max(axis=2)
+        way = ahead.argmax(axis=2)
+        came_by[chosen] = way
+        carried[chosen % ring] = np.take_along_axis(ahead, way[:, :, None, :], axis=2)[:, :, 0, :]
 
     score, frame, state, step = best
     path: list[tuple[int, int]] = []

@@ -31,15 +31,15 @@ class Heard:
     by_beat: Floats
 
 
-def hear(played: Played, hints: Hints | None = None, progress: Callable[[int], None] | None = None) -> Heard:
+def hear(played: Played, hints: Hints | None = None, progress: Callable[[float], object] | None = None) -> Heard:
     """Beats, bars and metre of what was played. Raises InputError where fewer than two beats fit in it, and for hints
-    that no metre or tempo can have."""
+    that no metre or tempo can have. `progress` is told the seconds heard so far."""
     hints = hints or Hints()
     check_hints(hints, played)
     heard = activations(features(played))
     first = int(played.notes[0, ONSET] * FRAMES_PER_SECOND)
     last = int(played.notes[-1, ONSET] * FRAMES_PER_SECOND)
-    path = decode(heard, first, last, hints, progress)
+    path = decode(heard, first, last, hints, progress and (lambda frame: progress(frame / FRAMES_PER_SECOND)))
     if len(path.frames) < 2:
         raise InputError("too short to hear a beat in: play at least two beats, or give --bpm and --metre")
     pulse = Pulse(_seconds(path, heard, played), path.in_bar, path.length, _compound(path, heard, hints))

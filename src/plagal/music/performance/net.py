@@ -73,7 +73,7 @@ def load_weights(path: Path = WEIGHTS) -> tuple[Shape, dict[str, npt.NDArray[np.
 
 
 def activations(inputs: npt.NDArray[np.float32]) -> Activations:
-    """Chances (frames, 3) of a beat, of a downbeat, and of a beat that divides in three. Rounded to four digits: what
+    """Chances (frames, 3) of a beat, of a downbeat, and of a beat that divides in three. Rounded to three digits: what
     is decided on them must not hang on the order in which a processor adds."""
     shape, arrays = load_weights()
     count = -(-len(inputs) // shape.pack)
@@ -86,7 +86,7 @@ def activations(inputs: npt.NDArray[np.float32]) -> Activations:
         logits = _run(shape, arrays, steps[low:high])
         end = min(begin + _CHUNK, count)
         out[begin:end] = logits[begin - low : end - low]
-    return np.round(1.0 / (1.0 + np.exp(-out.reshape(-1, OUTPUTS)[: len(inputs)])), 4)
+    return np.round(1.0 / (1.0 + np.exp(-out.reshape(-1, OUTPUTS)[: len(inputs)])), 3)
 
 
 def _run(shape: Shape, arrays: dict[str, npt.NDArray[np.float32]], inputs: npt.NDArray[np.float32]) -> Activations:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from plagal.music.performance.played import Floats, Ints, Played, Pulse
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER
 
-_CHORD, _ROLL, _LONGEST_ROLL = 0.035, 0.065, 0.3
+_CHORD, _ROLL, _LONGEST_ROLL = 0.035, 0.08, 0.3
 """Seconds between the notes of a strike: of a chord, of a roll that the fingers hold, and of a roll in all."""
 _GRACE = 0.12
 """A note shorter than this [s] that leads by a step into the next strike is a grace note."""
@@ -34,7 +34,7 @@ _CHANGE = 1.4
 """What it costs to turn from halves to thirds or back from one beat to the next."""
 _COLLISION = 4.0
 """What it costs to write two strikes as one."""
-_SPREAD, _SPREAD_SHARE = 0.016, 0.035
+_SPREAD, _SPREAD_SHARE = 0.014, 0.025
 """Standard deviation of a strike around its place: seconds, and a share of the beat."""
 
 
@@ -63,7 +63,7 @@ def group_strikes(notes: Floats) -> Ints:
             gap <= _ROLL
             and whole <= _LONGEST_ROLL
             and pitches[place] > pitches[place - 1] + 2
-            and released > onsets[place] + 0.08
+            and released > onsets[place]
         )
         if chord or rolled:
             released = min(released, ends[place])
@@ -105,6 +105,11 @@ def place_notes(played: Played, pulse: Pulse) -> Placed:
     moment = np.add.reduceat(notes[:, ONSET], firsts) / sizes
     seconds, ticks, _ = grid_of(pulse, float(notes[0, ONSET]), float(notes[-1, ONSET]))
     lengths = np.diff(ticks)
+    # A roll begins on the beat or ends there: its place is that of the end that is nearer to one.
+    ends = np.stack([notes[firsts, ONSET], notes[firsts + sizes - 1, ONSET]], axis=1)
+    off = np.abs(ends - seconds[np.searchsorted((seconds[1:] + seconds[:-1]) / 2, ends)])
+    nearer = ends[np.arange(len(ends)), off.argmin(axis=1)]
+    moment = np.where(np.ptp(ends, axis=1) > 2 * _CHORD, nearer, moment)
     grace = _graces(notes, firsts, sizes, moment)
     real = np.flatnonzero(~grace)
     beat = np.clip(np.searchsorted(seconds, moment, side="right") - 1, 0, len(lengths) - 1)

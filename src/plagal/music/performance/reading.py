@@ -1,0 +1,92 @@
+"""What a file's own beat is worth: kept by its notes, right under human fingers, or none.
+
+A file whose onsets stand on its grid is left alone. One recorded to a click has the grid right and the fingers beside
+it: its notes are placed in bars again, by its own beats. Of anything else the beats are heard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from plagal.music.grid import bar_lines, last_event, regular
+from plagal.music.performance.hear import hear
+from plagal.music.performance.played import Ints, Pulse, beat_ticks, read_played, seconds_at
+from plagal.music.performance.written import write_down
+from plagal.music.score import TICKS_PER_QUARTER, Score
+
+_KEPT = 0.75
+"""Share of onsets within an eighth of a tick of the grid from which on a file is taken as written; of onsets at random
+a quarter lies there. All notation at hand has 0.9 or more."""
+_PHASES = 24
+_CLICK = 0.3
+"""Length of the mean vector of the onsets' places in the beat, taken once, twice, three or four times round: 1 on the
+grid, near 0 where playing and grid know nothing of each other. Fingers 15 ms beside sixteenths at 90 give 0.7."""
+_FEWEST = 24
+"""Onsets below which nothing can be said: such a file is taken as it is."""
+
+
+def keeps_grid(onsets: Ints, per_quarter: int) -> bool:
+    """Whether these onsets [file ticks] were written, not played: nearly all on the grid of 24 to the quarter, or on a
+    few places of the beat that come again and again, as a sequencer's swing makes them."""
+    if len(onsets) < _FEWEST:
+        return True
+    off = (onsets * TICKS_PER_QUARTER + per_quarter // 2) % per_quarter - per_quarter // 2
+    if np.mean(np.abs(off) * 8 <= per_quarter) >= _KEPT:
+        return True
+    _, counts = np.unique(onsets % per_quarter, return_counts=True)
+    return bool(per_quarter >= 4 * _PHASES and np.sort(counts)[-_PHASES:].sum() >= 0.9 * len(onsets))
+
+
+def click_offset(onsets: Ints, per_quarter: int) -> float | None:
+    """How late the onsets are against the file's beats [quarters], where they crowd around the beats and their parts,
+    by the mean vector (Rayleigh's measure); None where they do not."""
+    angles = 2j * np.pi * (onsets % per_quarter) / per_quarter
+    means = [(np.exp(times * angles).mean(), times) for times in (1, 2, 3, 4)]
+    clearest, times = max(means, key=lambda mean: abs(mean[0]))
+    if abs(clearest) < _CLICK:
+        return None
+    return float(np.angle(clearest) / (2 * np.pi * times))
+
+
+def read_as_played(source: bytes, onsets: Ints, per_quarter: int, written: Score) -> Score:
+    """`written`, the file's plain reading, where its onsets [file ticks] keep its grid; else the score that a musician
+    would write. `losses` then holds `played` (1 by its click, 2 by ear), `played_confidence`, and what `write_down`
+    counts; what the file said of metres, keys and sections counts only where it was played to its click."""
+    if keeps_grid(onsets, per_quarter):
+        return written
+    played = read_played(source)
+    late = click_offset(onsets, per_quarter)
+    if late is not None and (pulse := _own_pulse(written, late)) is not None:
+        score = write_down(played, pulse)
+        losses = {**written.losses, **score.losses, "played": 1.0, "played_confidence": 1.0}
+        return regular(replace(written, notes=score.notes, pedals=score.pedals, losses=losses))
+    heard = hear(played)
+    score = write_down(played, heard.pulse)
+    losses = {**score.losses, "played": 2.0, "played_confidence": round(heard.confidence, 3)}
+    kept = {
+        name: count for name, count in written.losses.items() if name.startswith("notes_") or name == "tracks_merged"
+    }
+    return regular(replace(score, title=written.title, losses={**kept, **losses}))
+
+
+def _own_pulse(written: Score, late: float) -> Pulse | None:
+    """The beats that the file itself counts, as seconds of its own tempos, `late` quarters later; None where a bar is
+    no whole number of quarters or dotted quarters."""
+    starts, lengths = bar_lines(written.metres, last_event(written))
+    place = np.searchsorted([metre.onset for metre in written.metres], starts, side="right") - 1
+    ticks, in_bar, count, compound = [], [], [], []
+    for start, length, which in zip(starts.tolist(), lengths.tolist(), place.tolist(), strict=True):
+        thirds = length % 36 == 0 and (length % 24 != 0 or beat_ticks(written.metres[which]) == 36)
+        step = 36 if thirds else 24
+        if length % step:
+            return None
+        inside = np.arange(0, length, step)
+        ticks.append(start + inside)
+        in_bar.append(np.arange(len(inside)))
+        count.append(np.full(len(inside), len(inside)))
+        compound.append(np.full(len(inside), thirds))
+    offset = late + written.losses.get("offset_quarters", 0.0)
+    seconds = seconds_at(written, np.concatenate(ticks) + offset * TICKS_PER_QUARTER)
+    return Pulse(seconds, np.concatenate(in_bar), np.concatenate(count), np.concatenate(compound))
