@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-from plagal.music.performance.decode import BAR_LENGTHS, METRES, Hints, Path, decode
+from plagal.music.performance.decode import METRES, Hints, Path, decode
 from plagal.music.performance.features import FRAMES_PER_SECOND, features
 from plagal.music.performance.net import Activations, activations
 from plagal.music.performance.played import Floats, Played, Pulse
+from plagal.music.performance.positions import SIMPLE, place_notes
 from plagal.music.score import ONSET, VELOCITY
 from plagal.plumbing.errors import InputError
 
 _NEAR = 0.05
 """Seconds around a beat in which strikes are taken to be it: within, the beat is their mean."""
-_BARS_OF_A_METRE = 8
-"""A metre that holds shorter takes its division from the whole piece."""
+_THREES, _THREES_AT_ALL = (5.6, 3.5, 0.1, 0.9, -4.6, -1.7), -4.1
+_USUAL_THREES = 0.14
+"""Share of training's pieces whose beats divide in three."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,11 @@ def hear(played: Played, hints: Hints | None = None, progress: Callable[[float],
     path = decode(heard, first, last, hints, progress and (lambda frame: progress(frame / FRAMES_PER_SECOND)))
     if len(path.frames) < 2:
         raise InputError("too short to hear a beat in: play at least two beats, or give --bpm and --metre")
-    pulse = Pulse(_seconds(path, heard, played), path.in_bar, path.length, _compound(path, heard, hints))
+    simple = np.zeros(len(path.frames), dtype=bool)
+    pulse = Pulse(_seconds(path, heard, played), path.in_bar, path.length, simple)
+    known = hints.metre and METRES[hints.metre][1]
+    threes = _in_threes(played, pulse, heard[path.frames, 2].astype(np.float64)) if known is None else known
+    pulse = replace(pulse, compound=np.full(len(path.frames), threes))
     confidence, by_beat = confidence_of(pulse, path, heard)
     return Heard(pulse, confidence, by_beat)
 
@@ -75,17 +79,21 @@ def _seconds(path: Path, heard: Activations, played: Played) -> Floats:
     return np.asarray(np.maximum.accumulate(seconds - apart) + apart)
 
 
-def _compound(path: Path, heard: Activations, hints: Hints) -> npt.NDArray[np.bool_]:
-    """Whether the beats divide in three: by stretches of one metre, as nothing else changes it."""
-    if hints.metre is not None:
-        return np.full(len(path.frames), METRES[hints.metre][1])
-    chances = heard[path.frames, 2]
-    kinds = np.full(len(chances), bool(np.median(chances) > 0.5))
-    edges = np.flatnonzero(np.diff(path.length, prepend=-1, append=-1))
-    for begin, end in pairwise(edges.tolist()):
-        if end - begin >= _BARS_OF_A_METRE * path.length[begin]:
-            kinds[begin:end] = np.median(chances[begin:end]) > 0.5
-    return kinds
+def _in_threes(played: Played, pulse: Pulse, chances: Floats) -> bool:
+    """Whether the beats divide in three, by two witnesses: the net's `chances` at the beats and the notes' places. A
+    shuffle divides in three, too, and is no 12/8: slow beats, thirds that are all struck, speak for 12/8. The weights
+    of the second are a logistic regression on 416 performances of training tunes, right in 91 % of them by
+    cross-validation; the net alone has not learned it."""
+    placed = place_notes(played, replace(pulse, compound=np.zeros(len(pulse.seconds), dtype=bool)))
+    onsets = np.unique(placed.ticks)
+    beat, part = onsets // SIMPLE, onsets % SIMPLE
+    shares = [
+        len(np.unique(beat[np.isin(part, parts)])) / len(pulse.seconds)
+        for parts in ((8, 16), (8,), (12,), (6, 18), (4, 20))
+    ]
+    places = np.dot(_THREES, [*shares, np.log(pulse.bpm / 80.0)]) + _THREES_AT_ALL
+    net = float(np.clip(np.median(chances), 0.01, 0.99))
+    return bool(places + np.log(net / (1.0 - net)) - np.log(_USUAL_THREES / (1.0 - _USUAL_THREES)) > 0)
 
 
 def confidence_of(pulse: Pulse, path: Path, heard: Activations) -> tuple[float, Floats]:
@@ -95,6 +103,3 @@ def confidence_of(pulse: Pulse, path: Path, heard: Activations) -> tuple[float, 
     right = np.where(pulse.in_bar == 0, down, np.maximum(0.0, 1.0 - down))
     by_beat = (beat * right).astype(np.float64)
     return float(np.mean(by_beat)), by_beat
-
-
-__all__ = ["BAR_LENGTHS", "Heard", "Hints", "hear"]
