@@ -23,7 +23,8 @@ def beats(
     from tqdm import tqdm
 
     from plagal.music.midi import write_midi
-    from plagal.music.performance.hear import Hints, hear
+    from plagal.music.performance.decode import Hints
+    from plagal.music.performance.hear import hear
     from plagal.music.performance.played import read_played
     from plagal.music.performance.show import write_click, write_picture
     from plagal.music.performance.written import write_down
