@@ -67,9 +67,9 @@ class Path:
 
 
 def intervals() -> Ints:
-    """Frames from beat to beat that are tried: each up to 24, then in steps of 4 %: a frame beside the place is as good
+    """Frames from beat to beat that are tried: each up to 32, then in steps of 4 %: a frame beside the place is as good
     as on it (`_widened`), so these leave no gap."""
-    steps = list(range(SHORTEST, 25))
+    steps = list(range(SHORTEST, 33))
     while steps[-1] < LONGEST:
         steps.append(max(steps[-1] + 2, round(steps[-1] * 1.04)))
     return np.array(steps)
