@@ -186,7 +186,7 @@ def _candidates(beat: npt.NDArray[np.float32], hints: Hints) -> npt.NDArray[np.b
     summed = np.concatenate([[0], np.cumsum(beat > 0.1)])
     places = np.arange(len(beat))
     near = summed[np.minimum(places + reach + 1, len(beat))] - summed[np.maximum(places - reach, 0)]
-    chosen: npt.NDArray[np.bool_] = (beat > 0.02) | (near == 0)
+    chosen: npt.NDArray[np.bool_] = (_widened(beat) > 0.04) | (near == 0)
     if hints.first_downbeat is not None:
         chosen[min(max(round(hints.first_downbeat * FRAMES_PER_SECOND), 0), len(beat) - 1)] = True
     return chosen
