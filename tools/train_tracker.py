@@ -173,19 +173,21 @@ def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total:
     schedule = optim.join_schedules([optim.linear_schedule(rate * 0.03, rate, warm), fall], [warm])
     optimizer = optim.AdamW(learning_rate=schedule, weight_decay=0.01)
     optimizer.init(weights)
-    step, average = 0, dict(weights)
+    # Steps of earlier runs count on: what they were taught does not come again.
+    step, taught, average = 0, 0, dict(weights)
     if state_file.exists():
         stored = mx.load(str(state_file))
         weights = {name: stored[f"weights.{name}"] for name in names}
         average = {name: stored[f"average.{name}"] for name in names}
         moments = [(name[10:], value) for name, value in stored.items() if name.startswith("optimizer.")]
         optimizer.state = tree_unflatten(moments)
-        step = int(stored["step"].item())
+        step, taught = int(stored["step"].item()), int(stored["taught"].item())
         print(f"going on from step {step}")
     elif start:
         # The shipped net, taught further: other targets, or more material.
-        weights = mx.load(str(WEIGHTS))
+        weights, about = mx.load(str(WEIGHTS), return_metadata=True)
         average = dict(weights)
+        taught = int(about["steps"])
 
     def elu(values: Any) -> Any:
         # MLX's own takes the exponential of large values, too: inf in the branch not taken is nan in its gradient.
@@ -211,7 +213,7 @@ def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total:
     step_of = mx.compile(mx.value_and_grad(loss_of))
     began, losses, stage = time.time(), [], Stage(scores)
     while time.time() - began < minutes * 60 and step < total:
-        batch = stage.batch(step)
+        batch = stage.batch(taught + step)
         rows = batch.shape[1] // shape.pack
         parts = np.split(batch, [INPUTS, INPUTS + 3], axis=2)
         x, y, w = (mx.array(np.ascontiguousarray(part.reshape(BATCH, rows, -1))) for part in parts)
@@ -226,13 +228,13 @@ def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total:
         if step % 25 == 0 or step == total:
             print(f"step {step} loss {np.mean(losses[-25:]):.4f} {time.time() - began:.0f} s", flush=True)
         if step % 100 == 0 or step == total:
-            save(state_file, weights, average, optimizer, step, tree_flatten)
-            publish(CACHE / "weights.safetensors", average, shape, step)
-    save(state_file, weights, average, optimizer, step, tree_flatten)
-    publish(WEIGHTS if step == total else CACHE / "weights.safetensors", average, shape, step)
+            save(state_file, weights, average, optimizer, step, taught, tree_flatten)
+            publish(CACHE / "weights.safetensors", average, shape, taught + step)
+    save(state_file, weights, average, optimizer, step, taught, tree_flatten)
+    publish(WEIGHTS if step == total else CACHE / "weights.safetensors", average, shape, taught + step)
 
 
-def save(file: Path, weights: Any, average: Any, optimizer: Any, step: int, flatten: Any) -> None:
+def save(file: Path, weights: Any, average: Any, optimizer: Any, step: int, taught: int, flatten: Any) -> None:
     import mlx.core as mx
 
     arrays = {f"weights.{name}": value for name, value in weights.items()}
@@ -240,7 +242,7 @@ def save(file: Path, weights: Any, average: Any, optimizer: Any, step: int, flat
     arrays |= {f"optimizer.{name}": value for name, value in flatten(optimizer.state)}
     with atomic_path(file) as temporary:
         whole = temporary.with_suffix(".safetensors")
-        mx.save_safetensors(str(whole), arrays | {"step": mx.array(step)})
+        mx.save_safetensors(str(whole), arrays | {"step": mx.array(step), "taught": mx.array(taught)})
         whole.rename(temporary)
 
 
