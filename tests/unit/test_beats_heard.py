@@ -9,20 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import symusic
 from test_performance import METRONOME, score_of
 from typer.testing import CliRunner
 
 from plagal.cli import app
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
-from plagal.music.midi import parse, read_midi
+from plagal.music.midi import load, parse, read_midi, write_midi
 from plagal.music.performance.decode import Hints, decode
-from plagal.music.performance.hear import hear
+from plagal.music.performance.hear import calibrated, hear, raw_of
 from plagal.music.performance.net import WEIGHTS, activations
 from plagal.music.performance.performer import perform
 from plagal.music.performance.played import Played, Pulse, as_written, seconds_at
 from plagal.music.performance.positions import group_strikes, place_notes
-from plagal.music.performance.reading import click_offset, keeps_grid
+from plagal.music.performance.reading import BY_CLICK, BY_EAR, click_offset, keeps_grid, surest_stretch
 from plagal.music.performance.show import write_click, write_picture
 from plagal.music.performance.written import write_down
 from plagal.music.score import DURATION, ONSET, Metre
@@ -218,6 +219,70 @@ def test_fingers_beside_a_click_are_known_from_none_and_their_lateness_is_measur
     onsets = draw.integers(0, 400, 500) * 120 + np.rint(draw.normal(12, 12, 500)).astype(np.int64)
     assert not keeps_grid(onsets, 480)
     assert click_offset(onsets, 480) == pytest.approx(12 / 480, abs=0.006)
+
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "reading"
+
+
+def written_file(path: Path, onsets: np.ndarray, pitches: np.ndarray, tempo: float = 120.0) -> Path:
+    """A MIDI file of 480 ticks to the quarter with these notes of a hundred ticks."""
+    file = symusic.Score(480)
+    file.tempos.append(symusic.Tempo(0, tempo))
+    track = symusic.Track(name="", program=0, is_drum=False)
+    for onset, pitch in zip(onsets.tolist(), pitches.tolist(), strict=True):
+        track.notes.append(symusic.Note(int(onset), 100, int(pitch), 80))
+    file.tracks.append(track)
+    path.write_bytes(bytes(file.dumps_midi()))
+    return path
+
+
+def test_a_file_that_keeps_its_grid_is_read_as_it_stands(tmp_path: Path):
+    score = arrange("amazing_grace", "gospel_jazz", seed=2)
+    write_midi(score, tmp_path / "written.mid")
+    assert load(tmp_path / "written.mid") == read_midi(tmp_path / "written.mid")
+    assert "played" not in load(tmp_path / "written.mid").losses
+
+
+def test_sixteenths_to_a_click_come_out_as_sixteenths(tmp_path: Path):
+    draw = np.random.default_rng(3)
+    onsets = np.arange(256) * 120
+    fingers = np.maximum(0, onsets + np.rint(draw.normal(15, 10, 256)).astype(int))
+    score = load(written_file(tmp_path / "click.mid", fingers, 60 + np.arange(256) % 12, 90.0))
+    assert score.losses["played"] == BY_CLICK
+    assert (score.notes[:, ONSET] == np.arange(256) * 6).mean() > 0.98
+    assert score.tempos[0].quarters_per_minute == 90.0
+
+
+def test_free_playing_gets_its_own_bars_and_says_so(tmp_path: Path):
+    performance = perform(arrange("amazing_grace", "hymnal", seed=3), 11)
+    write_click(performance.played, hear(performance.played), tmp_path / "free.mid")
+    score = load(tmp_path / "free.mid")
+    assert score.losses["played"] == BY_EAR
+    assert 0.0 <= score.losses["played_confidence"] <= 1.0
+    assert score.metres[0].numerator == 3
+    assert len(score.tempos) > 1
+
+
+def test_the_surest_stretch_is_whole_bars_of_what_was_played(tmp_path: Path):
+    performance = perform(arrange("amazing_grace", "hymnal", seed=3), 11)
+    write_click(performance.played, hear(performance.played), tmp_path / "free.mid")
+    stretch = surest_stretch(tmp_path / "free.mid", 0.05, 8)
+    assert stretch is not None
+    assert 0 < len(stretch.notes) <= len(performance.played.notes)
+    assert surest_stretch(tmp_path / "free.mid", 0.05, 10_000) is None
+
+
+def test_confidence_and_what_it_is_made_of_are_each_others_inverse():
+    assert [calibrated(raw_of(chance)) for chance in (0.1, 0.5, 0.9)] == pytest.approx([0.1, 0.5, 0.9])
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
+def test_recordings_of_others_to_a_click_and_without_one_are_known():
+    click = load(next((CASES / "click-recording-unquantised").glob("*.mid")))
+    assert click.losses["played"] == BY_CLICK
+    assert (click.notes[:, ONSET] % 6 == 0).mean() > 0.97
+    free = load(next((CASES / "performance-without-click").glob("*.mid")))
+    assert free.losses["played"] == BY_EAR
 
 
 # The command

@@ -37,6 +37,8 @@ class _Genre:
     real: int = 0
     synthetic: int = 0
     surplus: int = 0
+    played: int = 0
+    """Of those found, the ones whose beats were heard or set right: nobody wrote them."""
     discards: Counter[str] = field(default_factory=Counter)
 
 
@@ -192,7 +194,8 @@ def _take(queue: Iterator[Candidate], count: int) -> list[Candidate]:
 def _read(selection: _Selection, pool: Workers, batch: list[Candidate]) -> Iterator[Piece]:
     """The usable pieces of a batch in its order; discards are counted on the way."""
     settings = selection.settings
-    limits = Limits(settings.min_notes, settings.max_notes, settings.min_bars, settings.max_bars)
+    limits = Limits(settings.min_notes, settings.max_notes, settings.min_bars, settings.max_bars,
+                    settings.min_confidence)  # fmt: skip
     selection.offered += len(batch)
     jobs = ((candidate, limits, settings.commercial_use_only) for candidate in batch)
     for result in pool.map(read_candidate, jobs, len(batch), f"collect {selection.stage}"):
@@ -207,6 +210,7 @@ def _read(selection: _Selection, pool: Workers, batch: list[Candidate]) -> Itera
 def _keep(selection: _Selection, draft: PieceWriter, piece: Piece) -> None:
     draft.write(piece.row)
     selection.taken += 1
+    selection.genre(piece.candidate.genre).played += piece.row["metadata"]["played"]
     for name, count in piece.losses.items():
         files_and_count = selection.losses.setdefault(name, [0, 0])
         files_and_count[0] += 1
@@ -259,6 +263,7 @@ def _genre_report(genre: _Genre) -> dict[str, Any]:
         "real": genre.real,
         "synthetic": genre.synthetic,
         "surplus": genre.surplus,
+        "played": genre.played,
         "short": max(0, genre.wanted - found),
         "discarded": dict(genre.discards.most_common()),
     }

@@ -26,6 +26,8 @@ class Limits:
     max_notes: int
     min_bars: int
     max_bars: int
+    min_confidence: float = 0.5
+    """Of playing that was heard: how sure its beats and bars must be."""
 
 
 def bar_count(score: Score) -> int:

@@ -30,11 +30,15 @@ from plagal.corpus.duplicates import (
 from plagal.corpus.quality import Limits, reason_to_leave_out
 from plagal.corpus.sources import Candidate
 from plagal.music.grid import regular
+from plagal.music.performance.reading import BY_EAR, surest_stretch
 from plagal.music.score import VELOCITY, Score
 from plagal.plumbing.errors import PlagalError
 
 GOSPEL_GENRES = ("gospel", "traditional_gospel", "contemporary_gospel", "gospel_jazz", "worship", "spiritual")
 _FORBIDS_COMMERCIAL = ("non-commercial", "noncommercial", "-nc", "all rights reserved")
+
+SURE, STRETCH_BARS = 0.8, 16
+"""A playing whose beats are less sure than this gives its surest bars alone, at least so many."""
 
 USUAL_VELOCITY = 80
 """VEL MF."""
@@ -69,7 +73,15 @@ def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bo
     if commercial_use_only and not commercial:
         return Discard(candidate, "licence", f"{licence}: no commercial use")
     try:
-        score = _with_defaults(_score(candidate), candidate)
+        score = _score(candidate)
+        if score.losses.get("played") == BY_EAR and (confidence := score.losses["played_confidence"]) < SURE:
+            # Between doubt and sureness only the surest stretch is fit to learn from.
+            doubtful = confidence < limits.min_confidence
+            stretch = None if doubtful else surest_stretch(candidate.file, SURE, STRETCH_BARS)
+            if stretch is None:
+                return Discard(candidate, "no steady beat", f"confidence {confidence:.2f}")
+            score = stretch
+        score = _with_defaults(score, candidate)
         if reason := reason_to_leave_out(score, limits):
             return Discard(candidate, reason)
         return _piece(candidate, score, licence, commercial)
@@ -153,6 +165,8 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
         "bars": facts.bars,
         "notes": len(score.notes),
         "synthetic": candidate.synthetic,
+        "played": bool(score.losses.get("played")),
+        "confidence": score.losses.get("played_confidence", 1.0),
     }
     row = {"prompt": basic_prompt(candidate.genre, facts.key), "tokens": ids, "metadata": metadata}
     return Piece(candidate, row, notes_digest(score), signature(texture_grams(score)), score.losses)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-_COLUMNS = ("genre", "wanted", "real", "synthetic", "surplus", "found", "short", "left out, and why")
+_COLUMNS = ("genre", "wanted", "real", "synthetic", "surplus", "found", "played", "short", "left out, and why")
 
 
 def corpus_table(report: dict[str, Any]) -> str:
     """A line for each genre, one for the total, one for each loss in reading what was taken; ends in a newline."""
     rows = [_row(name, genre) for name, genre in report["genres"].items()]
-    totals = [sum(int(row[column]) for row in rows) for column in range(1, 7)]
+    totals = [sum(int(row[column]) for row in rows) for column in range(1, 8)]
     rows.append(("total", *(str(total) for total in totals), _why(report["discarded"], 4)))
     widths = [max(len(row[column]) for row in (_COLUMNS, *rows)) for column in range(len(_COLUMNS))]
     lines = [_line(_COLUMNS, widths), "  ".join("-" * width for width in widths)]
@@ -26,7 +26,8 @@ def corpus_table(report: dict[str, Any]) -> str:
 
 def _row(name: str, genre: dict[str, Any]) -> tuple[str, ...]:
     found = genre["real"] + genre["synthetic"] + genre["surplus"]
-    counts = (genre["wanted"], genre["real"], genre["synthetic"], genre["surplus"], found, genre["short"])
+    wanted, real, synthetic, surplus = (genre[name] for name in ("wanted", "real", "synthetic", "surplus"))
+    counts = (wanted, real, synthetic, surplus, found, genre["played"], genre["short"])
     return (name, *(str(count) for count in counts), _why(genre["discarded"], 4))
 
 

@@ -56,7 +56,9 @@ def load(path: str | Path) -> Score:
 
         score: Score = notation.load_notation(path)
         return score
-    return read_midi(path)
+    from plagal.music.performance.reading import as_played  # it reads by this module
+
+    return as_played(path, read_midi(path))
 
 
 def read_midi(source: str | Path | bytes) -> Score:

@@ -58,6 +58,8 @@ class CollectSettings(Settings):
     max_notes: Positive
     min_bars: Positive
     max_bars: Positive
+    min_confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """How sure beats and bars of a playing must be (the chance that they are right); below, it is left out."""
 
 
 class TextSettings(Settings):

@@ -124,16 +124,40 @@ def as_written(score: Score) -> Played:
     return Played(notes.astype(np.float64), np.array(moves, dtype=np.float64).reshape(-1, 2), score.title)
 
 
+def raw_onsets(source: str | Path | bytes) -> tuple[Ints, int]:
+    """The onsets of a MIDI file in its own ticks, sorted, what they have in common off its grid taken away; and its
+    ticks to the quarter. Raises as `read_played`."""
+    from plagal.music.midi import whole_offset
+
+    file = _parsed(source)
+    onsets = np.sort(np.concatenate([track.notes.numpy()["time"].astype(np.int64) for track in _pitched(file)]))
+    return onsets - whole_offset(onsets, file.ticks_per_quarter), int(file.ticks_per_quarter)
+
+
+def _parsed(source: str | Path | bytes) -> Any:
+    from plagal.music.midi import file_bytes, parse
+
+    file = parse(source if isinstance(source, bytes) else file_bytes(Path(source)))
+    if not any(len(track.notes) for track in _pitched(file)):
+        name = "MIDI bytes" if isinstance(source, bytes) else str(source)
+        raise MidiError(f"{name}: holds no notes to play on a piano")
+    return file
+
+
+def _pitched(file: Any) -> list[Any]:
+    from plagal.music.midi import FIRST_EFFECT_PROGRAM
+
+    return [track for track in file.tracks if not track.is_drum and track.program < FIRST_EFFECT_PROGRAM]
+
+
 def read_played(source: str | Path | bytes) -> Played:
     """The notes of a MIDI file in seconds, by its own tempo map; drums and sound effects are left out, as `read_midi`
     leaves them out. Raises MidiError for bytes that are no MIDI, InputError for a missing file or one without notes."""
-    from plagal.music.midi import FIRST_EFFECT_PROGRAM, PEDAL_CONTROLLER, file_bytes, parse
+    from plagal.music.midi import PEDAL_CONTROLLER
 
-    data = source if isinstance(source, bytes) else file_bytes(Path(source))
-    file = parse(data).to("second")
-    tracks = [track for track in file.tracks if not track.is_drum and track.program < FIRST_EFFECT_PROGRAM]
+    file = _parsed(source).to("second")
     rows, moves = [], []
-    for track in tracks:
+    for track in _pitched(file):
         columns = track.notes.numpy()
         names = ("time", "pitch", "duration", "velocity")
         rows.append(np.stack([columns[name].astype(np.float64) for name in names], axis=1))
@@ -141,11 +165,10 @@ def read_played(source: str | Path | bytes) -> Played:
         chosen = controls["number"] == PEDAL_CONTROLLER
         down = (controls["value"][chosen] >= PEDAL_DOWN).astype(np.float64)
         moves.append(np.stack([controls["time"][chosen].astype(np.float64), down], axis=1))
-    notes = np.concatenate(rows) if rows else np.zeros((0, 4))
+    notes = np.concatenate(rows)
     notes = notes[(notes[:, VELOCITY] > 0) & (notes[:, PITCH] >= LOWEST_PITCH) & (notes[:, PITCH] <= HIGHEST_PITCH)]
     if not len(notes):
-        name = "MIDI bytes" if isinstance(source, bytes) else str(source)
-        raise MidiError(f"{name}: holds no notes to play on a piano")
+        raise MidiError("holds no notes on a piano's 88 keys")
     pedal = np.concatenate(moves)
     pedal = pedal[np.argsort(pedal[:, 0], kind="stable")]
     pedal = pedal[np.flatnonzero(np.diff(pedal[:, 1], prepend=0.0))]

@@ -7,14 +7,18 @@ it: its notes are placed in bars again, by its own beats. Of anything else the b
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from plagal.music.grid import bar_lines, last_event, regular
-from plagal.music.performance.hear import hear
-from plagal.music.performance.played import Ints, Pulse, beat_ticks, read_played, seconds_at
+from plagal.music.performance.hear import calibrated, hear, raw_of
+from plagal.music.performance.played import Ints, Played, Pulse, beat_ticks, raw_onsets, read_played, seconds_at
 from plagal.music.performance.written import write_down
-from plagal.music.score import TICKS_PER_QUARTER, Score
+from plagal.music.score import ONSET, TICKS_PER_QUARTER, Score
+
+BY_CLICK, BY_EAR = 1.0, 2.0
+"""Values of the loss `played`."""
 
 _KEPT = 0.75
 """Share of onsets within an eighth of a tick of the grid from which on a file is taken as written; of onsets at random
@@ -23,6 +27,8 @@ _PHASES = 24
 _CLICK = 0.3
 """Length of the mean vector of the onsets' places in the beat, taken once, twice, three or four times round: 1 on the
 grid, near 0 where playing and grid know nothing of each other. Fingers 15 ms beside sixteenths at 90 give 0.7."""
+_EARLY = 0.06
+"""A note so little [s] before a bar line belongs to it."""
 _FEWEST = 24
 """Onsets below which nothing can be said: such a file is taken as it is."""
 
@@ -50,25 +56,61 @@ def click_offset(onsets: Ints, per_quarter: int) -> float | None:
     return float(np.angle(clearest) / (2 * np.pi * times))
 
 
-def read_as_played(source: bytes, onsets: Ints, per_quarter: int, written: Score) -> Score:
-    """`written`, the file's plain reading, where its onsets [file ticks] keep its grid; else the score that a musician
-    would write. `losses` then holds `played` (1 by its click, 2 by ear), `played_confidence`, and what `write_down`
+def as_played(source: str | Path | bytes, written: Score) -> Score:
+    """`written`, the plain reading of a MIDI file, where the file's notes keep its grid; else the score that a musician
+    would write. `losses` then holds `played` (`BY_CLICK` or `BY_EAR`), `played_confidence`, and what `write_down`
     counts; what the file said of metres, keys and sections counts only where it was played to its click."""
+    onsets, per_quarter = raw_onsets(source)
     if keeps_grid(onsets, per_quarter):
         return written
     played = read_played(source)
     late = click_offset(onsets, per_quarter)
     if late is not None and (pulse := _own_pulse(written, late)) is not None:
         score = write_down(played, pulse)
-        losses = {**written.losses, **score.losses, "played": 1.0, "played_confidence": 1.0}
+        losses = {**written.losses, **score.losses, "played": BY_CLICK, "played_confidence": 1.0}
         return regular(replace(written, notes=score.notes, pedals=score.pedals, losses=losses))
     heard = hear(played)
     score = write_down(played, heard.pulse)
-    losses = {**score.losses, "played": 2.0, "played_confidence": round(heard.confidence, 3)}
+    losses = {**score.losses, "played": BY_EAR, "played_confidence": round(heard.confidence, 3)}
     kept = {
         name: count for name, count in written.losses.items() if name.startswith("notes_") or name == "tracks_merged"
     }
     return regular(replace(score, title=written.title, losses={**kept, **losses}))
+
+
+def surest_stretch(source: str | Path | bytes, sure: float, least_bars: int) -> Score | None:
+    """The longest run of bars, `least_bars` or more, in which the ear is `sure` in the mean, as a score of its own;
+    None where there is none. `losses` counts the notes left out [played_notes_unsure]."""
+    played = read_played(source)
+    heard = hear(played)
+    pulse = heard.pulse
+    lines = np.flatnonzero(pulse.in_bar == 0)
+    if len(lines) <= least_bars:
+        return None
+    by_bar = np.add.reduceat(heard.by_beat, lines)[:-1] / np.diff(lines)
+    # A run is sure where the sum over it of what each bar has beyond `sure` is no less than 0.
+    beyond = np.concatenate([[0.0], np.cumsum(by_bar - raw_of(sure))])
+    begins, ends = np.triu_indices(len(beyond), least_bars)
+    good = beyond[ends] >= beyond[begins]
+    if not good.any():
+        return None
+    longest = int(np.argmax(np.where(good, ends - begins, -1)))
+    first, last = int(lines[begins[longest]]), int(lines[ends[longest]])
+    chosen = slice(first, last)
+    low, high = pulse.seconds[first] - _EARLY, pulse.seconds[last] - _EARLY
+    inside = (played.notes[:, ONSET] >= low) & (played.notes[:, ONSET] < high)
+    if not inside.any():
+        return None
+    pedal = played.pedal[(played.pedal[:, 0] >= low) & (played.pedal[:, 0] < high)]
+    cut = Pulse(pulse.seconds[chosen], pulse.in_bar[chosen], pulse.length[chosen], pulse.compound[chosen])
+    score = write_down(Played(played.notes[inside], pedal, played.title), cut)
+    confidence = calibrated(float(heard.by_beat[chosen].mean()))
+    losses = {
+        "played": BY_EAR,
+        "played_confidence": round(confidence, 3),
+        "played_notes_unsure": float((~inside).sum()),
+    }
+    return regular(replace(score, losses={**score.losses, **losses}))
 
 
 def _own_pulse(written: Score, late: float) -> Pulse | None:
