@@ -88,14 +88,16 @@ def _expanded(piece: str | Path | Piece) -> list[Path | Piece]:
 def roundtrip_file(piece: str | Path | Piece) -> dict[str, Any]:
     """One file's row."""
     name = piece[0] if isinstance(piece, tuple) else str(piece)
+    is_midi = not isinstance(piece, tuple) and Path(piece).suffix.lower() in MIDI_SUFFIXES
+    # What words lose is counted against the file itself, so played notes are not set in bars anew before (`midi.load`).
+    read = midi.read_midi if is_midi else midi.load
     try:
-        score = piece[1] if isinstance(piece, tuple) else midi.load(piece)
+        score = piece[1] if isinstance(piece, tuple) else read(piece)
         words = encode(score)
         with tempfile.TemporaryDirectory() as folder:
             written = Path(folder) / "again.mid"
             midi.write_midi(decode(words, strict=True).score, written)
             again = midi.read_midi(written)
-        is_midi = not isinstance(piece, tuple) and Path(piece).suffix.lower() in MIDI_SUFFIXES
         source = _midi_source(Path(name).read_bytes()) if is_midi else _score_source(score)
     except PlagalError as error:
         return {"path": name, "error": str(error)}
