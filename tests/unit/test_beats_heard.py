@@ -23,7 +23,7 @@ from plagal.music.performance.net import WEIGHTS, activations
 from plagal.music.performance.performer import perform
 from plagal.music.performance.played import Played, Pulse, as_written, seconds_at
 from plagal.music.performance.positions import group_strikes, place_notes
-from plagal.music.performance.reading import BY_CLICK, BY_EAR, click_offset, keeps_grid, surest_stretch
+from plagal.music.performance.reading import BY_EAR, TO_CLICK, click_offset, keeps_grid, surest_stretch
 from plagal.music.performance.show import write_click, write_picture
 from plagal.music.performance.written import write_down
 from plagal.music.score import DURATION, ONSET, Metre
@@ -240,7 +240,7 @@ def test_a_file_that_keeps_its_grid_is_read_as_it_stands(tmp_path: Path):
     score = arrange("amazing_grace", "gospel_jazz", seed=2)
     write_midi(score, tmp_path / "written.mid")
     assert load(tmp_path / "written.mid") == read_midi(tmp_path / "written.mid")
-    assert "played" not in load(tmp_path / "written.mid").losses
+    assert not {TO_CLICK, BY_EAR} & set(load(tmp_path / "written.mid").losses)
 
 
 def test_sixteenths_to_a_click_come_out_as_sixteenths(tmp_path: Path):
@@ -248,7 +248,7 @@ def test_sixteenths_to_a_click_come_out_as_sixteenths(tmp_path: Path):
     onsets = np.arange(256) * 120
     fingers = np.maximum(0, onsets + np.rint(draw.normal(15, 10, 256)).astype(int))
     score = load(written_file(tmp_path / "click.mid", fingers, 60 + np.arange(256) % 12, 90.0))
-    assert score.losses["played"] == BY_CLICK
+    assert TO_CLICK in score.losses
     assert (score.notes[:, ONSET] == np.arange(256) * 6).mean() > 0.98
     assert score.tempos[0].quarters_per_minute == 90.0
 
@@ -257,7 +257,7 @@ def test_free_playing_gets_its_own_bars_and_says_so(tmp_path: Path):
     performance = perform(arrange("amazing_grace", "hymnal", seed=3), 11)
     write_click(performance.played, hear(performance.played), tmp_path / "free.mid")
     score = load(tmp_path / "free.mid")
-    assert score.losses["played"] == BY_EAR
+    assert BY_EAR in score.losses
     assert 0.0 <= score.losses["played_confidence"] <= 1.0
     assert score.metres[0].numerator == 3
     assert len(score.tempos) > 1
@@ -279,10 +279,10 @@ def test_confidence_and_what_it_is_made_of_are_each_others_inverse():
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
 def test_recordings_of_others_to_a_click_and_without_one_are_known():
     click = load(next((CASES / "click-recording-unquantised").glob("*.mid")))
-    assert click.losses["played"] == BY_CLICK
+    assert TO_CLICK in click.losses
     assert (click.notes[:, ONSET] % 6 == 0).mean() > 0.97
     free = load(next((CASES / "performance-without-click").glob("*.mid")))
-    assert free.losses["played"] == BY_EAR
+    assert BY_EAR in free.losses
 
 
 # The command

@@ -30,7 +30,7 @@ from plagal.corpus.duplicates import (
 from plagal.corpus.quality import Limits, reason_to_leave_out
 from plagal.corpus.sources import Candidate
 from plagal.music.grid import regular
-from plagal.music.performance.reading import BY_EAR, surest_stretch
+from plagal.music.performance.reading import BY_EAR, TO_CLICK, surest_stretch
 from plagal.music.score import VELOCITY, Score
 from plagal.plumbing.errors import PlagalError
 
@@ -74,7 +74,7 @@ def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bo
         return Discard(candidate, "licence", f"{licence}: no commercial use")
     try:
         score = _score(candidate)
-        if score.losses.get("played") == BY_EAR and (confidence := score.losses["played_confidence"]) < SURE:
+        if BY_EAR in score.losses and (confidence := score.losses["played_confidence"]) < SURE:
             # Between doubt and sureness only the surest stretch is fit to learn from.
             doubtful = confidence < limits.min_confidence
             stretch = None if doubtful else surest_stretch(candidate.file, SURE, STRETCH_BARS)
@@ -165,7 +165,7 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
         "bars": facts.bars,
         "notes": len(score.notes),
         "synthetic": candidate.synthetic,
-        "played": bool(score.losses.get("played")),
+        "played": BY_EAR in score.losses or TO_CLICK in score.losses,
         "confidence": score.losses.get("played_confidence", 1.0),
     }
     row = {"prompt": basic_prompt(candidate.genre, facts.key), "tokens": ids, "metadata": metadata}

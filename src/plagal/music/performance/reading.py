@@ -17,8 +17,8 @@ from plagal.music.performance.played import Ints, Played, Pulse, beat_ticks, raw
 from plagal.music.performance.written import write_down
 from plagal.music.score import ONSET, TICKS_PER_QUARTER, Score
 
-BY_CLICK, BY_EAR = 1.0, 2.0
-"""Values of the loss `played`."""
+TO_CLICK, BY_EAR = "played_to_click", "played_by_ear"
+"""Losses that say how a file without a grid of its own got one: 1 where it is so."""
 
 _KEPT = 0.75
 """Share of onsets within an eighth of a tick of the grid from which on a file is taken as written; of onsets at random
@@ -58,7 +58,7 @@ def click_offset(onsets: Ints, per_quarter: int) -> float | None:
 
 def as_played(source: str | Path | bytes, written: Score) -> Score:
     """`written`, the plain reading of a MIDI file, where the file's notes keep its grid; else the score that a musician
-    would write. `losses` then holds `played` (`BY_CLICK` or `BY_EAR`), `played_confidence`, and what `write_down`
+    would write. `losses` then holds `TO_CLICK` or `BY_EAR`, `played_confidence`, and what `write_down`
     counts; what the file said of metres, keys and sections counts only where it was played to its click."""
     onsets, per_quarter = raw_onsets(source)
     if keeps_grid(onsets, per_quarter):
@@ -67,11 +67,11 @@ def as_played(source: str | Path | bytes, written: Score) -> Score:
     late = click_offset(onsets, per_quarter)
     if late is not None and (pulse := _own_pulse(written, late)) is not None:
         score = write_down(played, pulse)
-        losses = {**written.losses, **score.losses, "played": BY_CLICK, "played_confidence": 1.0}
+        losses = {**written.losses, **score.losses, TO_CLICK: 1.0, "played_confidence": 1.0}
         return regular(replace(written, notes=score.notes, pedals=score.pedals, losses=losses))
     heard = hear(played)
     score = write_down(played, heard.pulse)
-    losses = {**score.losses, "played": BY_EAR, "played_confidence": round(heard.confidence, 3)}
+    losses = {**score.losses, BY_EAR: 1.0, "played_confidence": round(heard.confidence, 3)}
     kept = {
         name: count for name, count in written.losses.items() if name.startswith("notes_") or name == "tracks_merged"
     }
@@ -106,7 +106,7 @@ def surest_stretch(source: str | Path | bytes, sure: float, least_bars: int) -> 
     score = write_down(Played(played.notes[inside], pedal, played.title), cut)
     confidence = calibrated(float(heard.by_beat[chosen].mean()))
     losses = {
-        "played": BY_EAR,
+        BY_EAR: 1.0,
         "played_confidence": round(confidence, 3),
         "played_notes_unsure": float((~inside).sum()),
     }
