@@ -377,13 +377,15 @@ def devices_in(chords: Sequence[Chord], key: Key, style: str = "gospel") -> list
         for place, (chord, following) in enumerate(pairwise(chords))
         if (name := is_device(chord, following, key, style)) is not None
     ]
+    taken: set[tuple[int, int]] = set()  # place and length: of two names for the same chords the first holds
     for name, patterns in progressions().items():
         for place in range(len(chords) - len(patterns) + 1):
             window = chords[place : place + len(patterns)]
             before = [window[0], *window[:-1]]
-            if all(
+            if (place, len(patterns)) not in taken and all(
                 pattern.fits(chord, tonic, (last.root - tonic) % 12)
                 for pattern, chord, last in zip(patterns, window, before, strict=True)
             ):
                 found.append((place, name))
+                taken.add((place, len(patterns)))
     return sorted(found)
