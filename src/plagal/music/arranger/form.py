@@ -17,7 +17,8 @@ from plagal.plumbing.errors import InputError
 MELODY_CENTRE = 70
 """Where the middle of a tune should lie [MIDI]."""
 
-HIGHEST_MELODY = 81
+LOWEST_MELODY, HIGHEST_MELODY = 60, 81
+"""Under middle C a tune lies among its own chords."""
 
 _MINOR_INTRO = ("1:min", "4:min7", "2:halfdim7", "5:7b9")
 _MINOR_ENDING = ("4:min7", "5:7b9", "1:min")
@@ -87,8 +88,14 @@ def transposition(tune: Tune, tonic: int) -> int:
     centre = sum(pitch * ticks for _, pitch, ticks in tune.notes) / ticks_in_all
     highest = max(pitch for _, pitch, _ in tune.notes)
     shift = (tonic - tune.tonic) % 12
+    lowest = min(pitch for _, pitch, _ in tune.notes)
     choices = [shift + 12 * octave for octave in (-2, -1, 0, 1)]
-    return min(choices, key=lambda by: abs(centre + by - MELODY_CENTRE) + max(0, highest + by - HIGHEST_MELODY))
+
+    def cost(by: int) -> float:
+        outside = max(0, highest + by - HIGHEST_MELODY) + max(0, LOWEST_MELODY - lowest - by)
+        return abs(centre + by - MELODY_CENTRE) + outside
+
+    return min(choices, key=cost)
 
 
 class Form:

@@ -13,6 +13,9 @@ from plagal.music.arranger.tunebook import MelodyNote
 _CRUSH_TICKS = 3
 """A 32nd: the shortest step of the grid."""
 
+_LOUD_ENOUGH_TO_SHAKE = 3
+"""Level of a section: in a quiet verse a tremolo is a mandolin."""
+
 _RIFF_CENTRE, _LINE_CENTRE = 75, 71
 
 
@@ -37,7 +40,8 @@ def _shaken(
         return line
     done: list[MelodyNote] = []
     for onset, pitch, ticks in line:
-        shakes = ticks >= 2 * lead.beat and onset < lead.end - 2 * lead.bar and rng.random() < style.tremolo
+        loud = lead.section_at(onset).level >= _LOUD_ENOUGH_TO_SHAKE
+        shakes = ticks >= 2 * lead.beat and onset < lead.end - 2 * lead.bar and rng.random() < style.tremolo and loud
         done += tremolo(onset, pitch, ticks, spans, lead) if shakes else [(onset, pitch, ticks)]
     return done
 
