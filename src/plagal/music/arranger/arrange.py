@@ -35,6 +35,7 @@ _STYLE_WORDS = (
     ("contemporary", "contemporary_gospel"),
     ("gospel_jazz", "gospel_jazz"),
     ("jazz_gospel", "gospel_jazz"),
+    ("praise_break", "shout"),
     ("worship", "worship"),
     ("soul", "neo_soul"),
     ("blues", "blues"),
