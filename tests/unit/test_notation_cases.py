@@ -333,6 +333,42 @@ def test_the_whole_text_of_a_file_is_one_melody() -> None:
     assert len(split_tunes(text)) == 2
 
 
+LILYPOND = r"""
+\header { title = "Evening" }
+\score { \new PianoStaff <<
+  \new Staff { \tempo 4=92 \key g \major \time 3/4 \partial 4
+    \relative c'' { g4 | \repeat volta 2 { b4 a g | d'2 } \alternative { { b4 | } { c4 | } } g'2. } }
+  \new Staff { \clef bass \key g \major \partial 4
+    \relative c { g4 | \repeat volta 2 { <g d' b'>2. | d'2 } \alternative { { d4 } { d4 } } g,2. } } >> }
+"""
+
+
+def test_lilypond_sounds_as_it_is_engraved(tmp_path: Path) -> None:
+    file = tmp_path / "evening.ly"
+    file.write_text(LILYPOND, encoding="utf-8")
+    score = load_notation(file)
+    treble = [int(note[1]) for note in score.notes if note[1] > 60]
+    assert treble == [67, 71, 69, 67, 74, 71, 71, 69, 67, 74, 72, 79]
+    assert (score.title, onsets(score)[0], lines(score)) == ("Evening", 2, [0, 3, 6, 9, 12, 15])
+    assert (score.keys[0].fifths, score.tempos[0].quarters_per_minute) == (1, 92)
+
+
+@pytest.mark.parametrize("text", [r"\score { { c'4", "dear all, here is the music"])
+def test_lilypond_with_an_error_is_refused_with_its_place(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "cut.ly"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"cut\.ly: line 1, column \d+: "):
+        load_notation(file)
+
+
+def test_humdrum_of_four_voices_has_all_its_notes() -> None:
+    from plagal.corpus.sources import music21_folder
+
+    printed = load_notation(music21_folder() / "bach" / "bwv281.krn")
+    # 124 by lytk and by music21 alike.
+    assert (len(printed.notes), printed.metres[0].numerator) == (124, 4)
+
+
 # -------------------------------------------------------------------- bad input
 
 

@@ -48,10 +48,10 @@ _SHARE_AT_OFFSET = 0.9
 
 
 def load(path: str | Path) -> Score:
-    """A score from a file: MIDI (.mid, .midi, .kar), or notation (.abc, .musicxml, .mxl, .xml, .krn) through
+    """A score from a file: MIDI (.mid, .midi, .kar), or notation (.abc, .musicxml, .mxl, .xml, .krn, .ly) through
     `plagal.music.notation`. Raises InputError or one of its kinds, naming the file."""
     path = Path(path)
-    if path.suffix.lower() in {".abc", ".musicxml", ".mxl", ".xml", ".krn"}:
+    if path.suffix.lower() in {".abc", ".musicxml", ".mxl", ".xml", ".krn", ".ly"}:
         from plagal.music import notation  # music21 takes a second to import
 
         score: Score = notation.load_notation(path)

@@ -1,5 +1,5 @@
-"""Notation read into regular scores, repeats played out: ABC and MusicXML by readers of our own,
-Humdrum through music21.
+"""Notation read into regular scores, repeats played out: ABC and MusicXML by readers of our own, LilyPond and Humdrum
+translated to MusicXML first.
 
 All parts are played together. `Score.losses` counts what was left out or bent, beside what `grid.regular` counts: grace
 notes, percussion, ornaments, chord symbols, bars and voices that don't add up (docs/words.md lists them).
@@ -8,6 +8,7 @@ notes, percussion, ornaments, chord symbols, bars and voices that don't add up (
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from plagal.music.notation.bars import to_score
 from plagal.music.score import Score
 from plagal.plumbing.errors import AbcError, InputError
 
-NOTATION_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn")
+NOTATION_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn", ".ly")
 MAX_NOTATION_BYTES = 8_000_000
 """Unpacked. Larger files are orchestral scores, or no music at all."""
 
@@ -26,7 +27,7 @@ _HEADER_FIELD = re.compile(r"[A-JL-WY-Za-z]:|%%|I:")
 
 
 def load_notation(path: str | Path) -> Score:
-    """The first piece of a MusicXML, .mxl or ABC file. Raises InputError (AbcError for ABC) that names the file."""
+    """The first piece of a file in a notation. Raises InputError (AbcError for ABC) that names the file."""
     for score in load_all(path):
         return score
     raise AbcError(f"{path} holds no tune (no line that begins with X:)")
@@ -39,9 +40,18 @@ def load_all(path: str | Path) -> Iterator[Score]:
         for tune in split_tunes(read_text(path)):
             yield score_from_abc(tune, str(path))
     else:
-        from plagal.music.notation.musicxml import load_musicxml
+        from plagal.music.notation.musicxml import load_musicxml, score_from_musicxml
+        from plagal.music.notation.translated import humdrum_as_musicxml, lilypond_as_musicxml
 
-        yield load_musicxml(path)
+        losses: Counter[str] = Counter()
+        if path.suffix.lower() == ".ly":
+            data = lilypond_as_musicxml(read_text(path), str(path), losses)
+        elif path.suffix.lower() == ".krn":
+            data = humdrum_as_musicxml(path, read_text(path))
+        else:
+            yield load_musicxml(path)
+            return
+        yield score_from_musicxml(data, str(path), path.stem, losses)
 
 
 def read_text(path: Path) -> str:

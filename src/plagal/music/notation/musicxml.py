@@ -1,4 +1,4 @@
-"""MusicXML 4.0 as bars: .musicxml and .xml as they are, .mxl by its container; Humdrum by way of music21.
+"""MusicXML 4.0 as bars: .musicxml and .xml as they are, .mxl by its container.
 
 Our own reader: music21's drops chords with a degree, plays slashes and cue notes, parts chords where an element stands
 between their notes, and takes 0.2 s to minutes a file; this one is linear in the file's length.
@@ -35,14 +35,13 @@ _LOST_IN_NOTATIONS = {"tremolo": "tremolos", "trill-mark": "ornaments", "turn": 
 
 
 def load_musicxml(path: Path) -> Score:
-    """The piece of a MusicXML or Humdrum file. Raises InputError, naming the file."""
-    if path.suffix.lower() == ".krn":
-        return score_from_musicxml(_translated(path), str(path), path.stem)
+    """The piece of a MusicXML file. Raises InputError, naming the file."""
     return score_from_musicxml(_unpacked(path), str(path), path.stem)
 
 
-def score_from_musicxml(data: bytes, name: str, title: str = "") -> Score:
-    """A score from the bytes of a MusicXML document; `name` stands in errors, `title` where it has none."""
+def score_from_musicxml(data: bytes, name: str, title: str = "", losses: Counter[str] | None = None) -> Score:
+    """A score from the bytes of a MusicXML document; `name` stands in errors, `title` where it has none; `losses` of a
+    translation are counted on."""
     # Nobody's scores declare entities; bombs do (expat would stop them too, but late).
     if b"<!ENTITY" in data:
         raise InputError(f"{name} does not parse as MusicXML: it declares entities of its own")
@@ -53,7 +52,7 @@ def score_from_musicxml(data: bytes, name: str, title: str = "") -> Score:
     parts = _parts(root)
     if not parts:
         raise InputError(f"{name} does not parse as MusicXML: <{root.tag}> holds no part with measures")
-    losses: Counter[str] = Counter()
+    losses = Counter() if losses is None else losses
     read = [_Part(number, name, losses).read(measures) for number, measures in enumerate(parts)]
     bars = _together(read, losses)
     heads = sum(note.find("pitch") is not None for part in parts for measure in part for note in measure.iter("note"))
@@ -90,20 +89,6 @@ def _unpacked(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError, zipfile.zlib.error):  # type: ignore[attr-defined]
         raise InputError(f"{path} is no compressed MusicXML (no zip file)") from None
-
-
-def _translated(path: Path) -> bytes:
-    """A Humdrum file as MusicXML."""
-    from music21 import converter
-    from music21.musicxml.m21ToXml import GeneralObjectExporter
-
-    if path.stat().st_size > MAX_NOTATION_BYTES:
-        raise InputError(f"{path} is larger than {MAX_NOTATION_BYTES // 1_000_000} MB; split it by movement")
-    try:
-        parsed = converter.parse(path, forceSource=True, format="humdrum")
-        return bytes(GeneralObjectExporter(parsed).parse())
-    except Exception as error:  # music21 raises nearly anything
-        raise InputError(f"{path} does not parse as Humdrum: {' '.join(str(error).split())[:120]}") from None
 
 
 def _parts(root: ET.Element) -> list[list[ET.Element]]:
