@@ -1,5 +1,5 @@
-"""LilyPond and Humdrum by way of lytk, which writes them as MusicXML. Humdrum whose spines split (all piano music) goes by
-way of music21, which takes fifteen seconds where lytk takes a tenth of one, and reads the rest to the same notes.
+"""LilyPond and Humdrum by way of lytk, which writes them as MusicXML. Humdrum whose spines split (all piano music) goes
+by way of music21, which takes fifteen seconds where lytk takes a tenth of one, and reads the rest to the same notes.
 """
 
 from __future__ import annotations
