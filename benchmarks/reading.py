@@ -11,6 +11,7 @@ the same.
   must be among these, but for music of two bars and more without a bar line, and all of these among ours, but for
   the ones in mid-bar (a repeat sign, a double bar) between two bar lines that are a whole bar apart. The upbeat is
   what comes before the first.
+The peer is lytk's reader, translated to MusicXML and played by our own walk through repeats, judged in the same way.
 `abc_seconds`: CPU seconds that a tune takes to read.
 
 --list prints each tune that differs, with how.
@@ -33,8 +34,9 @@ from tqdm import tqdm
 from plagal.corpus.sources import music21_folder
 from plagal.music.grid import bar_lines
 from plagal.music.notation import read_text, score_from_abc, split_tunes
+from plagal.music.notation.musicxml import score_from_musicxml
 from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, TICKS_PER_QUARTER, Score
-from plagal.plumbing.errors import PlagalError
+from plagal.plumbing.errors import AbcError, PlagalError
 from shared.rows import Row, finish, parser, row
 
 BAR_CONTROLLER = 20
@@ -157,32 +159,46 @@ def difference(score: Score, peer: Played | None) -> str:
 
 def compared(count: int, show: bool) -> Iterator[Row]:
     chosen = tunes(count)
+    readers = {"ours": score_from_abc, "lytk": by_lytk}
     reasons: Counter[str] = Counter()
     named = []
-    seconds = 0.0
+    same, seconds = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         for name, text in tqdm(chosen, unit="tune", disable=None, leave=False):
-            begun = time.process_time()
-            try:
-                score, why = score_from_abc(text, name), ""
-            except PlagalError as error:
-                score, why = None, f"unread: {error}"
-            seconds += time.process_time() - begun
-            if score is not None:
-                why = difference(score, played(text, Path(folder)))
-                if why.startswith("bar lines"):
-                    # After a tied note abc2midi writes the controller where the note began: bar lines again, without.
-                    untied = _TIE_OVER.sub("", text)
-                    why = difference(score_from_abc(untied, name), played(untied, Path(folder)))
-            if why:
-                reasons[why.partition(":")[0]] += 1
-                named.append(f"{name}: {why}")
+            # After a tied note abc2midi writes the controller where the note began: bar lines are tried again without.
+            untied = _TIE_OVER.sub("", text)
+            peer = played(text, Path(folder))
+            peer_untied = None if untied == text else played(untied, Path(folder))
+            for reader, read in readers.items():
+                begun = time.process_time()
+                try:
+                    score = read(text, name)
+                    seconds[reader] += time.process_time() - begun
+                    why = difference(score, peer)
+                    if why.startswith("bar lines") and peer_untied:
+                        why = difference(read(untied, name), peer_untied)
+                except PlagalError as error:
+                    why = f"unread: {error}"
+                same[reader] += not why
+                if why and reader == "ours":
+                    reasons[why.partition(":")[0]] += 1
+                    named.append(f"{name}: {why}")
     if show:
         print("\n".join(named))
-    same = 1 - len(named) / len(chosen)
-    yield row("abc_same", same, unit=f"share of {len(chosen)} tunes", against="abc2midi", at_least=0.99, judge="ours",
-              different=dict(reasons.most_common()))  # fmt: skip
-    yield row("abc_seconds", seconds / len(chosen), unit="CPU s a tune")
+    count = len(chosen)
+    yield row("abc_same", same["ours"] / count, same["lytk"] / count, f"share of {count} tunes as abc2midi plays them",
+              against="lytk", at_least=0.99, judge="ours", different=dict(reasons.most_common()))  # fmt: skip
+    yield row("abc_seconds", seconds["ours"] / count, seconds["lytk"] / count, "CPU s a tune", against="lytk")
+
+
+def by_lytk(text: str, name: str) -> Score:
+    import lytk
+
+    try:
+        data = str(lytk.to_musicxml(lytk.from_abc_string(text))).encode()
+    except (lytk.LytkError, ValueError) as error:
+        raise AbcError(f"{name}: {error}") from None
+    return score_from_musicxml(data, name)
 
 
 def main() -> None:

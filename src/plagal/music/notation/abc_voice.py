@@ -206,7 +206,7 @@ class Voice:
         bar.length = self.now
         self.bars.append(bar)
         self.bar = Bar()
-        self.now, self.last = Fraction(0), []
+        self.now, self.last, self.last_heads = Fraction(0), [], []
 
 
 def _colons(sign: str) -> tuple[int, int]:
