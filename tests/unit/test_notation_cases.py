@@ -382,6 +382,7 @@ def test_humdrum_of_four_voices_has_all_its_notes() -> None:
         "X:1\nM:1/4\nL:1/64\nK:C\n|:" + "C" * 5000 + "|1-99" + "CCCC" * 100 + ":|\n",
         "X:1\nP:((((A99)9)9)9)9\nK:C\nP:A\n" + "C|" * 9000 + "\n",
         "X:1\nK:C\n" + "|:C:|" * 200_000 + "\n",
+        "X:1\nK:C\n" + "CDEF GABc|" * 40_000 + "\n",
     ],
 )
 def test_a_bomb_in_abc_ends_soon_and_names_its_place(text: str) -> None:

@@ -28,6 +28,9 @@ from plagal.music.notation.repeats import read_words, settle_codas
 from plagal.music.notation.symbols import chord_of_text
 from plagal.plumbing.errors import AbcError
 
+LONGEST_TUNE = 500_000
+"""[characters] The longest of music21's 13,000 has 6,000. Bounds the time that text without a note can take."""
+
 _LETTER_DECORATIONS = {".": "staccato", "~": "roll", "H": "fermata", "L": "accent", "M": "lowermordent", "O": "coda",
                        "P": "uppermordent", "S": "segno", "T": "trill", "u": "upbow", "v": "downbow"}  # fmt: skip
 _ORNAMENTS = {"roll", "trill", "lowermordent", "uppermordent", "mordent", "pralltriller", "turn", "turnx",
@@ -83,6 +86,10 @@ class AbcReader:
 
     def read(self, text: str) -> None:
         """Raises AbcError for what no music needs and costs too much; else counts what it does not understand."""
+        if len(text) > LONGEST_TUNE:
+            raise AbcError(
+                f"{self.name}: a tune of {len(text)} characters; up to {LONGEST_TUNE} are read: cut the piece"
+            )
         lines = text.splitlines()
         for number, line in enumerate(lines, 1):
             if line.startswith("%%") or line.startswith("I:"):

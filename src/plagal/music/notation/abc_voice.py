@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from plagal.music.notation.bars import USUAL_VELOCITY, Bar
-from plagal.music.notation.repeats import MOST_TIMES
+from plagal.music.notation.bars import MOST_NOTES, USUAL_VELOCITY, Bar
+from plagal.music.notation.repeats import MOST_PLAYED, MOST_TIMES
 from plagal.plumbing.errors import AbcError
 
 MOST_DIGITS = 4
@@ -95,6 +95,8 @@ class Voice:
             if number == 0:
                 step = length
             self.shared.heads += 1
+            if self.shared.heads > MOST_NOTES:
+                raise AbcError(f"more than {MOST_NOTES} notes: cut the piece")
             pitch = self._pitch(match, pitches) + self.shift
             if self.drums:
                 self.shared.losses["percussion"] += 1
@@ -202,6 +204,8 @@ class Voice:
             if final and self.bars and self.bar.marks.jump:
                 self.bars[-1].marks.jump = self.bar.marks.jump
             return
+        if len(self.bars) >= MOST_PLAYED:
+            raise AbcError(f"more than {MOST_PLAYED} bars: cut the piece")
         bar = self.bar
         bar.length = self.now
         self.bars.append(bar)

@@ -27,8 +27,8 @@ DYNAMICS = {"pppp": 20, "ppp": 20, "pp": 35, "p": 50, "mp": 65, "mf": 80, "f": 9
             "sf": 95, "sfz": 95, "fp": 95, "rf": 95, "rfz": 95, "sfp": 95, "fz": 95}  # fmt: skip
 """Mark -> velocity, that of the words' levels."""
 
-MOST_NOTES = 200_000
-"""Played; a Beethoven quartet has 20,000. Bounds what repeats may make of a small file: 100 MB while it is read."""
+MOST_NOTES = 100_000
+"""Played; a Beethoven quartet has 20,000. Bounds what repeats may make of a small file: 5 s and 100 MB."""
 
 _FINEST = 32
 """The finest denominator that a metre can have in words."""

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.notation import MAX_NOTATION_BYTES
-from plagal.music.notation.bars import DYNAMICS, USUAL_VELOCITY, Bar, section_named, to_score
-from plagal.music.notation.repeats import MOST_TIMES, Marks, read_words, settle_codas
+from plagal.music.notation.bars import DYNAMICS, MOST_NOTES, USUAL_VELOCITY, Bar, section_named, to_score
+from plagal.music.notation.repeats import MOST_PLAYED, MOST_TIMES, Marks, read_words, settle_codas
 from plagal.music.notation.symbols import Degree, chord_of_kind
 from plagal.music.score import Score
 from plagal.plumbing.errors import InputError
@@ -53,6 +53,8 @@ def score_from_musicxml(data: bytes, name: str, title: str = "", losses: Counter
     if not parts:
         raise InputError(f"{name} does not parse as MusicXML: <{root.tag}> holds no part with measures")
     losses = Counter() if losses is None else losses
+    if max(len(measures) for measures in parts) > MOST_PLAYED or sum(1 for _ in root.iter("note")) > MOST_NOTES:
+        raise InputError(f"{name}: more than {MOST_PLAYED} measures or {MOST_NOTES} notes: cut the piece")
     read = [_Part(number, name, losses).read(measures) for number, measures in enumerate(parts)]
     bars = _together(read, losses)
     heads = sum(note.find("pitch") is not None for part in parts for measure in part for note in measure.iter("note"))
