@@ -273,8 +273,9 @@ def _with_chords(score: Score, placed: list[tuple[Bar, Fraction]]) -> Score:
 
 def _checked(score: Score, measures: list[_Measure]) -> Score:
     """The same score, with a loss for each bar line that it does not have where the piece was played."""
-    lines = set(bar_lines(score.metres, int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()))[0].tolist())
-    moved = sum(_ticks(measure.onset) not in lines for measure in measures)
+    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+    lines = set(bar_lines(score.metres, end)[0].tolist())
+    moved = sum(_ticks(measure.onset) not in lines for measure in measures if _ticks(measure.onset) < end)
     if moved:
         score.losses["bar_lines_moved"] = moved
     return score
