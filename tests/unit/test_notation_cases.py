@@ -270,8 +270,18 @@ def test_repeats_are_not_taken_again_after_a_da_capo() -> None:
 
 
 def test_endings_that_never_come_are_never_lost_without_a_word() -> None:
-    score = score_from_abc("X:1\nM:4/4\nL:1/4\nK:C\n|: C D E F |3 G G G G :|\n", "x")
+    score = score_from_abc("X:1\nM:4/4\nL:1/4\nK:C\n|: C D E F |1 G4 :|3 A4 |]\n", "x")
     assert score.losses["bars_never_played"] == 1
+
+
+def test_endings_as_printed_scores_have_them_are_all_played() -> None:
+    def ending(*numbers: int, **more: Any) -> Marks:
+        return Marks(ending=frozenset(numbers), ending_stops=True, **more)
+
+    # The bracket stops a bar before the repeat sign; a second ending without a first; one that opens the next repeat.
+    assert played_order([Marks(), ending(1), Marks(times=2), ending(2), Marks()]) == [0, 1, 2, 0, 3, 4]
+    assert played_order([Marks(times=2), ending(2), Marks()]) == [0, 0, 1, 2]
+    assert played_order([Marks(), ending(1, times=2), ending(2, start=True), Marks(times=2)]) == [0, 1, 0, 2, 3, 2, 3]
 
 
 def test_dynamics_of_a_part_hold_for_all_its_voices() -> None:

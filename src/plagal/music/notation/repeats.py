@@ -94,11 +94,12 @@ def played_order(marks: list[Marks], name: str = "the piece") -> list[int]:
     passing, jumped, opened = 1, False, False
     while place < len(marks):
         here = marks[place]
-        if here.start and (place != begin or not opened):
-            begin, passing, opened = place, (passing if place == begin else 1), True
-        if here.ending and not (max(here.ending) >= highest[place] if jumped else passing in here.ending):
+        # The ending first: "|:" may stand in the bar of a second ending, and opens what comes after this pass.
+        if place in ends and not (max(here.ending) >= highest[place] if jumped else passing in here.ending):
             place = ends[place] + 1
             continue
+        if here.start and (place != begin or not opened):
+            begin, passing, opened = place, (passing if place == begin else 1), True
         order.append(place)
         if len(order) > MOST_PLAYED:
             raise InputError(f"{name}: repeats make more than {MOST_PLAYED} bars of it: cut the piece")
@@ -120,7 +121,7 @@ def played_order(marks: list[Marks], name: str = "the piece") -> list[int]:
             place = begin = 0 if here.jump == "capo" else next(back, 0)
             passing = 1
             continue
-        if here.times or (place in highest and passing >= highest[place] and here.ending_stops):
+        if here.times or (place in highest and passing >= highest[place] and here.ending_stops and not here.start):
             begin, passing, opened = place + 1, 1, False
         elif here.strain_stops and not opened and place not in highest:
             begin, passing = place + 1, 1
@@ -142,7 +143,9 @@ def _endings(marks: list[Marks]) -> tuple[dict[int, int], dict[int, int]]:
             if marks[place].ending_stops or marks[place].times or (place + 1 < following and marks[place + 1].start):
                 last = place
                 break
-        ends[first] = last
+        # Scores in print stop the bracket a bar before its repeat sign.
+        goes_on = following < len(marks) and 1 not in marks[following].ending
+        ends[first] = following - 1 if goes_on and marks[following - 1].times else last
     group: list[int] = []
     seen: set[int] = set()
     for first, following in zip(firsts, [*firsts[1:], len(marks)], strict=True):
@@ -156,8 +159,12 @@ def _endings(marks: list[Marks]) -> tuple[dict[int, int], dict[int, int]]:
         if len(group) > 1 and last > usual and (marks[last].times or not marks[last].ending_stops):
             ends[first] = usual
             marks[usual].ending_stops = True
-        for start in group:
+        for start in group if 1 in seen else ():
             for place in range(start, ends[start] + 1):
                 highest[place] = min(max(seen), MOST_TIMES)
+        if 1 not in seen:
+            # A second ending without a first is played whenever one comes by.
+            for start in group:
+                del ends[start]
         group, seen = [], set()
     return ends, highest
