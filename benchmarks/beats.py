@@ -145,7 +145,8 @@ def _as_triplets(ticks: np.ndarray, swung: bool) -> np.ndarray:
 def annotated(most: int) -> list[tuple[Played, np.ndarray, np.ndarray, str]]:
     """The performances, with what people wrote down of them: beats, downbeats, the commonest metre."""
     pieces = []
-    for file in sorted((PERFORMANCES / "asap").glob("*.mid"))[:most]:
+    files = sorted((PERFORMANCES / "asap").glob("*.mid"))
+    for file in [files[round(number)] for number in np.linspace(0, len(files) - 1, min(most, len(files)))]:
         rows = [line.split("\t") for line in file.with_suffix(".beats.tsv").read_text().splitlines()]
         beats = np.array([float(second) for second, *_ in rows])
         downbeats = np.array([float(second) for second, kind, *_ in rows if kind == "downbeat"])
@@ -245,7 +246,7 @@ def hour_memory() -> float:
 def main() -> None:
     wishes = parser(__doc__)
     wishes.add_argument("--pieces", type=int, default=30, help="made performances in each of three sets")
-    wishes.add_argument("--performances", type=int, default=51, help="annotated performances")
+    wishes.add_argument("--performances", type=int, default=51, help="annotated performances, evenly over composers")
     wishes.add_argument("--shared", type=int, default=8, help="of these, the shortest that the peer hears, too")
     options = wishes.parse_args()
     finish("beats", measure(options.pieces, options.performances, options.shared), options.json)

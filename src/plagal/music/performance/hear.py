@@ -104,9 +104,10 @@ def _sureness(pulse: Pulse, path: Path, heard: Activations) -> Floats:
     return np.asarray(beat * np.where(pulse.in_bar == 0, down, np.maximum(0.0, 1.0 - down)), dtype=np.float64)
 
 
-_STEEP, _MIDDLE = 12.0, 0.6
-"""A logistic curve from mean sureness to the chance that the downbeats' F is over 0.8, fitted to made performances of
-the validation tunes, a third of them with a transcriber's errors."""
+_STEEP, _MIDDLE = 15.0, 0.56
+"""A logistic curve from mean sureness to the chance that the downbeats' F is over 0.8, fitted to 60 made performances
+of the validation tunes, a third with a transcriber's errors: of those said 0.9 all were right, of those said 0.8 or
+more 27 of 31. The annotated performances are looked at, never fitted to: their licence forbids it."""
 
 
 def calibrated(raw: float) -> float:
