@@ -17,7 +17,7 @@ from plagal.cli import app
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
 from plagal.music.midi import load, parse, read_midi, write_midi
-from plagal.music.performance.decode import Hints, decode
+from plagal.music.performance.decode import Hints, decode, read_bars
 from plagal.music.performance.hear import calibrated, hear, raw_of
 from plagal.music.performance.net import WEIGHTS, activations
 from plagal.music.performance.performer import perform
@@ -74,6 +74,16 @@ def test_a_tempo_that_falls_by_half_is_followed():
     beats = (1.0 + np.cumsum(steps)).tolist()
     path = decode(impulses(beats, 4, beats[-1] + 1), round(beats[0] * 50), round(beats[-1] * 50), Hints())
     assert np.abs(path.frames - np.rint(np.array(beats) * 50)).max() <= 1
+
+
+def test_a_stretch_of_unsure_weak_beats_keeps_the_tempo_of_the_piece():
+    beats = [1.0 + 0.44 * number for number in range(150)]
+    heard = impulses(beats, 3, 70.0, sure=0.8)
+    for number in range(60, 105):
+        if number % 3:
+            heard[round(beats[number] * 50), 0] = 0.06
+    path = read_bars(heard, 50, round(beats[-1] * 50), Hints())
+    assert len(path.frames) == 150
 
 
 def test_hints_win_over_the_ear():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plagal.music.performance.decode import METRES, Hints, Path, decode
+from plagal.music.performance.decode import METRES, Hints, Path, read_bars
 from plagal.music.performance.features import FRAMES_PER_SECOND, features
 from plagal.music.performance.net import Activations, activations
 from plagal.music.performance.played import Floats, Played, Pulse
@@ -40,7 +40,7 @@ def hear(played: Played, hints: Hints | None = None, progress: Callable[[float],
     heard = activations(features(played))
     first = int(played.notes[0, ONSET] * FRAMES_PER_SECOND)
     last = int(played.notes[-1, ONSET] * FRAMES_PER_SECOND)
-    path = decode(heard, first, last, hints, progress and (lambda frame: progress(frame / FRAMES_PER_SECOND)))
+    path = read_bars(heard, first, last, hints, progress and (lambda frame: progress(frame / FRAMES_PER_SECOND)))
     if len(path.frames) < 2:
         raise InputError("too short to hear a beat in: play at least two beats, or give --bpm and --metre")
     simple = np.zeros(len(path.frames), dtype=bool)
