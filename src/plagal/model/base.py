@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,14 +22,13 @@ from plagal.model.grow import grow
 from plagal.model.words import Encoding, LanguageModel, find_words, word_text
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, read_json, write_json
-from plagal.plumbing.params import ModelSettings
+from plagal.plumbing.params import EmbeddedShape, ModelSettings
 from plagal.tokens.template import CHAT_TEMPLATE, END_MARK, PAD_MARK, USER_MARK
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 __all__ = [
     "BASE_POINTER", "Encoding", "LanguageModel", "find_folder", "load", "load_tokenizer",
     "make_embedded", "named_encoding", "read_config", "read_weights", "total_bytes", "unpack", "with_encoding",
-    "write_json_file",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -54,21 +53,6 @@ _QWEN2_SPLIT = (
 )
 
 
-class Shape(Protocol):
-    """Of the embedded model; `plagal.plumbing.params.EmbeddedShape` is one."""
-
-    @property
-    def hidden_size(self) -> int: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def kv_heads(self) -> int: ...
-    @property
-    def intermediate_size(self) -> int: ...
-
-
 def place_base(settings: ModelSettings, folder: Path, seed: int) -> Path:
     """Make the base that params name under `folder`: the embedded model, SmolLM2 from its package, or for a folder or a
     hub's name a note of where it is, so that gigabytes are not copied. The encoding is named there, too. Raises
@@ -91,7 +75,7 @@ def place_base(settings: ModelSettings, folder: Path, seed: int) -> Path:
     return folder
 
 
-def make_embedded(folder: str | Path, shape: Shape, seed: int) -> Path:
+def make_embedded(folder: str | Path, shape: EmbeddedShape, seed: int) -> Path:
     """Write the embedded base: a Qwen2-shaped model with random weights, fp32, and its own tokenizer.
 
     The folder is an ordinary MLX (and Hugging Face) model folder. Same shape and seed, same bytes.
@@ -123,7 +107,7 @@ def make_embedded(folder: str | Path, shape: Shape, seed: int) -> Path:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_tensors(temporary / "model.safetensors", weights, {"format": "mlx"})
-        write_json_file(temporary / "config.json", config)
+        write_json(temporary / "config.json", config)
         _write_tokenizer(temporary, tokenizer)
     return folder
 
@@ -178,11 +162,7 @@ def _write_tokenizer(folder: Path, tokenizer: Any) -> None:
         "model_max_length": 8192,
         "chat_template": CHAT_TEMPLATE,
     }
-    write_json_file(folder / "tokenizer_config.json", settings)
-
-
-def write_json_file(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", settings)
 
 
 def load(path_or_name: str | Path, encoding: Encoding | None = None, lazy: bool = False) -> LanguageModel:

@@ -15,9 +15,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from plagal.model.base import save_tensors, write_json_file
+from plagal.model.base import save_tensors
 from plagal.plumbing.errors import ModelError
-from plagal.plumbing.files import atomic_path
+from plagal.plumbing.files import atomic_path, write_json
 from plagal.tokens.template import END_MARK, PAD_MARK
 
 # A look through the file before MLX maps it: MLX believes every length and offset that the file states, and
@@ -189,9 +189,9 @@ def make_from_gguf(folder: str | Path, gguf: str | Path) -> Path:
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_tensors(temporary / "model.safetensors", renamed, {"format": "mlx"})
-        write_json_file(temporary / "config.json", config)
+        write_json(temporary / "config.json", config)
         tokenizer.save(str(temporary / "tokenizer.json"))
-        write_json_file(temporary / "tokenizer_config.json", settings)
+        write_json(temporary / "tokenizer_config.json", settings)
     return folder
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from mlx.utils import tree_flatten
 from tqdm import tqdm
 
+from plagal.model.base import total_bytes
 from plagal.model.cpu.kernels import cpu_kernels, on_cpu
 from plagal.model.cpu.lanes import on_lanes
 from plagal.model.loss import head_logits, hidden_states
@@ -175,7 +176,7 @@ def pieces_that_fit(lm: LanguageModel, tokens: int, most: int) -> int:
 
 
 def _free_bytes(lm: LanguageModel) -> float:
-    return budget_bytes() - sum(value.nbytes for _, value in tree_flatten(lm.model.parameters()))
+    return budget_bytes() - total_bytes(value for _, value in tree_flatten(lm.model.parameters()))
 
 
 def _empty(text: str) -> WordScores:
