@@ -105,6 +105,16 @@ def test_every_prompt_is_written_with_and_without_the_grammar_from_three_seeds(
     assert get(tree, "structure.returns_2.model") is not None and get(tree, "structure.returns_2.real") is not None
 
 
+def test_fewer_pieces_than_seeds_are_measured_too(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = SETTINGS.model_copy(update={"generated": 1})
+    words = tuple(piece(np.random.default_rng(0)))
+    monkeypatch.setattr(run, "write_samples", lambda _, asked, *__, **___: [Sample(wish, words) for wish in asked])
+    tree = evaluate(wanted, 3, project / "text", project / "models", tmp_path)
+    assert get(tree, "worst.plan.coherence") == get(tree, "plan.coherence") is not None
+
+
 def test_samples_and_pictures_are_there(project: Path, tree: dict[str, object]) -> None:
     names = {file.name for file in (project / "metrics" / "samples").iterdir()}
     assert names == {"sample1.mid", "sample1.png", "sample2.mid", "sample2.png"}

@@ -249,7 +249,7 @@ def put_written(found: Findings, ears: Ears, real: Sequence[Score]) -> None:
         put(found.tree, path, value)
     by_seed = [written_figures(*both, ears, real) for both in zip(found.samples, found.free, strict=True)]
     for path in by_seed[0]:
-        values = [value for figures in by_seed if (value := figures[path]) is not None]
+        values = [value for figures in by_seed if (value := figures.get(path)) is not None]
         if values and direction(path):
             put(found.tree, f"worst.{path}", min(values) if direction(path) > 0 else max(values))
 
