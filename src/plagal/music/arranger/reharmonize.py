@@ -173,6 +173,10 @@ def colour(
     return coloured
 
 
+_LONG_IN_CHORD, _RUBBING = 0.35, 0.1
+"""Share of the chord's time from which on a melody note is held against it, and what is left of a colour with a tone a
+semitone under that note: the major seventh under its own root is the rub that every pianist avoids."""
+
 _OVER_BASS = ("maj", "min", "dom7", "min7")
 """Qualities that stay clear over another bass than their root."""
 
@@ -197,8 +201,10 @@ def _coloured(
         candidate = Chord(chord.root, quality, chord.bass)
         if strain(melody, candidate) > style.strain:
             continue
-        held = sum(ticks for pc, ticks in melody.items() if pc in candidate.pitch_classes) / total
-        choices.append((candidate, share * (0.15 + held) ** 3))
+        tones = candidate.pitch_classes
+        held = sum(ticks for pc, ticks in melody.items() if pc in tones) / total
+        rubs = any((pc - 1) % 12 in tones and ticks > _LONG_IN_CHORD * total for pc, ticks in melody.items())
+        choices.append((candidate, share * (0.15 + held) ** 3 * (_RUBBING if rubs else 1.0)))
     fitting = [row for row in choices if goes_on(before, [row[0], *following], section, style)]
     plain = Chord(chord.root, "maj", chord.bass)
     if (
