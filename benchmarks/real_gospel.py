@@ -19,11 +19,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from plagal.asking.wording import facts_of, held_out_prompt
-from plagal.corpus.quality import Limits
-from plagal.corpus.reading import Discard, read_candidate
+from plagal.corpus.collect import read_pieces
+from plagal.corpus.reading import Discard, Limits, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
 from plagal.corpus.split import Melodies, melodies_of, tune_groups
-from plagal.corpus.store import read_pieces
 from plagal.evaluation.heldout import TextPiece, Texts, choose, floors, make_scorer, read_texts, score_model
 from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
 from plagal.model.adapters import load_stage, trained_window

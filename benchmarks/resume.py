@@ -39,7 +39,7 @@ from tqdm import tqdm
 from plagal.plumbing.files import write_json, write_jsonl, write_text
 from plagal.model import adapters, base
 from plagal.plumbing.params import EmbeddedShape, load_params
-from plagal.plumbing.profiles import apply_profile
+from plagal.plumbing.params import apply_profile
 
 STEPS, SAVE_EVERY, BARS = 80, 4, 5
 _TRAIN = f"{{steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 20, warmup_steps: 2}}"

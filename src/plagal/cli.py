@@ -276,7 +276,7 @@ app.command()(cli_beats.beats)
 @app.command()
 def profile(name: Annotated[str, typer.Argument(help="A file of profiles/, without its ending.")]) -> None:
     """Lay a profile over params.yaml and show the difference."""
-    from plagal.plumbing.profiles import apply_profile, profile_path
+    from plagal.plumbing.params import apply_profile, profile_path
 
     _say(apply_profile(profile_path(name)) or "nothing to change")
 

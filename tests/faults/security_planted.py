@@ -83,9 +83,9 @@ _PICKLES_BESIDE = ("pytorch_model.bin", "model.pt", "model.pkl", "weights.npz", 
 
 def _pickles(place: Path) -> Iterator[Try]:
     import plagal.model  # noqa: F401  (before mlx.core)
+    from plagal.corpus.collect import read_pieces
     from plagal.corpus.formats import convert_file
     from plagal.corpus.sources import load_sources
-    from plagal.corpus.store import read_pieces
     from plagal.model.adapters import load_adapters
     from plagal.model.base import load
     from plagal.model.checkpoint import load_checkpoint
@@ -157,8 +157,7 @@ def _music21_cache(folder: Path, trap: bytes) -> Callable[[], Any]:
 
 def _tags(place: Path) -> Iterator[Try]:
     from plagal.corpus.sources import load_sources
-    from plagal.plumbing.params import load_params
-    from plagal.plumbing.profiles import apply_profile
+    from plagal.plumbing.params import apply_profile, load_params
 
     mark, folder = place / "mark", own_folder()
     tags = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import write_midi
-from plagal.plumbing.profiles import apply_profile
+from plagal.plumbing.params import apply_profile
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "fixtures" / "tiny"

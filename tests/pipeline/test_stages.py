@@ -104,7 +104,7 @@ def _touch_evaluation(project: Project) -> None:
 
 
 def _apply(project: Project, overlay: Path) -> None:
-    from plagal.plumbing.profiles import apply_profile
+    from plagal.plumbing.params import apply_profile
 
     assert apply_profile(overlay, project.root / "params.yaml")
 

@@ -16,8 +16,7 @@ from plagal.model import base, gguf, trainer
 from plagal.model.base import place_base
 from plagal.model.fuse import fuse
 from plagal.plumbing.errors import ModelError
-from plagal.plumbing.params import Params, load_params
-from plagal.plumbing.profiles import apply_profile
+from plagal.plumbing.params import Params, apply_profile, load_params
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,7 @@ import pytest
 import yaml
 
 from plagal.plumbing.errors import ParamsError
-from plagal.plumbing.params import check_params, load_params
-from plagal.plumbing.profiles import apply_profile, profile_path
+from plagal.plumbing.params import apply_profile, check_params, load_params, profile_path
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")

@@ -12,12 +12,11 @@ from corpus_helpers import collect_settings, sources_file, text_settings, write_
 
 from plagal.asking.prompt import parse_prompt
 from plagal.asking.wording import facts_of
-from plagal.corpus.collect import collect
+from plagal.corpus.collect import collect, read_pieces
 from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import KEPT_METADATA, prepare
 from plagal.corpus.prepare import rows_of as text_rows
 from plagal.corpus.provenance import STAGES, fused_card, read_provenance
-from plagal.corpus.store import read_pieces
 from plagal.music.grid import regular
 from plagal.music.score import Key, Metre, Score, Tempo
 from plagal.plumbing.errors import CorpusError

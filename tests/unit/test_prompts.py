@@ -133,7 +133,7 @@ def test_no_text_at_all_breaks_the_reader(text: str):
 def test_the_facts_are_those_of_the_words(seed: int, key: tuple[int, bool]):
     from dataclasses import replace
 
-    from plagal.corpus.quality import bar_count
+    from plagal.corpus.reading import bar_count
 
     score = replace(hymn(seed), keys=(Key(0, *key),))
     found = facts_of(encode(score), "gospel", "worship")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from corpus_helpers import hymn
 
-from plagal.corpus.quality import Limits, bar_count, reason_to_leave_out
+from plagal.corpus.reading import Limits, bar_count, reason_to_leave_out
 from plagal.music.grid import regular
 from plagal.music.score import Metre, Score
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plagal.corpus.quality import Limits
-from plagal.corpus.reading import Discard, Piece, read_candidate
+from plagal.corpus.reading import Discard, Limits, Piece, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
 
 NOTE = "<note><pitch><step>{}</step><octave>4</octave></pitch><duration>1</duration></note>"

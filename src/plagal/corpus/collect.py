@@ -8,23 +8,22 @@ Out comes a folder: pieces.jsonl (past 10,000 pieces pieces-00000.jsonl and so o
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
 from plagal.corpus.duplicates import SimilarPieces
 from plagal.corpus.parallel import Workers
-from plagal.corpus.quality import Limits
-from plagal.corpus.reading import Discard, Piece, read_candidate
+from plagal.corpus.reading import Discard, Limits, Piece, read_candidate
 from plagal.corpus.sources import ArrangerSource, Candidate, Source, candidates, load_sources
 from plagal.corpus.split import melodies_of, tune_groups
-from plagal.corpus.store import PieceWriter, read_pieces
-from plagal.corpus.table import corpus_table
-from plagal.plumbing.errors import CorpusError
-from plagal.plumbing.files import atomic_path, write_json, write_jsonl
+from plagal.plumbing.errors import CorpusError, InputError
+from plagal.plumbing.files import atomic_path, read_jsonl, write_json, write_jsonl
 from plagal.plumbing.params import CollectSettings
 
 _AHEAD, _MOST_AHEAD = 8, 64
@@ -273,3 +272,92 @@ def _discard_row(discard: Discard) -> dict[str, str]:
     candidate = discard.candidate
     row = {"path": candidate.path, "source": candidate.source, "genre": candidate.genre, "reason": discard.reason}
     return row | ({"detail": discard.detail} if discard.detail else {})
+
+
+_COLUMNS = ("genre", "wanted", "real", "synthetic", "surplus", "found", "short", "left out, and why")
+
+
+def corpus_table(report: dict[str, Any]) -> str:
+    """A line for each genre, one for the total, one for each loss in reading what was taken; ends in a newline."""
+    rows = [_row(name, genre) for name, genre in report["genres"].items()]
+    totals = [sum(int(row[column]) for row in rows) for column in range(1, 7)]
+    rows.append(("total", *(str(total) for total in totals), _why(report["discarded"], 4)))
+    widths = [max(len(row[column]) for row in (_COLUMNS, *rows)) for column in range(len(_COLUMNS))]
+    lines = [_line(_COLUMNS, widths), "  ".join("-" * width for width in widths)]
+    lines += [_line(row, widths) for row in rows]
+    found, target, tunes = report["found"], report["target"], report["tunes"]
+    lines.append(f"{report['stage']}: {found} of {target} pieces, {tunes} tunes")
+    if losses := report["losses"]:
+        wide = max(len(name) for name in losses)
+        lines.append("left out or bent in reading, among the pieces taken:")
+        lines += [f"  {name.ljust(wide)}  {loss['files']:>5} files  {loss['count']:g}" for name, loss in losses.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, genre: dict[str, Any]) -> tuple[str, ...]:
+    found = genre["real"] + genre["synthetic"] + genre["surplus"]
+    counts = (genre["wanted"], genre["real"], genre["synthetic"], genre["surplus"], found, genre["short"])
+    return (name, *(str(count) for count in counts), _why(genre["discarded"], 4))
+
+
+def _why(discarded: dict[str, int], most: int) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in list(discarded.items())[:most])
+
+
+def _line(row: tuple[str, ...], widths: list[int]) -> str:
+    cells = [row[0].ljust(widths[0])]
+    cells += [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
+    return "  ".join([*cells, row[-1]]).rstrip()
+
+
+SHARD_PIECES = 10_000
+
+
+class PieceWriter:
+    """Writes rows into `<folder>/<name>.jsonl`, or into shards where more are `expected` than one holds."""
+
+    def __init__(self, folder: Path, name: str, expected: int = 0, shard_pieces: int = SHARD_PIECES) -> None:
+        self._folder, self._name, self._shard_pieces = folder, name, shard_pieces
+        self._sharded = expected > shard_pieces
+        self._count = 0
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> PieceWriter:
+        if not self._sharded:
+            self._file = (self._folder / f"{self._name}.jsonl").open("w", encoding="utf-8")
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        if self._sharded and self._count % self._shard_pieces == 0:
+            self._close()
+            shard = self._count // self._shard_pieces
+            self._file = (self._folder / f"{self._name}-{shard:05d}.jsonl").open("w", encoding="utf-8")
+        if self._file is None:
+            raise ValueError("the writer is not open")
+        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
+        self._count += 1
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+def piece_files(folder: Path, name: str = "pieces") -> list[Path]:
+    """The one file or the shards, in order. Raises InputError where there is neither."""
+    whole = folder / f"{name}.jsonl"
+    files = [whole] if whole.exists() else sorted(folder.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].jsonl"))
+    if not files:
+        raise InputError(f"{whole} is missing; run the stage that collects it")
+    return files
+
+
+def read_pieces(folder: Path, name: str = "pieces") -> Iterator[dict[str, Any]]:
+    """Every row, one at a time. Raises InputError that names file and line."""
+    for file in piece_files(folder, name):
+        yield from read_jsonl(file)

@@ -139,8 +139,7 @@ def _params_seeds() -> list[bytes]:
 
 
 def _profile() -> Callable[[bytes], bool]:
-    from plagal.plumbing.params import load_params
-    from plagal.plumbing.profiles import apply_profile
+    from plagal.plumbing.params import apply_profile, load_params
 
     folder = own_folder()
     before = (ROOT / "params.yaml").read_text(encoding="utf-8")
