@@ -12,9 +12,10 @@ import json
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from plagal.corpus.duplicates import SimilarPieces
@@ -133,10 +134,11 @@ def _fill(
 ) -> None:
     """Take up to `wanted` pieces of one genre; good ones beyond that are kept as spare."""
     genre, before = selection.genre(name), selection.taken
-    queue = _in_turn(queues) if kind == "synthetic" else _chained(queues)
+    # Synthetic: one of each in turn, for arrangers are endless, and several share a genre.
+    queue = chain.from_iterable(zip(*queues, strict=False) if kind == "synthetic" else queues)
     tries = 0
     while (short := wanted - (selection.taken - before)) > 0 and tries < 3 * wanted + _AHEAD:
-        batch = _take(queue, short + (_ahead(short) if kind == "real" else 0))
+        batch = list(islice(queue, short + (_ahead(short) if kind == "real" else 0)))
         if not batch:
             break
         tries += len(batch) if kind == "synthetic" else 0
@@ -156,10 +158,10 @@ def _ahead(short: int) -> int:
 
 def _fill_from_surplus(selection: _Selection, pool: Workers, draft: PieceWriter) -> None:
     """Real pieces of any genre until the target: spare ones first, then what the sources still offer."""
-    queue = _chained([queue for queues in selection.queues.values() for queue in queues])
+    queue = chain.from_iterable(chain.from_iterable(selection.queues.values()))
     while (short := selection.target - selection.taken) > 0:
         if not selection.spare:
-            batch = _take(queue, short + _ahead(short))
+            batch = list(islice(queue, short + _ahead(short)))
             if not batch:
                 return
             selection.spare.extend(_read(selection, pool, batch))
@@ -167,27 +169,6 @@ def _fill_from_surplus(selection: _Selection, pool: Workers, draft: PieceWriter)
             piece = selection.spare.popleft()
             _keep(selection, draft, piece)
             selection.genre(piece.candidate.genre).surplus += 1
-
-
-def _chained(queues: list[Iterator[Candidate]]) -> Iterator[Candidate]:
-    # Not `yield from`: that would close a source's generator together with this one, and the surplus still wants it.
-    for queue in queues:
-        for candidate in queue:  # noqa: UP028
-            yield candidate
-
-
-def _in_turn(queues: list[Iterator[Candidate]]) -> Iterator[Candidate]:
-    """One of each: arrangers are endless, and several share a genre."""
-    while queues:
-        for queue in queues:
-            candidate = next(queue, None)
-            if candidate is None:
-                return
-            yield candidate
-
-
-def _take(queue: Iterator[Candidate], count: int) -> list[Candidate]:
-    return [candidate for _, candidate in zip(range(count), queue, strict=False)]
 
 
 def _read(selection: _Selection, pool: Workers, batch: list[Candidate]) -> Iterator[Piece]:
@@ -220,10 +201,9 @@ def _count_rest(selection: _Selection) -> None:
     """Count what was not needed: spare pieces, and candidates never read."""
     for piece in selection.spare:
         selection.discard(Discard(piece.candidate, "not needed"))
-    for queues in selection.queues.values():
-        for candidate in _chained(queues):
-            selection.offered += 1
-            selection.discard(Discard(candidate, candidate.problem or "not needed"))
+    for candidate in chain.from_iterable(chain.from_iterable(selection.queues.values())):
+        selection.offered += 1
+        selection.discard(Discard(candidate, candidate.problem or "not needed"))
 
 
 def _write_final(folder: Path, count: int) -> int:
@@ -247,24 +227,22 @@ def _report(selection: _Selection, tunes: int) -> dict[str, Any]:
         "tunes": tunes,
         "offered": selection.offered,
         "discarded": dict(reasons.most_common()),
-        "genres": {name: _genre_report(genre) for name, genre in selection.genres.items()},
+        "genres": {
+            name: {
+                "wanted": genre.wanted,
+                "real": genre.real,
+                "synthetic": genre.synthetic,
+                "surplus": genre.surplus,
+                "played": genre.played,
+                "short": max(0, genre.wanted - genre.real - genre.synthetic),
+                "discarded": dict(genre.discards.most_common()),
+            }
+            for name, genre in selection.genres.items()
+        },
         "losses": {
             name: {"files": int(files), "count": round(count, 3)}
             for name, (files, count) in sorted(selection.losses.items(), key=lambda loss: (-loss[1][0], loss[0]))
         },
-    }
-
-
-def _genre_report(genre: _Genre) -> dict[str, Any]:
-    found = genre.real + genre.synthetic
-    return {
-        "wanted": genre.wanted,
-        "real": genre.real,
-        "synthetic": genre.synthetic,
-        "surplus": genre.surplus,
-        "played": genre.played,
-        "short": max(0, genre.wanted - found),
-        "discarded": dict(genre.discards.most_common()),
     }
 
 
@@ -274,19 +252,32 @@ def _discard_row(discard: Discard) -> dict[str, str]:
     return row | ({"detail": discard.detail} if discard.detail else {})
 
 
-_COLUMNS = ("genre", "wanted", "real", "synthetic", "surplus", "found", "short", "left out, and why")
+_COUNTS = ("wanted", "real", "synthetic", "surplus", "found", "played", "short")
 
 
 def corpus_table(report: dict[str, Any]) -> str:
-    """A line for each genre, one for the total, one for each loss in reading what was taken; ends in a newline."""
-    rows = [_row(name, genre) for name, genre in report["genres"].items()]
-    totals = [sum(int(row[column]) for row in rows) for column in range(1, 7)]
-    rows.append(("total", *(str(total) for total in totals), _why(report["discarded"], 4)))
-    widths = [max(len(row[column]) for row in (_COLUMNS, *rows)) for column in range(len(_COLUMNS))]
-    lines = [_line(_COLUMNS, widths), "  ".join("-" * width for width in widths)]
-    lines += [_line(row, widths) for row in rows]
-    found, target, tunes = report["found"], report["target"], report["tunes"]
-    lines.append(f"{report['stage']}: {found} of {target} pieces, {tunes} tunes")
+    """The report for people: a line for each genre with its four commonest discards, one for the total, one for each
+    loss in reading what was taken; ends in a newline."""
+
+    def row(name: str, counts: dict[str, int], discarded: dict[str, int]) -> list[str]:
+        why = ", ".join(f"{count} {reason}" for reason, count in list(discarded.items())[:4])
+        return [name, *(str(counts[column]) for column in _COUNTS), why]
+
+    genres = {
+        name: genre | {"found": genre["real"] + genre["synthetic"] + genre["surplus"]}
+        for name, genre in report["genres"].items()
+    }
+    total = {column: sum(genre[column] for genre in genres.values()) for column in _COUNTS}
+    rows = [["genre", *_COUNTS, "left out, and why"]]
+    rows += [row(name, genre, genre["discarded"]) for name, genre in genres.items()]
+    rows.append(row("total", total, report["discarded"]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    lines = [
+        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:-1], widths[1:-1]), cells[-1]]).rstrip()
+        for cells in rows
+    ]
+    lines.append(f"{report['stage']}: {report['found']} of {report['target']} pieces, {report['tunes']} tunes")
     if losses := report["losses"]:
         wide = max(len(name) for name in losses)
         lines.append("left out or bent in reading, among the pieces taken:")
@@ -294,58 +285,28 @@ def corpus_table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(name: str, genre: dict[str, Any]) -> tuple[str, ...]:
-    found = genre["real"] + genre["synthetic"] + genre["surplus"]
-    counts = (genre["wanted"], genre["real"], genre["synthetic"], genre["surplus"], found, genre["short"])
-    return (name, *(str(count) for count in counts), _why(genre["discarded"], 4))
-
-
-def _why(discarded: dict[str, int], most: int) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in list(discarded.items())[:most])
-
-
-def _line(row: tuple[str, ...], widths: list[int]) -> str:
-    cells = [row[0].ljust(widths[0])]
-    cells += [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
-    return "  ".join([*cells, row[-1]]).rstrip()
-
-
 SHARD_PIECES = 10_000
 
 
-class PieceWriter:
+class PieceWriter(ExitStack):
     """Writes rows into `<folder>/<name>.jsonl`, or into shards where more are `expected` than one holds."""
 
     def __init__(self, folder: Path, name: str, expected: int = 0, shard_pieces: int = SHARD_PIECES) -> None:
-        self._folder, self._name, self._shard_pieces = folder, name, shard_pieces
+        super().__init__()
+        self._stem, self._shard_pieces = folder / name, shard_pieces
         self._sharded = expected > shard_pieces
         self._count = 0
-        self._file: TextIO | None = None
+        self._file = None if self._sharded else self._opened(".jsonl")
 
-    def __enter__(self) -> PieceWriter:
-        if not self._sharded:
-            self._file = (self._folder / f"{self._name}.jsonl").open("w", encoding="utf-8")
-        return self
+    def _opened(self, ending: str) -> TextIO:
+        self.close()  # the shard before
+        return self.enter_context(Path(f"{self._stem}{ending}").open("w", encoding="utf-8"))
 
     def write(self, row: dict[str, Any]) -> None:
-        if self._sharded and self._count % self._shard_pieces == 0:
-            self._close()
-            shard = self._count // self._shard_pieces
-            self._file = (self._folder / f"{self._name}-{shard:05d}.jsonl").open("w", encoding="utf-8")
-        if self._file is None:
-            raise ValueError("the writer is not open")
+        if self._file is None or (self._sharded and self._count % self._shard_pieces == 0):
+            self._file = self._opened(f"-{self._count // self._shard_pieces:05d}.jsonl")
         self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
         self._count += 1
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
 
 
 def piece_files(folder: Path, name: str = "pieces") -> list[Path]:
