@@ -159,7 +159,7 @@ def unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> None:
                 if not any(fnmatch(name.lower(), pattern.lower()) for pattern in patterns):
                     continue
                 if problem := _member_problem(name, size, opener) or _taken(files, PurePosixPath(name)):
-                    left_out.append((_printable(name), problem))
+                    left_out.append((printable(name), problem))
                     continue
                 target = files / PurePosixPath(name)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -187,8 +187,9 @@ def _member_problem(name: str, size: int, opener: Any) -> str:
     return "too large" if size > MAX_MEMBER_BYTES else ""
 
 
-def _printable(name: str) -> str:
-    """A name that is no UTF-8 text, as tar files may hold one, with its odd bytes written out."""
+def printable(name: str) -> str:
+    """A name that is no UTF-8 text, as disks and tar files may hold one, with its odd bytes written out: manifests must
+    hold it."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -50,19 +50,9 @@ def text_row(prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx
 def convert_record(record: Any, kind: str = "mlx", validate: bool = False) -> dict[str, Any]:
     """One record in the named format. `validate` also holds the words to the grammar. Raises RecordError with the
     reason."""
+    from plagal.tokens.grammar import check_whole
     from plagal.tokens.vocabulary import WORD_OF
 
-    prompt, ids, metadata = _checked(record)
-    unknown = [number for number in ids if number not in WORD_OF]
-    if unknown:
-        raise RecordError(f"tokens hold the id {unknown[0]}, which is no word's")
-    words = [WORD_OF[number] for number in ids]
-    if validate:
-        _hold_to_grammar(words)
-    return text_row(prompt, " ".join(words), metadata, kind)
-
-
-def _checked(record: Any) -> tuple[str, list[int], dict[str, Any]]:
     if not isinstance(record, dict):
         raise RecordError("no JSON object")
     prompt, ids, metadata = record.get("prompt"), record.get("tokens"), record.get("metadata", {})
@@ -74,16 +64,15 @@ def _checked(record: Any) -> tuple[str, list[int], dict[str, Any]]:
         raise RecordError("`tokens` must be a list of whole numbers that is not empty")
     if not isinstance(metadata, dict):
         raise RecordError("`metadata` must be an object")
-    return prompt, ids, metadata
-
-
-def _hold_to_grammar(words: list[str]) -> None:
-    from plagal.tokens.grammar import check_whole
-
-    try:
-        check_whole(words)
-    except WordsError as error:
-        raise RecordError(str(error)) from None
+    if unknown := next((number for number in ids if number not in WORD_OF), None):
+        raise RecordError(f"tokens hold the id {unknown}, which is no word's")
+    words = [WORD_OF[number] for number in ids]
+    if validate:
+        try:
+            check_whole(words)
+        except WordsError as error:
+            raise RecordError(str(error)) from None
+    return text_row(prompt, " ".join(words), metadata, kind)
 
 
 def convert_file(
@@ -106,29 +95,20 @@ def convert_file(
         total = source.stat().st_size // _BATCH_BYTES + 1
         with temporary.open("w", encoding="utf-8") as out:
             for rows in pool.map(_convert_batch, calls, total, "convert", unit=" MB"):
-                _count(report, rows, out.write)
+                for number, text, good in rows:
+                    report["records"] += 1
+                    if good:
+                        report["written"] += 1
+                        out.write(text + "\n")
+                        continue
+                    report["bad_records"] += 1
+                    logger.warning("line %d left out: %s", number, text)
+                    if len(report["bad"]) < _REMEMBERED:
+                        report["bad"].append((number, text))
         if not report["written"]:
-            raise RecordError(
-                f"{source}: none of {report['records']} lines is a good record; first: {_first_bad(report)}"
-            )
+            first = "line {}, {}".format(*report["bad"][0]) if report["bad"] else "the file is empty"
+            raise RecordError(f"{source}: none of {report['records']} lines is a good record; first: {first}")
     return report
-
-
-def _first_bad(report: ConvertReport) -> str:
-    return "line {}, {}".format(*report["bad"][0]) if report["bad"] else "the file is empty"
-
-
-def _count(report: ConvertReport, rows: list[tuple[int, str, bool]], write: Callable[[str], Any]) -> None:
-    for number, text, good in rows:
-        report["records"] += 1
-        if good:
-            report["written"] += 1
-            write(text + "\n")
-            continue
-        report["bad_records"] += 1
-        logger.warning("line %d left out: %s", number, text)
-        if len(report["bad"]) < _REMEMBERED:
-            report["bad"].append((number, text))
 
 
 def _batches(lines: BinaryIO) -> Iterator[list[Line]]:
@@ -137,7 +117,8 @@ def _batches(lines: BinaryIO) -> Iterator[list[Line]]:
     while line := lines.readline(MAX_LINE_BYTES):
         number += 1
         if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
-            _skip_line(lines)
+            while (part := lines.readline(MAX_LINE_BYTES)) and not part.endswith(b"\n"):
+                pass
             line = b""
         batch.append((number, line))
         size += len(line)
@@ -148,27 +129,19 @@ def _batches(lines: BinaryIO) -> Iterator[list[Line]]:
         yield batch
 
 
-def _skip_line(lines: BinaryIO) -> None:
-    while (part := lines.readline(MAX_LINE_BYTES)) and not part.endswith(b"\n"):
-        pass
-
-
 def _convert_batch(batch: list[Line], kind: str, validate: bool) -> list[tuple[int, str, bool]]:
     """(line number, the row as JSON or the reason, good) of each line."""
     rows = []
     for number, line in batch:
         try:
-            rows.append((number, _line_of(convert_record(_parsed(line), kind, validate)), True))
+            record = convert_record(_parsed(line), kind, validate)
+            text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+            if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise RecordError("holds half a character (a lone surrogate), which no file can hold")
+            rows.append((number, text, True))
         except RecordError as error:
             rows.append((number, str(error), False))
     return rows
-
-
-def _line_of(record: dict[str, Any]) -> str:
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
-    if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-        raise RecordError("holds half a character (a lone surrogate), which no file can hold")
-    return text
 
 
 def _no_number(name: str) -> Any:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TypeVar
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm import tqdm
 
 from plagal.plumbing.errors import CorpusError
@@ -30,7 +30,7 @@ class Workers:
     """
 
     def __init__(self, jobs: int = 0, scheduler: str = "") -> None:
-        self._jobs = jobs or _cores()
+        self._jobs = jobs or int(cpu_count())
         self._scheduler = scheduler
         self._parallel: Parallel | None = None
         self._stack = ExitStack()
@@ -99,9 +99,3 @@ def _client(scheduler: str) -> Any:
         raise CorpusError(
             f"no Dask scheduler answers at {scheduler!r} ({reason}); start one or mend --scheduler"
         ) from None
-
-
-def _cores() -> int:
-    from joblib import cpu_count
-
-    return int(cpu_count())

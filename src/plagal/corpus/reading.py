@@ -85,15 +85,12 @@ def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bo
             return Discard(candidate, reason)
         return _piece(candidate, score, licence, commercial)
     except PlagalError as error:
-        return Discard(candidate, "unreadable", _without_path(str(error), candidate))
+        told = str(error).replace(candidate.file, candidate.path) if candidate.file else str(error)
+        return Discard(candidate, "unreadable", told)
     except MemoryError:
         return Discard(candidate, "too large")
     except Exception as error:  # a parser's own fault must cost one file, not the run
         return Discard(candidate, "unreadable", f"{type(error).__name__}: {error}"[:200])
-
-
-def _without_path(message: str, candidate: Candidate) -> str:
-    return message.replace(candidate.file, candidate.path) if candidate.file else message
 
 
 def _score(candidate: Candidate) -> Score:
@@ -142,7 +139,9 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
     ids = [ID_OF[word] for word in words]
     facts = facts_of(words, candidate.genre, candidate.style)
     heard = melody_text(intervals(heard_melody(score)))
-    tune = candidate.tune or _tune_named(score.title) or _tune_named(Path(candidate.path).stem)
+    path = candidate.path.split("#")[0]  # without the tune's number in an ABC file
+    named, melodies = _book()
+    tune = candidate.tune or named.get(_plain(score.title)) or named.get(_plain(Path(candidate.path).stem), "")
     metadata = {
         "id": hashlib.sha256(" ".join(words).encode()).hexdigest()[:16],
         "path": candidate.path,
@@ -154,9 +153,9 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
         "genre": candidate.genre,
         "style": candidate.style,
         "domain": domain_of(candidate.genre, candidate.synthetic),
-        "title": score.title or ("" if candidate.synthetic else _stem(candidate)),
+        "title": score.title or ("" if candidate.synthetic else Path(path).stem.replace("_", " ")),
         "tune": tune,
-        "melody": book_melodies()[tune] if tune else heard,
+        "melody": melodies[tune] if tune else heard,
         "heard": heard,
         "key": facts.key,
         "metre": facts.metre,
@@ -176,10 +175,6 @@ def domain_of(genre: str, synthetic: bool) -> str:
     if genre not in GOSPEL_GENRES:
         return "general"
     return "gospel_synthetic" if synthetic else "gospel_real"
-
-
-def _stem(candidate: Candidate) -> str:
-    return Path(candidate.path.split("#")[0]).stem.replace("_", " ")
 
 
 def _sha256(candidate: Candidate, words: list[str]) -> str:
@@ -205,10 +200,6 @@ def _book() -> tuple[dict[str, str], dict[str, str]]:
 
 def _plain(text: str) -> str:
     return re.sub(r"\W|_", "", text.casefold())
-
-
-def _tune_named(title: str) -> str:
-    return _book()[0].get(_plain(title), "")
 
 
 def book_melodies() -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from plagal.corpus.archives import unpacked
+from plagal.corpus.archives import printable, unpacked
 from plagal.music.notation import NOTATION_SUFFIXES, read_text, split_tunes
 from plagal.plumbing.errors import CorpusError, InputError
 from plagal.plumbing.files import parse_yaml
@@ -142,11 +142,9 @@ def candidates(source: Source, seed: int) -> Iterator[Candidate]:
         found = list(_music21_candidates(source))
     else:
         found = list(_archive_candidates(source)) if source.enabled else []
-    yield from sorted(found, key=lambda candidate: _drawn(seed, candidate.path))
-
-
-def _drawn(seed: int, path: str) -> bytes:
-    return hashlib.blake2b(f"{seed}:{path}".encode(), digest_size=16).digest()
+    yield from sorted(
+        found, key=lambda candidate: hashlib.blake2b(f"{seed}:{candidate.path}".encode(), digest_size=16).digest()
+    )
 
 
 def _blank(source: _Source, kind: str) -> Candidate:
@@ -169,21 +167,11 @@ def folder_candidates(source: _Source, folder: Path, shown: str = "") -> Iterato
     """Every music file below `folder`, by name; what is no music, too large or unreadable comes with its problem. Links
     are followed, each folder is visited once."""
     base = _blank(source, getattr(source, "kind", "folder"))
-    shown = shown or _shown(folder)
+    shown = shown or (folder.name if folder.is_absolute() else folder.as_posix())  # no path of this machine
     for file, problem in _walk(folder):
-        name = _printable(f"{shown}/{file.relative_to(folder).as_posix()}")
+        name = printable(f"{shown}/{file.relative_to(folder).as_posix()}")
         found = replace(base, path=name, file=str(file), problem=problem or _file_problem(file))
         yield from _pieces(found, file)
-
-
-def _shown(folder: Path) -> str:
-    """A folder's path without this machine's own part."""
-    return folder.name if folder.is_absolute() else folder.as_posix()
-
-
-def _printable(name: str) -> str:
-    """A name that is no UTF-8 text with its odd bytes written out: manifests must hold it."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -263,7 +251,7 @@ def _music21_candidates(source: Music21Source) -> Iterator[Candidate]:
 def _archive_candidates(source: ArchiveSource) -> Iterator[Candidate]:
     folder, left_out = unpacked(source.name, source.url, source.sha256, source.files)
     for name, problem in left_out:
-        yield replace(_blank(source, "archive"), path=f"{source.name}/{_printable(name)}", problem=problem)
+        yield replace(_blank(source, "archive"), path=f"{source.name}/{printable(name)}", problem=problem)
     for candidate in folder_candidates(source, folder, shown=source.name):
         yield replace(candidate, kind="archive")
 
