@@ -129,7 +129,7 @@ def candidate_pairs(sets: Sequence[Grams]) -> Iterator[tuple[int, int]]:
     Jaccard index of 0.2 are found with a probability of 0.93, of 0.3 with 0.998. Keeps 0.5 kB a set, however many
     pairs there are."""
     # datasketch's MinHashLSH(params=(64, 2)) was tried on 1,000 and 4,000 sets: 19 kB a set, and 2.5 times as long. A
-    # collector of 10,000 files may take 1.2 times the memory of one of 1,000 (docs/scale.md); it would take twice as much.
+    # collector of 10,000 files may take 1.2 times the memory of one of 1,000 (docs/scale.md); it would take twice.
     filled = [index for index, grams in enumerate(sets) if len(grams)]
     if len(filled) < 2:
         return
