@@ -38,7 +38,8 @@ def run_limited(function: Callable[..., Result], args: tuple[Any, ...], seconds:
     except (BrokenProcessPool, TimeoutError):  # the kernel has ended it, and so the pool
         _worker.shutdown(wait=True, kill_workers=True)
         _worker = None
-        raise InputError(f"it takes longer than {seconds} seconds: cut the piece") from None
+        # Which limit it was is not said: where memory is short, a thread of the pool may be the one that gets none.
+        raise InputError(f"it takes longer than {seconds} seconds, or {MEGABYTES} MB: cut the piece") from None
     except MemoryError:
         raise InputError(f"it takes more than {MEGABYTES} MB of memory: cut the piece") from None
 
