@@ -8,9 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 from plagal.plumbing.errors import InputError
+from plagal.plumbing.limited import run_limited
 
 MOST_HUMDRUM_BYTES = 200_000
 """For music21, which knows no bound of its own; a mazurka of Chopin has 20,000."""
+MOST_SECONDS = 60
+"""Of processor time, for music21."""
 
 
 def lilypond_as_musicxml(text: str, name: str, losses: Counter[str]) -> bytes:
@@ -39,10 +42,19 @@ def humdrum_as_musicxml(path: Path, text: str) -> bytes:
         # lytk says so of spines that split, and names them.
         if "not supported" not in str(error) or len(text) > MOST_HUMDRUM_BYTES:
             raise InputError(f"{path} does not parse as Humdrum: {' '.join(str(error).split())[:120]}") from None
+    try:
+        return run_limited(_by_music21, (path,), MOST_SECONDS)
+    except InputError as error:
+        raise InputError(f"{path} does not parse as Humdrum: {error}") from None
+
+
+def _by_music21(path: Path) -> bytes:
     from music21 import converter
     from music21.musicxml.m21ToXml import GeneralObjectExporter
 
     try:
         return bytes(GeneralObjectExporter(converter.parse(path, forceSource=True, format="humdrum")).parse())
+    except MemoryError:
+        raise
     except Exception as error:  # music21 raises nearly anything
-        raise InputError(f"{path} does not parse as Humdrum: {' '.join(str(error).split())[:120]}") from None
+        raise InputError(" ".join(str(error).split())[:120]) from None
