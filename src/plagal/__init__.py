@@ -51,9 +51,10 @@ def detokenize(words: Sequence[str], path: str | Path | None = None) -> Score:
 
 def arrange(tune: str | None = None, style: str = "traditional_gospel", **wishes: Any) -> Score:
     """A rule-based piano arrangement; see `plagal.music.arranger.arrange.arrange`."""
+    from plagal.asking.styles import known_arranger_style
     from plagal.music.arranger.arrange import arrange as arranged
 
-    return arranged(tune, style, **wishes)
+    return arranged(tune, known_arranger_style(style), **wishes)
 
 
 def generate(prompt: str, model: str | Path = "models/fused", **wishes: Any) -> Score:

@@ -206,6 +206,7 @@ def arrange(
 ) -> None:
     """A rule-based gospel arrangement, no model: of a tune of the book or of your own, over its chords or yours."""
     from plagal.asking.progression import read_progression
+    from plagal.asking.styles import known_arranger_style
     from plagal.music.arranger.arrange import arrange as arranged
     from plagal.music.midi import read_midi, write_midi
     from plagal.music.notation import NOTATION_SUFFIXES, load_notation
@@ -221,7 +222,7 @@ def arrange(
     if metre and not (beats.isdigit() and unit.isdigit() and int(beats) and int(unit)):
         raise InputError(f"--metre {metre}: write it as 4/4 or 12/8")
     score = arranged(
-        source, style, key, tempo, seed, bars,
+        source, known_arranger_style(style), key, tempo, seed, bars,
         chords=read_progression(chords) if chords is not None else None,
         metre=(int(beats), int(unit)) if metre else None,
         feel=feel, swing=swing, intro=intro, ending=ending, modulate=modulate, level=level,
@@ -267,6 +268,29 @@ def styles() -> None:
     _say("styles: " + ", ".join(STYLES))
     for tune in tune_book():
         _say(f"  {tune.name:<36} {tune.title} ({tune.composer}, {tune.year})")
+
+
+@app.command()
+def understand(
+    prompt: Annotated[str, typer.Argument(help='As in "slow worship ballad in Db".')],
+    as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
+) -> None:
+    """What a prompt asks for, and what of it is not understood. Nothing is played."""
+    from plagal.asking.prompt import read_prompt
+    from plagal.plumbing.errors import InputError
+
+    said = read_prompt(prompt)
+    if said.problems:
+        raise InputError("; ".join(said.problems))
+    values = said.as_json()
+    if as_json:
+        _show_json(values)
+        return
+    missing = values.pop("not_understood")
+    for name, value in values.items():
+        _say(f"{name}: {value}")
+    if missing:
+        _say(f"not understood: {', '.join(missing)}")
 
 
 cli_play.register(app)

@@ -187,6 +187,9 @@ def chat(
     _say(HELP)
     talk, last = Talk(), None
     while (line := _next_line()) is not None:
+        if re.fullmatch(r"(?:help|\?|hilfe|aide|ayuda|ajuda)[.!?]*", line, re.IGNORECASE):
+            _say(HELP)
+            continue
         try:
             last = _answer(talk, line, last, model, seed)
         except PlagalError as error:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plagal.music.arranger.arrange import STYLES, arrange, generate_melody, played_chords
+from plagal.asking.arranged import generate_melody
+from plagal.music.arranger.arrange import STYLES, arrange, played_chords
 from plagal.music.arranger.devices import DEVICES
 from plagal.music.arranger.form import Form
 from plagal.music.arranger.leadsheet import LeadSheet, Section, Span, layout
@@ -228,7 +229,7 @@ def test_an_arrangement_comes_back_from_midi_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "style"),
     [("Play some contemporary gospel", "contemporary_gospel"), ("gospel jazz", "gospel_jazz"), ("neo-soul", "neo_soul"),
-     ("worship in D", "worship"), ("hymn", "traditional_gospel")],
+     ("worship in D", "worship"), ("hymn", "hymnal"), ("Jazz-Gospel", "gospel_jazz"), ("COGIC", "shout")],
 )  # fmt: skip
 def test_the_apps_generator_answers_prompts_and_styles(prompt: str, style: str) -> None:
     score = generate_melody(prompt, key="D", seed=4, bars=4)

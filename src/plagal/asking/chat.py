@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from plagal.asking.order import Order, understand
-from plagal.asking.request import MOST_BARS, PieceRequest, read_request
-from plagal.music.keys import parse_key
-from plagal.plumbing.errors import ChordError, InputError
+from plagal.asking.prompt import MOST_BARS, read_prompt
+from plagal.asking.request import PieceRequest, read_request
+from plagal.music.keys import key_symbol
+from plagal.plumbing.errors import InputError
 
 HELP = (
     'a prompt such as "slow worship ballad in Db", or about the last piece: again, slower, faster, sparser, denser, '
-    "in KEY, at N (quarters a minute), N bars, STYLE, over CHORDS, go on, quit"
+    "in KEY, at N (beats a minute), N bars, STYLE, over CHORDS, go on, help, quit"
 )
 _SLOWER, _FASTER = 0.85, 1.18
 _DENSITY_STEPS = ("sparse", "medium", "dense")
@@ -33,7 +34,7 @@ class Talk:
     """Of the last piece [quarters a minute]."""
 
     def understand(self, line: str, seed: int) -> Order:
-        """The order that a line means. Raises InputError."""
+        """The order that a line means. Raises InputError, also where the line says nothing that is understood."""
         change = self._change(line)
         if change is not None and self.asked is None:
             raise InputError(f"{line!r} is about a piece, and there is none yet; begin with {HELP}")
@@ -52,12 +53,27 @@ class Talk:
         return understand(request, seed, lambda _: words)
 
     def _change(self, line: str) -> Change | None:
-        """What a line changes about the last request; None where it is a prompt of its own."""
+        """What a line changes about the last request: one thing it says, or a word such as "slower". None where it is a
+        prompt of its own: there is no piece yet, or it says more than one thing."""
         text = re.sub(rf"^{_LEAD}", "", line.strip().rstrip(".!"), flags=re.IGNORECASE)
         for pattern, change in _CHANGES:
-            if match := re.fullmatch(pattern, text, re.IGNORECASE):
-                return change(self, match)
-        return None
+            if re.fullmatch(pattern, text, re.IGNORECASE):
+                return change(self)
+        said = read_prompt(text)
+        if said.problems:
+            raise InputError("; ".join(said.problems))
+        changes = {
+            "style": said.style,
+            "key": said.key and key_symbol(said.key),
+            "tempo": said.quarters_per_minute,
+            "metre": said.metre and f"{said.metre[0]}/{said.metre[1]}",
+            "bars": said.bars,
+            "chords": " | ".join(" ".join(chord.symbol for chord in bar) or "N.C." for bar in said.chords) or None,
+        }
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if not changes and not said.tune and not said.mood:
+            raise InputError(f"not understood: {line}; {HELP}")
+        return changes if self.asked is not None and len(changes) == 1 and not said.not_understood else None
 
     def _to_tempo(self, factor: float) -> Change:
         return {"tempo": round(min(max(self.tempo * factor, 20), 300), 1)}
@@ -68,27 +84,12 @@ class Talk:
         return {"density": _DENSITY_STEPS[min(max(place + step, 0), 2)]}
 
 
-def _key(name: str) -> Change:
-    name = name[0].upper() + name[1:]
-    try:
-        parse_key(name)
-    except ChordError as error:
-        raise InputError(str(error)) from None
-    return {"key": name}
-
-
-_CHANGES: tuple[tuple[str, Callable[[Talk, re.Match[str]], Change]], ...] = (
-    (r"again|another|another one|once more|one more", lambda _talk, _match: {}),
-    (r"slower", lambda talk, _match: talk._to_tempo(_SLOWER)),
-    (r"faster|quicker", lambda talk, _match: talk._to_tempo(_FASTER)),
-    (r"sparser|calmer|fewer notes|thinner", lambda talk, _match: talk._to_density(-1)),
-    (r"denser|busier|fuller|more notes", lambda talk, _match: talk._to_density(1)),
-    (r"in ([a-g](?:b|#)?(?: ?(?:m|min|minor|maj|major))?)", lambda _talk, match: _key(match[1])),
-    (r"at (\d{2,3})(?: bpm)?|(\d{2,3}) bpm", lambda _talk, match: {"tempo": float(match[1] or match[2])}),
-    (r"(\d{1,3}) bars", lambda _talk, match: {"bars": int(match[1])}),
-    (r"longer", lambda talk, _match: {"bars": min(2 * talk.bars, MOST_BARS)}),
-    (r"shorter", lambda talk, _match: {"bars": max(talk.bars // 2, 1)}),
-    (r"over (.*[a-g].*)", lambda _talk, match: {"chords": match[1]}),
-    (r"(?:as )?(?:a )?(gospel[ -]jazz|contemporary gospel|traditional gospel|worship|neo[ -]soul|jazz|blues|gospel)",
-     lambda _talk, match: {"style": match[1]}),
-)  # fmt: skip
+_CHANGES: tuple[tuple[str, Callable[[Talk], Change]], ...] = (
+    (r"again|another|another one|once more|one more", lambda _talk: {}),
+    (r"slower", lambda talk: talk._to_tempo(_SLOWER)),
+    (r"faster|quicker", lambda talk: talk._to_tempo(_FASTER)),
+    (r"sparser|calmer|fewer notes|thinner", lambda talk: talk._to_density(-1)),
+    (r"denser|busier|fuller|more notes", lambda talk: talk._to_density(1)),
+    (r"longer", lambda talk: {"bars": min(2 * talk.bars, MOST_BARS)}),
+    (r"shorter", lambda talk: {"bars": max(talk.bars // 2, 1)}),
+)

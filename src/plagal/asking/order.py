@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from plagal.asking.progression import Progression, read_progression, written
-from plagal.asking.prompt import Controls, parse_prompt
-from plagal.asking.request import LONGEST_PROMPT, MOST_BARS, PieceRequest, Source, midi_score
-from plagal.asking.wording import WORDINGS, fields_of, spoken
+from plagal.asking.prompt import MOST_BARS, Controls, parse_prompt
+from plagal.asking.request import LONGEST_PROMPT, PieceRequest, Source, midi_score
+from plagal.asking.wording import WORDINGS, fields_of, spoken, tempo_text
 from plagal.music.chords import Chord
 from plagal.music.keys import key_name, parse_key
 from plagal.music.placed import PlacedChord, PlacedNote, spread_chords
@@ -346,7 +346,7 @@ def phrased(controls: Controls, progression: Progression = ()) -> str:
     if controls.key is not None:
         values["key"] = key_name(controls.key)
     if controls.tempo is not None:
-        values["tempo"] = f"{controls.tempo:g}"
+        values["tempo"] = tempo_text(controls.tempo, "{}/{}".format(*(controls.metre or USUAL_METRE)))
     if controls.metre is not None:
         values["metre"] = f"{controls.metre[0]}/{controls.metre[1]}"
     if controls.mood is not None:

@@ -1,22 +1,73 @@
-"""Controls read from a plain prompt: "slow worship ballad in Db" -> worship, Db major, 66 quarters a minute.
+"""The one reader of prompts: "slow worship ballad in Db" -> worship, Db major, 66 beats a minute.
 
-What the prompt doesn't say stays None: the model or the caller chooses. Reading never fails.
+It goes over the text from what is surest to what is least so: titles, chords, keys, metre, bars, tempo, style, mood.
+Each takes its words out of the text; what is left, fillers aside, is said not to be understood.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
+from plagal.asking import lexicon
+from plagal.asking.progression import Progression, approximated, read_progression
+from plagal.asking.styles import UNSURE, choose, find_styles
+from plagal.music.arranger.tunebook import tune_titles
 from plagal.music.chords import Chord, parse_chord
-from plagal.music.keys import fifths_of, key_at
-from plagal.music.score import Key
-from plagal.plumbing.errors import ChordError
+from plagal.music.grid import FASTEST, SLOWEST
+from plagal.music.keys import chord_symbol, fifths_of, key_at, key_name
+from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
+from plagal.plumbing.errors import ChordError, InputError
+from plagal.tokens.vocabulary import METRES
+
+MOST_BARS = 64
+"""That can be asked for at once."""
+
+QUARTER, DOTTED_QUARTER = "quarter", "dotted quarter"
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What a prompt asks for; None or empty where it does not say. `tempo` counts `beat`s a minute; `tempo_named` where
+    it comes from a word such as "slow". `tune`: its name in the tune book."""
+
+    style: str | None = None
+    key: Key | None = None
+    tempo: float | None = None
+    beat: str | None = None
+    tempo_named: bool = False
+    metre: tuple[int, int] | None = None
+    bars: int | None = None
+    chords: Progression = ()
+    mood: str | None = None
+    tune: str | None = None
+    not_understood: tuple[str, ...] = ()
+    """Parts of the text that nothing used, in its own words."""
+    problems: tuple[str, ...] = ()
+    """Contradictions and limits: why such a prompt cannot be followed."""
+
+    @property
+    def quarters_per_minute(self) -> float | None:
+        return None if self.tempo is None else self.tempo * (1.5 if self.beat == DOTTED_QUARTER else 1.0)
+
+    def as_json(self) -> dict[str, Any]:
+        """As people read it: "Db major", "12/8", "Dm7 | G7"; what is None or empty left out."""
+        bars = [" ".join(chord_symbol(chord, self.key) for chord in bar) or "N.C." for bar in self.chords]
+        values = {
+            "style": self.style, "key": key_name(self.key) if self.key else None, "tempo": self.tempo,
+            "beat": self.beat, "metre": "{}/{}".format(*self.metre) if self.metre else None, "bars": self.bars,
+            "chords": " | ".join(bars), "mood": self.mood, "tune": self.tune,
+        }  # fmt: skip
+        return {name: value for name, value in values.items() if value} | {"not_understood": list(self.not_understood)}
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What a prompt asks for. `tempo` in quarters a minute, `metre` as (numerator, denominator)."""
+    """The same in fewer fields: tempo in quarters a minute, chords without bars."""
 
     style: str | None = None
     key: Key | None = None
@@ -27,168 +78,458 @@ class Controls:
     mood: str | None = None
 
 
-STYLE_WORDS = (
-    ("gospel_jazz", r"gospel[\s-]+jazz|jazz(?:y)?[\s-]+gospel"),
-    ("contemporary_gospel", r"contemporary(?:[\s-]+gospel)?|modern[\s-]+gospel|urban[\s-]+gospel"),
-    ("traditional_gospel", r"trad(?:itional)?(?:[\s-]+gospel)?|old[\s-]+school[\s-]+gospel|gospel[\s-]+hymn"),
-    ("hymnal", r"hymnals?|hymns?|four[\s-]+part"),
-    ("worship", r"worship|praise[\s-]+ballad|devotional"),
-    ("neo_soul", r"neo[\s-]*soul|r\s*&\s*b|rnb"),
-    ("chorale", r"chorales?|bach"),
-    ("ragtime", r"rag(?:time)?"),
-    ("gospel", r"gospel|spirituals?|church|shout|praise"),
-    ("jazz", r"jazz(?:y)?|swing|bebop"),
-    ("blues", r"blues(?:y)?"),
-    ("classical", r"classical"),
-    ("folk", r"folk|fiddle|reel|jig|hornpipe"),
-)
-"""(canonical name, pattern); the first that matches wins."""
-
-_TEMPO_WORDS = (
-    (48.0, r"very slow(?:ly)?|largo|grave|as slow as"),
-    (168.0, r"very fast|presto|double[\s-]*time"),
-    (66.0, r"slow(?:ly)?|adagio|ballad|lento|gentle|gently|meditative|prayerful"),
-    (84.0, r"andante|walking[\s-]+pace|relaxed|laid[\s-]*back"),
-    (96.0, r"medium|mid[\s-]*tempo|moderate(?:ly)?|moderato"),
-    (126.0, r"up[\s-]*tempo|upbeat|lively|allegro|energetic|driving"),
-    (152.0, r"fast|quick(?:ly)?|vivace|shout"),
-)
-_MOOD_WORDS = (
-    "peaceful", "tender", "reverent", "joyful", "bright", "celebratory", "mournful", "solemn", "yearning", "urgent",
-    "intense", "driving", "happy", "sad", "hopeful", "dark", "gentle", "triumphant", "meditative",
-)  # fmt: skip
-_NUMBERS = {
-    "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "twelve": 12, "sixteen": 16, "twenty-four": 24, "thirty-two": 32,
-}  # fmt: skip
-_NUMBER = r"(\d{1,3}|" + "|".join(sorted(_NUMBERS, key=len, reverse=True)) + ")"
-_METRE_WORDS = (
-    ((3, 4), r"waltz|three[\s-]+four"),
-    ((12, 8), r"twelve[\s-]+eight|slow shuffle"),
-    ((6, 8), r"six[\s-]+eight"),
-    ((2, 2), r"cut[\s-]+time"),
-    ((4, 4), r"common[\s-]+time|four[\s-]+four"),
-)
-_SLOWEST, _FASTEST = 20.0, 300.0
-_MOST_BARS = 512
-
-_TONIC = r"([A-Ga-g])(?:\s*([b#♭♯])(?![a-z])|[\s-]+(flat|sharp)\b)?"
-_MODE = r"[\s-]*(major|minor|maj\b|min\b|m\b)"
-_KEY_WITH_MODE = re.compile(rf"(?<![A-Za-z]){_TONIC}{_MODE}", re.IGNORECASE)
-_KEY_AFTER_IN = re.compile(rf"\b(?:in|key(?:\s+of)?:?)\s+(?:the\s+key\s+of\s+)?{_TONIC}(?![A-Za-z#♯♭/0-9])")
-_CHORDS_AFTER = re.compile(
-    r"\b(?:chords?|over|progression|changes|with)\b[:\s]*(?:the\s+)?(?:chords?\b|changes\b|progression\b)?[:\s]*"
-)
-_BETWEEN_CHORDS = re.compile(r"[\s,|>–—→-]*")
-_CHORD_TEXT = re.compile(r"[A-G][^\s,|–—→>]*")
-
-
 def parse_prompt(text: str) -> Controls:
     """The controls that a prompt names. Never raises."""
-    chords, plain = _chords(text)
-    return Controls(
-        style=_style(plain),
-        key=_key(plain),
-        tempo=_tempo(plain),
-        metre=_metre(plain),
-        bars=_bars(plain),
-        chords=chords,
-        mood=_mood(plain),
+    said = read_prompt(text)
+    chords = tuple(chord for bar in said.chords for chord in bar)
+    tempo = said.quarters_per_minute
+    tempo = None if tempo is None else min(max(tempo, SLOWEST), FASTEST)
+    return Controls(said.style, said.key, tempo, said.metre, said.bars, chords, said.mood)
+
+
+def read_prompt(text: str) -> Understood:
+    """What a prompt asks for. Never raises."""
+    page = _Page(text)
+    tune = _tune(page)
+    page.refuse(r'"[^"]{2,}"')  # any other title
+    run = _chord_run(page)
+    key, minor_said = _key(page)
+    metre = page.one_of("metre", _metres(page))
+    bars = page.one_of("bars", _bars(page))
+    if bars == 0:
+        page.problems.append(f"bars 0: from 1 to {MOST_BARS} can be asked for")
+        bars = None
+    if key is None:
+        key, minor_said = _bare_key(page)
+    tempo, beat = _typed_tempo(page)
+    if key is not None and not minor_said and page.take(r"(?<![\w])(?:minor|moll|mineur|menor)(?![\w])"):
+        key = key_at(key.fifths, True)
+    moods = [name for name, words in lexicon.MOOD_WORDS if re.search(rf"(?<!\w)(?:{words})(?!\w)", page.plain)]
+    named = _named_tempo(page)
+    page.take(r"(?:no|without) (?:lyrics|words|vocals?|singing|singer)", whole_words=True)  # there never are any
+    page.refuse(r"(?<!\w)(?:no|without|ohne|sans|sin|sem) \w+")
+    style, leaning_tempo = _style(page)
+    for _, words in lexicon.MOOD_WORDS:
+        page.take(words, whole_words=True)
+    chords: Progression = ()
+    if run is not None:
+        try:
+            chords = read_progression(run, key)
+            page.lost += approximated(run, key)
+        except InputError:
+            page.lost.append(run)
+    if tempo is None:
+        tempo = named if named is not None else leaning_tempo
+    if tempo is not None and beat is None:
+        beat = DOTTED_QUARTER if metre and Metre(0, *metre).tempo_beat_ticks > TICKS_PER_QUARTER else QUARTER
+    said = Understood(
+        style, key, tempo, beat, tempo is not None and not page.typed_tempo, metre, bars, chords,
+        moods[0] if moods else None, tune,
+    )  # fmt: skip
+    return replace(said, not_understood=page.left_over(), problems=(*page.problems, *_beyond_limits(said)))
+
+
+def _beyond_limits(said: Understood) -> Iterator[str]:
+    if said.bars is not None and said.bars > MOST_BARS:
+        yield f"bars {said.bars}: from 1 to {MOST_BARS} can be asked for"
+    tempo = said.quarters_per_minute
+    if tempo is not None and not SLOWEST <= tempo <= FASTEST:
+        yield f"tempo {said.tempo:g}: from {SLOWEST:g} to {FASTEST:g} quarters a minute can be asked for"
+
+
+class _Page:
+    """A prompt out of which readers take words. `cased` is the text without accents, `plain` the same in lower case;
+    both are as long as the text, and what is taken is blanked in both."""
+
+    def __init__(self, text: str) -> None:
+        self.text = unicodedata.normalize("NFC", text)
+        self.cased = "".join(map(_without_accent, self.text))
+        self.plain = "".join(char.lower()[0] for char in self.cased)
+        self.german = re.search(rf"(?<!\w)(?:{lexicon.GERMAN})(?!\w)", self.plain) is not None
+        self.lost: list[str] = []
+        self.problems: list[str] = []
+        self.typed_tempo = False
+
+    def take(
+        self,
+        pattern: str,
+        cased: bool = False,
+        whole_words: bool = False,
+        keep: Callable[[re.Match[str]], bool] | None = None,
+    ) -> re.Match[str] | None:
+        """The first match that is kept, taken out."""
+        if whole_words:
+            pattern = rf"(?<![\w]){_spaced(pattern)}(?![\w])"
+        for match in re.finditer(pattern, self.cased if cased else self.plain):
+            if keep is None or keep(match):
+                self.blank(*match.span())
+                return match
+        return None
+
+    def blank(self, start: int, end: int) -> None:
+        gap = "\0" * (end - start)
+        self.cased = self.cased[:start] + gap + self.cased[end:]
+        self.plain = self.plain[:start] + gap + self.plain[end:]
+
+    def refuse(self, pattern: str, cased: bool = False) -> None:
+        """Take out what nothing here understands, and say so."""
+        while match := self.take(pattern, cased):
+            self.lost.append(self.text[slice(*match.span())].strip('"\u201c\u201d\u201e\u00ab\u00bb ,'))
+
+    def one_of(self, name: str, found: list[tuple[Any, tuple[int, int]]]) -> Any:
+        """The first of the values found. Another one is a contradiction, unless the text speaks of a change."""
+        if not found:
+            return None
+        first, others = found[0][0], [(value, span) for value, span in found[1:] if value != found[0][0]]
+        for value, span in others:
+            self.lost.append(self.text[slice(*span)].strip())
+            if not re.search(lexicon.CHANGES, self.plain[found[0][1][1] : span[0]]):
+                self.problems.append(f"{name} {_shown(first)} and {_shown(value)}: ask for one of them")
+        return first
+
+    def left_over(self) -> tuple[str, ...]:
+        """What was refused, and runs of words that nothing took and that are no fillers."""
+        for run in re.finditer(r"[^\0,;:.!?()|\[\]\n\"=]+", self.plain):
+            every = list(re.finditer(r"[\w&%#'\u2669]+(?:-\w+)*", run[0]))
+            words = [
+                word for word in every if _has_meaning(word[0]) or self._is_note(run.start() + word.start(), word[0])
+            ]
+            capitals = [word for word in every if self.cased[run.start() + word.start()].isupper()]
+            if len(capitals) > 2 and not {word[0] for word in capitals} <= {"in", "the", "key", "of", "time"}:
+                words = sorted({*words, *capitals}, key=lambda word: word.start())  # a title: "Great I Am"
+            if words:
+                start = run.start()
+                self.lost.append(self.text[start + words[0].start() : start + words[-1].end()])
+        return tuple(dict.fromkeys(part for part in self.lost if part))
+
+    def _is_note(self, start: int, word: str) -> bool:
+        """Whether a word is a capital B to G (an A may be an article)."""
+        return len(word) == 1 and self.cased[start] in "BCDEFG"
+
+
+def _without_accent(char: str) -> str:
+    if char in "\u266d\u266f":
+        return "b" if char == "\u266d" else "#"
+    if char in "\u2010\u2011\u2012\u2013\u2014\u2212":
+        return "-"
+    if char in "\u201c\u201d\u201e\u00ab\u00bb":
+        return '"'
+    if char in "\u2018\u2019":
+        return "'"
+    return unicodedata.normalize("NFKD", char)[0]
+
+
+def _spaced(pattern: str) -> str:
+    """A pattern of words, a space in it standing for spaces or a hyphen."""
+    return "(?:" + pattern.replace(" ", "[ -]+") + ")"
+
+
+def _has_meaning(word: str) -> bool:
+    return any(part not in lexicon.FILLERS for part in re.split(r"['-]", word) if len(part) > 1 or part.isdigit())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Key):
+        return key_name(value)
+    return "/".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+
+
+# --- titles
+
+
+_ALSO_CALLED = {
+    "lift every voice": "lift_every_voice", "kumbaya": "kum_ba_yah", "battle hymn": "battle_hymn",
+    "up from the grave he arose": "christ_arose", "up from the grave": "christ_arose",
+    "oh when the saints": "when_the_saints",
+    "the saints go marching in": "when_the_saints", "give me that old time religion": "old_time_religion",
+}  # fmt: skip
+
+_ALSO_OTHER_WORDS = ("guide me", "crown him")
+"""Titles only where they begin with a capital."""
+
+
+@lru_cache(maxsize=1)
+def _titles() -> tuple[tuple[re.Pattern[str], str, bool], ...]:
+    """Pattern, tune and whether it must be written like a title, the longest first. A tune goes by its title, with and
+    without article or what stands in brackets, and by its short name; "guide me" alone is no title unless it has
+    capitals."""
+    names: dict[str, tuple[str, bool]] = {}
+    for name, title in tune_titles().items():
+        plain = "".join(map(_without_accent, title)).lower()
+        whole = re.sub(r"\(.*?\)", "", plain)
+        for alias in (whole, re.sub(r"^(?:the|a) ", "", whole), *re.findall(r"\((.*?)\)", plain)):
+            names.setdefault(" ".join(re.findall(r"[\w']+", alias)), (name, False))
+        names.setdefault(name.replace("_", " "), (name, False))
+    names |= {alias: (names[alias][0], True) for alias in _ALSO_OTHER_WORDS}
+    names |= {alias: (name, False) for alias, name in _ALSO_CALLED.items()}
+    ordered = sorted(names.items(), key=lambda item: -len(item[0]))
+    return tuple(
+        (
+            re.compile(r"(?<!\w)" + r"[^\w\0]+".join(word.replace("'", "'?") for word in alias.split()) + r"(?!\w)"),
+            *target,
+        )
+        for alias, target in ordered
     )
 
 
-def _chords(text: str) -> tuple[tuple[Chord, ...], str]:
-    """Two chords or more after a word such as "over" or "chords", and the text without them."""
-    for start in _CHORDS_AFTER.finditer(text):
-        found, position = _chord_run(text, start.end())
-        if len(found) >= 2 or (found and "chord" in start.group()):
-            return tuple(found), text[: start.start()] + " " + text[position:]
-    return (), text
+def _tune(page: _Page) -> str | None:
+    for pattern, name, as_title in _titles():
+        for match in pattern.finditer(page.plain):
+            if not as_title or page.cased[match.start()].isupper():
+                page.blank(*match.span())
+                page.take(r'"\s*(?=\0)')
+                return name
+    return None
 
 
-def _chord_run(text: str, position: int) -> tuple[list[Chord], int]:
-    found: list[Chord] = []
-    while match := _CHORD_TEXT.match(text, position):
-        symbol = match.group().rstrip(".;:?!)")
-        chord = _chord(symbol) or _first_of_hyphens(symbol)
-        if chord is None:
-            break
-        parsed, length = chord
-        found.append(parsed)
-        position += length
-        gap = _BETWEEN_CHORDS.match(text, position)
-        position = gap.end() if gap else position
-    return found, position
+# --- chords
 
 
-def _chord(symbol: str) -> tuple[Chord, int] | None:
+_CHORD = (
+    r"[A-G][b#]?(?::?(?:[Mm][Aa][Jj]|[Mm]in|mi|ma|m|M|[Dd]im|[Aa]ug|[Ss]us|add|alt|dom|halfdim|no|[b#+^\u25b3\u0394\u2206"
+    r"\u00f8\u00b0]|-(?=\d)|o(?=7|\b)|\d+|\([^()\s]{1,12}\)))*(?:/9|/[A-G][b#]?)?(?![\w#])"
+    r"(?![ -]*(?i:major|minor|flat|sharp|dur|moll|maj|min)\b)"
+)
+_STEP = r"(?:[ \t]*(?:[,;>\u2192]|->|-(?=[ A-G])|:?\|+:?)+[ \t]*|[ \t]+)"
+_RUN = (
+    rf"(?<![\w#/'])(?:\|:?[ \t]*)?(?:{_CHORD}|N\.?C\.?)(?:{_STEP}(?:{_CHORD}|N\.?C\.?|%|/(?=[ \t|])))*(?:[ \t]*:?\|+)?"
+)
+_DEGREE = (
+    r"[b#]?(?:[1-7]|VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:maj\d*|m(?:in)?\d*|dim\d?|sus\d?|\u00b0|\u00f8|7|9|11|13"
+    r"|-(?=[ ,]|$))?(?:/[1-7])?(?![\w/])"
+)
+_DEGREES = rf"(?<![\w/.,:#])(?<!\d ){_DEGREE}(?:[ ,|-]+{_DEGREE}){{2,}}"
+_LATIN_ROOT = r"(?:do|re|mi|fa|sol|la|si)(?:[ -]?(?:bemol|sostenido|sustenido|diese|#|b))?"
+_LATIN_CHORD = rf"{_LATIN_ROOT}(?: ?(?:mayor|menor|majeur|mineur|maior)|m)?7?(?!\w)"
+_LATIN_RUN = rf"(?<!\w){_LATIN_CHORD}(?: ?[,|-] ?{_LATIN_CHORD})+"
+
+
+def _chord_run(page: _Page) -> str | None:
+    """The text of the progression: chords after a word such as "over", or so many in a row that they can be nothing
+    else."""
+    after = rf"(?<!\w)(?:{lexicon.CHORDS_FOLLOW})(?: the)?(?: (?:chords?|changes|progression))?[ :]+$"
+    for match in re.finditer(_RUN, page.cased):
+        symbols = re.findall(_CHORD, match[0])
+        before = page.plain[: match.start()]
+        announced = re.search(after, before)
+        start = match.start()
+        if re.search(r"(?<!\w)(?:in|key|key of|key[:=]|tom|tono|en|em)[ ]*$", before) and "|" not in match[0]:
+            step = re.match(rf"{_CHORD}{_STEP}", match[0])
+            if step is None:
+                continue
+            start, symbols = start + step.end(), symbols[1:]
+        sure = "|" in match[0] or len(symbols) > 2 or all(len(symbol.rstrip("b#")) > 1 for symbol in symbols)
+        if len(symbols) >= 2 and (announced or sure) and all(map(_is_chord, symbols)):
+            end = match.end()
+            page.blank(announced.start() if announced else start, end)
+            return page.text[start:end].strip(" ,;")
+    if latin := page.take(rf"(?<!\w)(?:{lexicon.CHORDS_FOLLOW})[ :]+({_LATIN_RUN})"):
+        return " | ".join(_latin_chord(name) for name in re.findall(_LATIN_CHORD, latin[1]))
+    if degrees := page.take(_DEGREES, cased=True):
+        page.take(r"progressions?|progresion|progressao|progressao", whole_words=True)
+        return page.text[slice(*degrees.span())].strip(" ,")
+    return None
+
+
+def _is_chord(symbol: str) -> bool:
     try:
-        return parse_chord(symbol), len(symbol)
+        return parse_chord(symbol) is not None
     except ChordError:
+        return False
+
+
+def _latin_chord(name: str) -> str:
+    match = re.match(r"(do|re|mi|fa|sol|la|si)[ -]?(bemol|sostenido|sustenido|diese|#|b)?(.*)", name)
+    assert match is not None  # noqa: S101  # the caller's pattern is longer
+    minor = re.search(r"menor|mineur|m", match[3].replace("mayor", "").replace("majeur", "").replace("maior", ""))
+    root = lexicon.ROMANCE_TONICS[match[1]] + lexicon.ACCIDENTALS.get(match[2] or "", "")
+    return root + ("m" if minor else "") + ("7" if name.endswith("7") else "")
+
+
+# --- keys
+
+
+_ENGLISH = r"([A-G])(b(?![a-z])|#|[ -]?(?i:flat|sharp)(?![a-z]))?"
+_LATIN = r"(do|ut|re|mi|fa|sol|la|si)(?:[ -]?(bemol|sostenido|sustenido|diese|#|b(?![a-z])))?"
+_IN = r"(?:in|key(?: of)?|key ?[:=]|tonart ?:?|transpose(?:d)? to|to)(?: the key of)?[ ]*"
+_EN = r"(?:en|em|tono(?: de)?|tom ?:?(?: de)?|ton(?: de)?|tonalite ?:?(?: de)?|tonalidade? ?:?(?: de)?)[ ]+"
+_MODE = "|".join(mode for mode in lexicon.MODES if mode != "m")
+_ENDS = r"(?=[ ]*(?:$|[,.;:!?)\0]|\d))"
+
+
+def _key(page: _Page) -> tuple[Key | None, bool]:
+    """The key, and whether its mode is said: first with a mode in any language, then after "in", "key of" and so on."""
+    found: list[tuple[Key, tuple[int, int]]] = []
+
+    def add(match: re.Match[str], tonic: str, mode: str | None) -> None:
+        key = key_at(fifths_of(tonic), lexicon.MODES[mode or "major"])
+        found.append((key, match.span()))
+        page.blank(*match.span())
+        if mode in lexicon.CHURCH_MODES:
+            page.lost.append(mode)
+
+    for match in re.finditer(rf"(?<!\w){_LATIN}[ -]+({_MODE}|m)(?!\w)", page.plain):
+        add(match, _romance(match), match[3])
+    for match in re.finditer(rf"(?<!\w)({'|'.join(lexicon.GERMAN_TONICS)})[ -]?(dur|moll)(?!\w)", page.plain):
+        add(match, lexicon.GERMAN_TONICS[match[1]], match[2])
+    for match in re.finditer(rf"(?<![\w#])(?i:{_ENGLISH}[ -]*({_MODE}))(?!\w)", page.cased):
+        article = match[1] == "a" and not match[2]  # "in a minor key" names none, "in a minor" does
+        if not article or (
+            re.search(r"(?:in|of|:)\s*$", page.plain[: match.start()]) and re.match(_ENDS, page.plain[match.end() :])
+        ):
+            add(match, _english(match), match[3].lower())
+    if found:
+        found.sort(key=lambda one: one[1])
+        return _first_key(page, found), True
+    mode_said = False
+    for pattern in (
+        rf"(?<!\w)(?i:{_IN}){_ENGLISH}(m(?:in)?)?(?![\w#/])",
+        rf"(?<!\w)(?i:{_EN}){_ENGLISH}(m)?(?![\w#/])",
+    ):
+        for match in re.finditer(pattern, page.cased):
+            german_b = page.german and match[1] == "B" and not match[2]
+            mode_said |= bool(match[3])
+            add(match, "Bb" if german_b else _english(match), "m" if match[3] else None)
+    for match in re.finditer(rf"(?<!\w){_IN}([b-g])( ?flat| ?sharp|b|#)?{_ENDS}", page.plain):
+        add(match, _english(match), None)
+    for match in re.finditer(rf"(?<!\w){_IN}(?:([cdfg]is|ais)|(des|ges|ces|es|as|h))(?!\w)", page.plain):
+        if page.cased[match.end() - len(match[1] or match[2])].isupper() or not match[2]:
+            add(match, lexicon.GERMAN_TONICS[match[1] or match[2]], None)
+    for match in re.finditer(rf"(?<!\w){_EN}(?:{_LATIN})(?!\w)", page.plain):
+        if match[2] or match[1] in ("fa", "sol", "re") or re.match(_ENDS, page.plain[match.end() :]):
+            add(match, _romance(match), None)
+    found.sort(key=lambda one: one[1])
+    return _first_key(page, found), mode_said
+
+
+def _first_key(page: _Page, found: list[tuple[Key, tuple[int, int]]]) -> Key | None:
+    """The first key; others are told, and contradict it only where each stands after an "in" of its own."""
+    if not found:
         return None
+    for key, span in found[1:]:
+        if key != found[0][0]:
+            page.lost.append(page.text[slice(*span)].strip())
+    return found[0][0]
 
 
-def _first_of_hyphens(symbol: str) -> tuple[Chord, int] | None:
-    """ "C-Am-F" without spaces: its first chord."""
-    return _chord(symbol.split("-")[0])
+def _english(match: re.Match[str]) -> str:
+    return match[1].upper() + lexicon.ACCIDENTALS.get((match[2] or "").strip(" -").lower(), "")
 
 
-def _style(text: str) -> str | None:
-    lowered = text.lower()
-    return next((name for name, pattern in STYLE_WORDS if re.search(rf"\b(?:{pattern})\b", lowered)), None)
+def _romance(match: re.Match[str]) -> str:
+    return lexicon.ROMANCE_TONICS[match[1]] + lexicon.ACCIDENTALS.get(match[2] or "", "")
 
 
-def _key(text: str) -> Key | None:
-    for moded in _KEY_WITH_MODE.finditer(text):
-        letter, sign, word, mode = moded.groups()
-        if mode == "m" and letter.islower():
-            continue
-        if letter == "a" and not sign and not word:
-            continue  # "a minor key" is an article
-        return _key_of(letter, sign, word, mode.lower() in ("minor", "min", "m"))
-    match = _KEY_AFTER_IN.search(text)
-    if match and (match[1].isupper() or match[2] or match[3]):
-        return _key_of(match[1], match[2], match[3], minor=False)
-    return None
+def _bare_key(page: _Page) -> tuple[Key | None, bool]:
+    """A key that stands alone: "Db slow worship", "Am praise song", "Gospel, C"."""
+    match = page.take(r"(?<![\w#])([A-G])(b|#|[ -](?i:flat|sharp))(m|min)?(?![\w#/])", cased=True)
+    match = match or page.take(r"(?<![\w#])([A-G])()(m|min)(?![\w#/])", cased=True)
+    match = match or page.take(r"(?:(?<=^)|(?<=[,;:])) *([A-G])()() *(?=$|[,;.])", cased=True)
+    if match is None:
+        return None, False
+    return key_at(fifths_of(_english(match)), bool(match[3])), bool(match[3])
 
 
-def _key_of(letter: str, sign: str | None, word: str | None, minor: bool) -> Key:
-    accidental = {"flat": "b", "sharp": "#"}.get((word or "").lower(), sign or "")
-    return key_at(fifths_of(letter.upper() + accidental), minor)
+# --- metre, bars, tempo
 
 
-def _tempo(text: str) -> float | None:
-    lowered = text.lower()
-    numbered = (
-        re.search(r"(?<!\d)(\d{2,3}(?:\.\d+)?)\s*(?:bpm|beats?\s+(?:per|a)\s+minute|quarters?\s+a\s+minute)", lowered)
-        or re.search(r"(?:tempo|bpm|♩|quarter)\s*(?:of|is|=|:|at)?\s*(\d{2,3}(?:\.\d+)?)(?!\d)", lowered)
-        or re.search(r"\bat\s+(\d{2,3}(?:\.\d+)?)\b(?!\s*/)", lowered)
+def _metres(page: _Page) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    found: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    while match := page.take(r"(?<![\w/.:])(\d{1,2}) ?[/:] ?(1|2|4|8|16|32)(?![\d/:%])(?!-?\d)",
+                             keep=lambda match: (int(match[1]), int(match[2])) in METRES):  # fmt: skip
+        found.append(((int(match[1]), int(match[2])), match.span()))
+    numbered = bool(found)
+    for metre, words in lexicon.METRE_WORDS:
+        if match := page.take(words, whole_words=True):
+            if not numbered:
+                found.append((metre, match.span()))
+            elif metre != found[0][0]:  # "waltz in 6/8": the number holds, the word is told
+                page.lost.append(page.text[slice(*match.span())])
+            if re.match("slow", match[0]):  # "slow waltz" says both
+                page.plain = page.plain[: match.start()] + "slow" + page.plain[match.start() + 4 :]
+    page.refuse(r"(?<!\w)(?:use |with )?\d (?:flats?|sharps?)(?!\w)")
+    counted = "|".join(lexicon.COUNTED_IN)
+    if not found and (match := page.take(rf"(?<!\w)in ({counted})(?= *(?:$|[,.;\0]|in |time))")):
+        found.append((lexicon.COUNTED_IN[match[1]], match.span()))
+    return sorted(found, key=lambda item: item[1])
+
+
+def _bars(page: _Page) -> list[tuple[int, tuple[int, int]]]:
+    numbers = "|".join(sorted(lexicon.NUMBERS, key=len, reverse=True)).replace(" ", "[ -]")
+    count = rf"(\d{{1,4}}|{numbers})[ -]*(?:{lexicon.BARS})"
+    section = rf"(?:{lexicon.SECTIONS})"
+    page.refuse(rf"(?<!\w){section}(?: of|:)? (?<!\w){count}(?!\w)|(?<![\w/]){count}(?: of)? {section}(?!\w)")
+    page.refuse(rf"(?<!\w)in (?:{lexicon.BARS}) \d+(?: ?(?:-|and|to) ?\d+)?(?!\w)")
+    found = []
+    while match := page.take(rf"(?<![\w/=]){count}(?!\w)|(?<!\w)bars ?[:=]? ?(\d{{1,3}})(?!\w)"):
+        number = (match[1] or match[2]).replace("-", " ")
+        found.append((lexicon.NUMBERS.get(number) or int(number), match.span()))
+    return found
+
+
+def _typed_tempo(page: _Page) -> tuple[float | None, str | None]:
+    number = r"(?<![\d.,#/])(\d{1,3}(?:[.]\d+)?)(?![\d/:%])"
+    unit = rf"(?:{lexicon.BEATS_A_MINUTE})"
+    page.refuse(r"(?<!\w)\d+ ?(?:%|percent|prozent|pour ?cent|por ?ciento|por ?cento)(?: \w+)?")
+    found: list[tuple[float, tuple[int, int]]] = []
+    beat = None
+
+    def value(match: re.Match[str]) -> float:
+        values = [float(group) for group in match.groups() if group]
+        return sum(values) / len(values)
+
+    for quarters, note in lexicon.NOTE_VALUES:
+        if match := page.take(rf"(?<!\w){_spaced(note)} ?(?:=|:|at|is|a|bei)? ?{number}(?:[ ]*{unit})?(?!\w)"):
+            beat = DOTTED_QUARTER if quarters == 1.5 else QUARTER
+            found.append((float(match[1]) * (1 if quarters in (1, 1.5) else quarters), match.span()))
+    for pattern in (
+        rf"{number} ?(?:-|to|and|bis|und|a|y|e|et) ?{number}[ ]*{unit}(?!\w)",
+        rf"{number}[ -]*{unit}(?!\w)",
+        rf"(?<!\w)(?:tempo|bpm|speed|andamento|mm) ?(?:of|is|=|:|at|de|von|a)? ?{number}(?!\w)",
+        rf"(?<!\w)at {number}(?! *(?:{lexicon.BARS}|percent|seconds?|minutes?|th|st|nd|rd)\b)(?!\w)",
+        rf"(?:(?<=^)|(?<=[,;\0])) *{number.replace('1,3', '2,3')} *(?=$|[,;])",  # "worship, B flat, 70"
+    ):
+        while match := page.take(pattern):
+            found.append((value(match), match.span()))
+    page.typed_tempo = bool(found)
+    return page.one_of("tempo", sorted(found, key=lambda item: item[1])), beat
+
+
+def _named_tempo(page: _Page) -> float | None:
+    """The tempo of the first tempo word; "not too fast" is none, and said."""
+    words = "|".join(words for _, words in lexicon.TEMPO_WORDS)
+    page.refuse(rf"(?<!\w){_spaced(lexicon.NOT_SO)}[ ]{_spaced(words)}(?!\w)")
+    first: tuple[int, float] | None = None
+    # the longest first: "very slow" before "slow"
+    for tempo, pattern in sorted(lexicon.TEMPO_WORDS, key=lambda item: item[0] not in (48, 168)):
+        while match := page.take(pattern, whole_words=True, keep=lambda match: not _is_no_tempo(page, match)):
+            if first is None or match.start() < first[0]:
+                first = (match.start(), tempo)
+    return None if first is None else first[1]
+
+
+def _is_no_tempo(page: _Page, match: re.Match[str]) -> bool:
+    return match[0] in ("fast", "grave") and re.search(lexicon.NO_TEMPO_AFTER, page.plain[: match.start()]) is not None
+
+
+# --- style
+
+
+def _style(page: _Page) -> tuple[str | None, float | None]:
+    """The style, and the tempo that its word says besides (a ballad is slow)."""
+    hits = find_styles(page.plain)
+    chosen = choose(hits)
+    tempo = None
+    names = {chosen} | (
+        {"gospel", "jazz", "traditional_gospel", "contemporary_gospel"} if chosen == "gospel_jazz" else set()
     )
-    if numbered:
-        return min(_FASTEST, max(_SLOWEST, float(numbered[1])))
-    for tempo, pattern in _TEMPO_WORDS:
-        if re.search(rf"\b(?:{pattern})\b", lowered):
-            return tempo
-    return None
-
-
-def _metre(text: str) -> tuple[int, int] | None:
-    for match in re.finditer(r"(?<![\w/])(\d{1,2})/(\d{1,2})(?![\d/])", text):
-        numerator, denominator = int(match[1]), int(match[2])
-        if denominator in (1, 2, 4, 8, 16, 32) and 0 < numerator <= 12 * denominator // 4:
-            return numerator, denominator
-    lowered = text.lower()
-    return next((metre for metre, pattern in _METRE_WORDS if re.search(rf"\b(?:{pattern})\b", lowered)), None)
-
-
-def _bars(text: str) -> int | None:
-    match = re.search(rf"\b{_NUMBER}[\s-]*(?:bars?|measures?)\b", text.lower())
-    if not match:
-        return None
-    count = _NUMBERS.get(match[1]) or int(match[1])
-    return min(count, _MOST_BARS) or None
-
-
-def _mood(text: str) -> str | None:
-    lowered = text.lower()
-    return next((mood for mood in _MOOD_WORDS if re.search(rf"\b{mood}\b", lowered)), None)
+    for name, rank, start, end in hits:
+        word = page.plain[start:end]
+        if "ball" in word or "balad" in word:
+            tempo = lexicon.BALLAD_TEMPO
+        elif "shout" in word and tempo is None:
+            tempo = lexicon.SHOUT_TEMPO
+        if word in UNSURE or (rank == 0 and name not in names):
+            page.lost.append(page.text[start:end])
+        page.blank(start, end)
+    return chosen, tempo

@@ -15,14 +15,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from plagal.asking.progression import read_progression
-from plagal.asking.prompt import STYLE_WORDS
+from plagal.asking.prompt import MOST_BARS
+from plagal.asking.styles import STYLE_NAMES
 from plagal.music.keys import parse_key
 from plagal.music.midi import read_midi
 from plagal.music.score import Score
 from plagal.plumbing.errors import ChordError, InputError
 from plagal.tokens.vocabulary import METRES
 
-MOST_BARS = 64
 LONGEST_PROMPT = 2000
 """[characters]"""
 LONGEST_ABC = 10_000
@@ -31,7 +31,7 @@ MOST_MIDI_BYTES = 1 << 20
 """A four-hour piano recording is about 2 MiB; nobody needs so much to go on from."""
 MOST_NOTES = 20_000
 """An hour of full chords; more would keep a core busy for seconds before it is refused."""
-STYLES = tuple(name for name, _ in STYLE_WORDS)
+STYLES = STYLE_NAMES
 DENSITIES = ("sparse", "medium", "dense")
 MOST_NOTES_A_BAR = 64
 

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plagal.music.chords import parse_chord
+from plagal.music.keys import chord_symbol, parse_key
+from plagal.music.score import TICKS_PER_QUARTER, Metre
+
 PLAIN = "Generate {genre} in {key}"
 """The plan's own wording: "Generate Gospel in C major"."""
 PLAIN_SHARE = 0.2
@@ -71,7 +75,7 @@ HELD_OUT_WORDINGS = (
 
 _SPEEDS = ((60, ("very slow",)), (80, ("slow",)), (108, ("medium-tempo", "mid-tempo")),
            (140, ("up-tempo", "upbeat")), (1e9, ("fast",)))  # fmt: skip
-"""(below this many quarters a minute, words for it)."""
+"""(below this many beats a minute, words for it)."""
 _MOODS = {
     (False, False): ("peaceful", "tender", "reverent"),
     (False, True): ("joyful", "bright", "celebratory"),
@@ -180,8 +184,10 @@ def _values(facts: Facts, rng: random.Random) -> dict[str, Any]:
     values: dict[str, Any] = {
         "genre": spoken(facts.genre).title(),
         "style": spoken(facts.style),
-        "tempo": f"{facts.tempo:g}",
-        "speed": rng.choice(next(words for below, words in _SPEEDS if facts.tempo < below)),
+        "tempo": tempo_text(facts.tempo, facts.metre),
+        "speed": rng.choice(
+            next(words for below, words in _SPEEDS if float(tempo_text(facts.tempo, facts.metre)) < below)
+        ),
         "metre": facts.metre,
         "bars": facts.bars,
     }
@@ -189,16 +195,18 @@ def _values(facts: Facts, rng: random.Random) -> dict[str, Any]:
         values["key"] = facts.key if rng.random() < 0.7 or facts.minor else facts.key.split()[0]
         values["mood"] = rng.choice(_MOODS[facts.minor, facts.tempo >= _LIVELY])
     if len(facts.chords) >= 2:
-        named = [_written_chord(symbol) for symbol in facts.chords[:CHORDS_NAMED]]
+        key = parse_key(facts.key) if facts.key else None
+        named = [chord_symbol(parse_chord(symbol), key) for symbol in facts.chords[:CHORDS_NAMED]]
         values["chords"] = rng.choice((" ", " - ", ", ")).join(named)
     return values
 
 
-def _written_chord(symbol: str) -> str:
-    """As people write it: "Bbdom7/F" -> "Bb7/F", "Cmaj" -> "C", "Amin9" -> "Am9"."""
-    symbol = re.sub(r"^([A-G]b?)maj(?=/|$)", r"\1", symbol)
-    return re.sub(r"^([A-G]b?)min", r"\1m", re.sub(r"^([A-G]b?)dom", r"\1", symbol))
+def tempo_text(quarters_per_minute: float, metre: str) -> str:
+    """Beats a minute as musicians count them: dotted quarters in 6/8, 9/8 and 12/8, quarters elsewhere."""
+    numerator, _, denominator = metre.partition("/")
+    beat_quarters = Metre(0, int(numerator), int(denominator)).tempo_beat_ticks / TICKS_PER_QUARTER
+    return f"{quarters_per_minute:g}" if beat_quarters == 1 else f"{round(quarters_per_minute / beat_quarters, 1):g}"
 
 
 def _article(text: str) -> str:
-    return re.sub(r"\b([Aa]) (?=(?:up|ur|in|8|11|18)[-\w])", r"\1n ", text)
+    return re.sub(r"\b([Aa]) (?=(?:up|ur|in)[-\w]|(?:8\d?|11|18)-)", r"\1n ", text)

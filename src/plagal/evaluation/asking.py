@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plagal.asking.prompt import parse_prompt
+from plagal.asking.prompt import read_prompt
 from plagal.asking.wording import facts_of, held_out_prompt
 from plagal.compose.decoding import Request
 from plagal.compose.steering import Wishes
@@ -25,12 +24,12 @@ def asked_for(piece: TextPiece, bars: int, seed: int, number: int) -> Asked:
     """A true prompt about a held-out piece, but for its length; what it names is what counts."""
     facts = replace(facts_of(piece.words, piece.genre, piece.style), bars=bars)
     prompt = held_out_prompt(facts, random.Random(f"{seed} {number}"))
-    named = parse_prompt(prompt)
+    named = read_prompt(prompt)
     numerator, _, denominator = facts.metre.partition("/")
     return Asked(
         prompt=prompt,
         key=parse_key(facts.key) if named.key is not None and facts.key else None,
-        tempo=facts.tempo if re.search(rf"\b{facts.tempo:g}\b", prompt) else None,
+        tempo=facts.tempo if named.tempo is not None and not named.tempo_named else None,
         metre=(int(numerator), int(denominator)) if named.metre is not None else None,
         bars=bars,
         style=piece.style if named.style is not None else None,

@@ -6,6 +6,8 @@ those of the fixed vocabulary, in its order; the rest are what gospel adds.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from plagal.plumbing.errors import ChordError
@@ -65,20 +67,26 @@ QUALITIES: dict[str, tuple[int, ...]] = {
 
 FIXED_QUALITIES = tuple(QUALITIES)[:24]
 
-_ALIASES = {
-    "": "maj", "M": "maj", "m": "min", "-": "min", "mi": "min", "°": "dim", "o": "dim", "+": "aug",
-    "M7": "maj7", "Δ": "maj7", "Δ7": "maj7", "ma7": "maj7", "m7": "min7", "-7": "min7", "mi7": "min7", "7": "dom7",
-    "°7": "dim7", "o7": "dim7", "ø": "halfdim7", "ø7": "halfdim7", "m7b5": "halfdim7", "min7b5": "halfdim7",
-    "-7b5": "halfdim7", "M9": "maj9", "ma9": "maj9", "m9": "min9", "-9": "min9", "9": "dom9", "M11": "maj11",
-    "m11": "min11", "-11": "min11", "11": "dom11", "M13": "maj13", "m13": "min13", "-13": "min13", "13": "dom13",
-    "sus": "sus4", "2": "sus2", "4": "sus4", "maj6": "6", "M6": "6", "m6": "min6", "-6": "min6", "add2": "add9",
-    "madd9": "minadd9", "6/9": "69", "m6/9": "min69", "min6/9": "min69", "m69": "min69", "mM7": "minmaj7",
-    "m(maj7)": "minmaj7", "mmaj7": "minmaj7", "minM7": "minmaj7", "mmaj9": "minmaj9", "M7#11": "maj7#11",
-    "maj9#11": "maj7#11", "lyd": "maj7#11", "maj7+": "maj7#5", "augmaj7": "maj7#5", "9b9": "7b9", "7(b9)": "7b9",
-    "7(#9)": "7#9", "9#11": "7#11", "7(#11)": "7#11", "7b6": "7b13", "7+": "7#5", "aug7": "7#5", "+7": "7#5",
-    "9#5": "7#5", "alt": "7alt", "7b9#5": "7b9b13", "7#9#5": "7#9b13", "13(b9)": "13b9", "13(#11)": "13#11",
-    "7sus4": "7sus", "9sus4": "9sus", "11sus": "9sus", "13sus4": "13sus", "7sus4b9": "7susb9", "no3": "5",
-}  # fmt: skip
+_ALIASES = {"no3": "5", "alt": "7alt", "lyd": "maj7#11", "augmaj7": "maj7#5", "7b9#5": "7b9b13", "7#9#5": "7#9b13",
+            "7b6": "7b13", "4": "sus4"}  # fmt: skip
+"""Names that do not follow from the grammar below."""
+
+_WRITTEN_OTHERWISE = (
+    (r"[\u25b3\u0394\u2206^](?=7|9|11|13)", "maj"), (r"[\u25b3\u0394\u2206^]", "maj7"), (r"[\u2212\u2013]", "-"),
+    (r"[\u266d]", "b"), (r"[\u266f]", "#"), (r"[\u00b0\u00ba]|^o(?=7|$)", "dim"), (r"\u00f87?|^halfdim$", "halfdim7"),
+    (r"(?i)maj(?:or)?", "maj"), (r"(?i)^min(?:or)?(?=\W|[0-9a-z]|$)", "min"), (r"(?i)dim", "dim"), (r"(?i)aug", "aug"),
+    (r"(?i)sus", "sus"), (r"(?i)add", "add"), (r"(?i)alt", "alt"), (r"^mi(?=\d|$|maj)", "min"),
+    (r"^(?:M[Aa]?|ma)(?=\d|$)", "maj"),
+    (r"^m(?=\W|\d|M|maj|add|$)|^-(?=\D|\d|$)", "min"), (r"(?<=min)M(?=7|9)", "maj"), (r"[(),\s]", ""),
+    (r"(?<=[0-9])\+(?=\d)", "#"), (r"(?<=[0-9])-(?=\d)", "b"), (r"^\+", "aug"), (r"(?<=[79])\+$", "#5"), (r"6/9", "69"),
+)  # fmt: skip
+"""What charts write, and what the grammar calls it, in this order: C\u25b37, C^7, CMaj7, C-7, C7(b9), C7+5, C+7."""
+_QUALITY = re.compile(
+    r"(?P<triad>maj|min|dim|aug|halfdim7)?(?P<major7>maj(?=7|9))?(?P<number>13|11|9|69|7|6|5|2)?"
+    r"(?P<sus>sus(?:24|[24])?)?(?P<rest>(?:[b#](?:5|6|9|11|13)|add(?:2|4|9|11|13)|no[35]|omit[35]|sus[24]?)*)"
+)
+_EXTENSIONS = {"9": (2,), "11": (2, 5), "13": (2, 9), "69": (9, 2), "6": (9,), "2": (2,)}
+_ADDED = {"add2": 2, "add9": 2, "add4": 5, "add11": 5, "add13": 9, "b9": 1, "#9": 3, "#11": 6, "b13": 8, "b6": 8}
 
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
@@ -118,17 +126,98 @@ def parse_pitch_class(text: str) -> tuple[int, str]:
 
 
 def parse_chord(symbol: str) -> Chord:
-    """A chord from its symbol, in the vocabulary's spelling or a usual one ("Db13", "F#m7b5", "C6/9", "Ab7sus4/Db").
-    Raises ChordError, naming the symbol."""
+    """A chord from its symbol, in the vocabulary's spelling or one of charts: "Db13", "F#m7(b5)", "C6/9", "A:min7",
+    "Ab7sus4/Db". Raises ChordError, naming the symbol and the nearest spelling."""
+    return read_chord(symbol)[0]
+
+
+def read_chord(symbol: str) -> tuple[Chord, bool]:
+    """The chord, and whether the vocabulary has it exactly: "C9#11" becomes C7#11, which keeps root, third and seventh.
+    Raises ChordError as `parse_chord` does."""
+    text = symbol.strip()
     try:
-        root, rest = parse_pitch_class(symbol.strip())
+        root, rest = parse_pitch_class(text)
+        rest = rest.removeprefix(":")
         quality, bass = rest, root
-        if "/" in rest and rest not in _ALIASES and rest not in QUALITIES:
+        if "/" in rest and not re.fullmatch(r"m?(?:in)?6/9|-6/9", rest):
             quality, _, bass_name = rest.rpartition("/")
             bass, left = parse_pitch_class(bass_name)
             if left:
                 raise ChordError("text after the bass")
-        quality = quality if quality in QUALITIES else _ALIASES[quality]
-    except (ChordError, KeyError):
-        raise ChordError(f"chord {symbol!r} is not known: write it as in Dbmaj9 or F#m7b5/A") from None
-    return Chord(root, quality, bass)
+        name, exact = _quality(quality)
+    except ChordError:
+        raise ChordError(f"chord {symbol!r} is not known{_nearest(text)}") from None
+    return Chord(root, name, bass), exact
+
+
+def _quality(text: str) -> tuple[str, bool]:
+    """The vocabulary's name of a quality, and whether it has just those tones."""
+    for pattern, name in _WRITTEN_OTHERWISE:
+        if text in QUALITIES:
+            return text, True
+        text = re.sub(pattern, name, text)
+    text = _ALIASES.get(text, text)
+    if text in QUALITIES:
+        return text, True
+    match = _QUALITY.fullmatch(text)
+    if match is None:
+        raise ChordError("no quality")
+    tones = _tones(match)
+    third, sevenths = _third(tones), frozenset(tones) & {10, 11}
+    alike = [name for name, steps in QUALITIES.items()
+             if _third(steps) == third and frozenset(steps) & {10, 11} == sevenths]  # fmt: skip
+    # An altered tone is what one hears: 9#11 is nearer to 7#11 than to 9.
+    nearest = min(
+        alike,
+        key=lambda name: sum(2 if tone in (1, 3, 6, 8) else 1 for tone in tones ^ set(QUALITIES[name])),
+        default=None,
+    )
+    if nearest is None:
+        raise ChordError("nothing is near it")
+    return nearest, tones == set(QUALITIES[nearest])
+
+
+def _third(tones: Iterable[int]) -> int | None:
+    """4 or 3; a chord that holds both has a major third and a sharp ninth."""
+    return next((third for third in (4, 3) if third in tones), None)
+
+
+def _tones(match: re.Match[str]) -> set[int]:
+    """Semitones above the root of a quality that the grammar has read."""
+    triad, number = match["triad"] or "", match["number"] or ""
+    rest = re.findall(r"[b#]\d+|add\d+|no\d|omit\d|sus\d?", match["rest"])
+    suspended = [match["sus"]] if match["sus"] else []
+    suspended += [word for word in rest if word.startswith("sus")]
+    third = 3 if triad in ("min", "dim", "halfdim7") else 4
+    fifth = {"dim": 6, "halfdim7": 6, "aug": 8}.get(triad, 7)
+    fifth = 6 if "b5" in rest else 8 if "#5" in rest else fifth
+    tones = {0, third, fifth} | set(_EXTENSIONS.get(number, ()))
+    if number in ("7", "9", "11", "13") or triad == "halfdim7":
+        tones.add(11 if triad == "maj" or match["major7"] else 9 if triad == "dim" else 10)
+    elif rest and not number and set(rest) & {"b9", "#9"}:
+        tones.add(10)  # "Csusb9", "Cb9": nobody means them without the seventh
+    if suspended or number == "5" or set(rest) & {"no3", "omit3"}:
+        tones.discard(third)
+    tones |= {2 if word == "sus2" else 5 for word in suspended} | ({2} if "sus24" in suspended else set())
+    if set(rest) & {"b9", "#9"}:
+        tones.discard(2)
+    return tones | {_ADDED[word] for word in rest if word in _ADDED}
+
+
+def _nearest(symbol: str) -> str:
+    """ "; did you mean Cmaj7?", or how a chord is written."""
+    import difflib
+
+    root = re.match(r"[A-Ga-g][b#\u266d\u266f]*", symbol)
+    if symbol.startswith("H"):
+        try:
+            parse_chord(german := f"B{symbol[1:]}")
+            return f"; H is German for B: write {german}"
+        except ChordError:
+            pass
+    if root is None:
+        return "; a chord begins with a note A to G, as in Dbmaj9 or F#m7b5/A"
+    written = ["m", "m7", "7", "9", "13", "m9", "m7b5", "7sus4", "6/9", *QUALITIES]
+    near = difflib.get_close_matches(symbol[root.end() :], written, n=1, cutoff=0.4)
+    name = root[0][0].upper() + root[0][1:]
+    return f"; did you mean {name}{near[0]}?" if near else "; write it as in Dbmaj9 or F#m7b5/A"

@@ -33,6 +33,12 @@ class Metre:
     denominator: int
 
     @property
+    def tempo_beat_ticks(self) -> int:
+        """The beat that tempos count: a dotted quarter in 6/8, 9/8, 12/8 (15/8 ...), a quarter elsewhere."""
+        compound = self.denominator == 8 and self.numerator % 3 == 0 and self.numerator > 3
+        return TICKS_PER_QUARTER * 3 // 2 if compound else TICKS_PER_QUARTER
+
+    @property
     def bar_ticks(self) -> int:
         return 4 * TICKS_PER_QUARTER * self.numerator // self.denominator
 

@@ -27,6 +27,7 @@ from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from plagal.asking import request as controls
+from plagal.asking.prompt import MOST_BARS
 from plagal.asking.request import PieceRequest
 from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
@@ -245,7 +246,7 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
             "metres": list(USUAL_METRES),
             "densities": list(controls.DENSITIES),
             "limits": {
-                "bars": controls.MOST_BARS,
+                "bars": MOST_BARS,
                 "prompt": controls.LONGEST_PROMPT,
                 "midi_bytes": controls.MOST_MIDI_BYTES,
                 "body_bytes": MOST_BODY_BYTES,

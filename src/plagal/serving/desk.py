@@ -17,10 +17,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from plagal.asking.arranged import generate_melody
 from plagal.asking.order import Order, understand
 from plagal.asking.prompt import parse_prompt
 from plagal.asking.request import PieceRequest, read_request
-from plagal.music.arranger.arrange import generate_melody
 from plagal.music.chords import parse_chord
 from plagal.music.keys import chord_symbol, key_name, key_then
 from plagal.plumbing.errors import BusyError, InputError, ModelError

@@ -29,19 +29,7 @@ from plagal.music.keys import key_of, key_tonic, parse_key
 from plagal.music.score import Key, Marker, Metre, Notes, Score
 from plagal.plumbing.errors import InputError
 
-__all__ = ["STYLES", "arrange", "generate_melody", "played_chords"]
-
-_STYLE_WORDS = (
-    ("contemporary", "contemporary_gospel"),
-    ("gospel_jazz", "gospel_jazz"),
-    ("jazz_gospel", "gospel_jazz"),
-    ("praise_break", "shout"),
-    ("worship", "worship"),
-    ("soul", "neo_soul"),
-    ("blues", "blues"),
-    ("jazz", "jazz"),
-)
-"""What a prompt may say, and the style that it means; the first that fits."""
+__all__ = ["STYLES", "arrange", "played_chords"]
 
 
 def arrange(
@@ -116,16 +104,6 @@ def arrange(
         markers=_markers(lead, spans),
         title=piece.title,
     )
-
-
-def generate_melody(
-    prompt_or_style: str, key: str | None = None, tempo: float | None = None, bars: int | None = None, seed: int = 0
-) -> Score:
-    """What the app's own generator answers: a piece in the style that a prompt names, or the style itself."""
-    asked = prompt_or_style.lower().replace(" ", "_").replace("-", "_")
-    style = next((name for name in STYLES if name in asked), None)
-    style = style or next((name for word, name in _STYLE_WORDS if word in asked), "traditional_gospel")
-    return arrange(None, style, key, tempo, seed, bars)
 
 
 def _metres(metre: Metre) -> str:
