@@ -176,7 +176,10 @@ def _worded(wordings: tuple[str, ...], facts: Facts, rng: random.Random) -> str:
     usable = [wording for wording in wordings if fields_of(wording) <= values.keys()]
     if not usable:
         return f"Generate {spoken(facts.style)}"
-    return _article(rng.choice(usable).format(**values))
+    wording = rng.choice(usable)
+    if "metre" not in fields_of(wording):  # without one, a tempo counts quarters
+        values["tempo"] = f"{facts.tempo:g}"
+    return _article(wording.format(**values))
 
 
 def _values(facts: Facts, rng: random.Random) -> dict[str, Any]:
