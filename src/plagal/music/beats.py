@@ -90,7 +90,7 @@ def beats_of(score: Score) -> Beats:
     onsets = np.where(there, beat, onsets)
     first = np.searchsorted(starts, onsets, side="right") - 1
     last = np.searchsorted(starts, ends, side="left") - 1
-    which, frame = _spread(first, last)
+    which, frame = spread(first, last)
     overlap = np.minimum(ends[which], until[frame]) - np.maximum(onsets[which], starts[frame])
     share = np.maximum(overlap, 0) * SHARE // (until - starts)[frame]
     # Sums of small whole numbers are exact in the floating point that bincount adds in.
@@ -108,7 +108,7 @@ def beats_of(score: Score) -> Beats:
     return Beats(starts, until, begins_bar, chroma.reshape(-1, 12), lowest, struck, held)
 
 
-def _spread(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+def spread(first: Ints, last: Ints) -> tuple[Ints, Ints]:
     """Each index repeated for all that lies from its first to its last, and those."""
     counts = np.maximum(last - first + 1, 1)
     which = np.repeat(np.arange(len(first)), counts)
@@ -128,7 +128,7 @@ def _grid(metres: tuple[Metre, ...], onsets: Ints, ends: Ints) -> tuple[Ints, In
         bar, beat = max(1, metre.bar_ticks), beat_ticks(metre)
         first = (np.maximum(onsets[inside], begin) - begin) // bar
         last = (np.minimum(ends[inside], until) - 1 - begin) // bar
-        lines = begin + np.unique(_spread(first, last)[1]) * bar
+        lines = begin + np.unique(spread(first, last)[1]) * bar
         in_bar = np.arange(0, bar, beat)
         grid = (lines[:, None] + in_bar).ravel()
         stops = np.minimum((lines[:, None] + np.minimum(in_bar + beat, bar)).ravel(), until)

@@ -224,7 +224,7 @@ def _at_bar_lines(metres: Iterable[Metre], losses: Counter[str]) -> list[Metre]:
             over = (metre.onset - kept[-1].onset) % kept[-1].bar_ticks
             if over and over % _THIRTYSECOND == 0:
                 losses["metres_in_mid_bar"] += 1
-                kept.append(_bar_of(metre.onset - over, over, kept[-1].denominator))
+                kept.append(bar_of(metre.onset - over, over, kept[-1].denominator))
                 if kept[-2].onset == kept[-1].onset:
                     del kept[-2]
             elif over:
@@ -248,7 +248,7 @@ def _writable(metre: Metre) -> Metre | None:
     return Metre(metre.onset, numerator, denominator)
 
 
-def _bar_of(onset: int, ticks: int, denominator: int) -> Metre:
+def bar_of(onset: int, ticks: int, denominator: int) -> Metre:
     """A metre whose bar is `ticks` long, in the given denominator where it can be."""
     for unit in (denominator, *_DENOMINATORS):
         if ticks * unit % (4 * TICKS_PER_QUARTER) == 0:
