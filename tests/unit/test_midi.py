@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from music_strategies import scores
 
 from plagal.music import midi
-from plagal.music.grid import regular
+from plagal.music.grid import last_event, regular
 from plagal.music.midi import load, read_midi, to_midi_bytes, write_midi
 from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.plumbing.errors import InputError, MidiError
@@ -124,7 +124,7 @@ def test_a_performance_has_no_offset_and_moves_by_a_48th_at_most():
 def test_drums_and_effects_are_left_out_and_other_tracks_merged_and_all_is_counted():
     score = fixture("instruments.mid")
     assert score.losses == {
-        "notes_drums": 2, "notes_effects": 1, "tracks_merged": 2, "notes_out_of_range": 2,
+        "notes_drums": 2, "notes_effects": 1, "tracks_merged": 2, "notes_out_of_range": 2, "tempo_unknown": 1,
     }  # fmt: skip
     assert len(score.notes) == 9
 
@@ -157,12 +157,17 @@ def test_asserted_chords_sections_and_repeats_are_read_from_markers_and_other_te
         Marker(0, "repeat", "START"), Marker(0, "section", "VERSE"), Marker(0, "chord", "Dbmaj9/F"),
         Marker(96, "section", "CHORUS"), Marker(192, "repeat", "END"),
     )  # fmt: skip
-    assert score.losses == {"markers_left_out": 2}
+    assert score.losses == {"markers_left_out": 2, "tempo_unknown": 1}
 
 
 def test_tempos_outside_the_words_are_clamped_and_counted():
     assert fixture("extreme_tempos.mid").losses == {"tempos_clamped": 2}
-    assert fixture("zero_tempo.mid").losses == {"tempos_zero": 1}
+    assert fixture("zero_tempo.mid").losses == {"tempos_zero": 1, "tempo_unknown": 1}
+
+
+def test_of_two_tempos_at_one_tick_the_last_one_holds_even_if_the_first_is_out_of_bounds():
+    score = Score(np.array([[0, 60, 24, 80]], np.int32), tempos=(Tempo(0, 400.0), Tempo(0, 100.0)))
+    assert regular(score).tempos == (Tempo(0, 100.0),)
 
 
 @pytest.mark.parametrize("tempo", [20, 20.25, 66, 73.5, 120, 299.99, 300])
@@ -195,5 +200,94 @@ def test_writing_replaces_a_file_whole(tmp_path):
     score = fixture("scale.mid")
     write_midi(score, tmp_path / "a.mid")
     write_midi(score, tmp_path / "a.mid")
-    assert load(tmp_path / "a.mid") == score
+    assert read_midi(tmp_path / "a.mid") == score
     assert [path.name for path in tmp_path.iterdir()] == ["a.mid"]
+
+
+def smf(*tracks: bytes, division: bytes = b"\x01\xe0", kind: int = 1) -> bytes:
+    """A MIDI file of these tracks, 480 ticks to the quarter; each is given its end."""
+    header = b"MThd" + bytes([0, 0, 0, 6, 0, kind, 0, len(tracks)]) + division
+    ended = [track + b"\x00\xff\x2f\x00" for track in tracks]
+    return header + b"".join(b"MTrk" + len(track).to_bytes(4, "big") + track for track in ended)
+
+
+QUARTER = b"\x83\x60"
+"""480 ticks."""
+
+
+def notes_of(data: bytes) -> list[list[int]]:
+    return read_midi(data).notes[:, :3].tolist()
+
+
+def test_keys_still_down_at_the_end_are_held_to_it():
+    held = b"\x00\x90\x3c\x50\x00\x40\x50" + QUARTER + b"\x80\x3c\x00" + QUARTER + b"\xff\x01\x00"
+    assert notes_of(smf(held)) == [[0, 60, 24], [0, 64, 48]]
+
+
+def test_all_notes_off_releases_the_keys_of_its_channel_alone():
+    track = b"\x00\x90\x3c\x50\x00\x91\x40\x50" + QUARTER + b"\xb0\x7b\x00" + QUARTER + b"\x81\x40\x00"
+    assert notes_of(smf(track)) == [[0, 60, 24], [0, 64, 48]]
+
+
+def test_running_status_goes_on_after_a_system_exclusive_message():
+    track = b"\x00\x90\x3c\x50" + QUARTER + b"\x3c\x00\x00\xf0\x02\x7e\xf7\x00\x40\x50" + QUARTER + b"\x40\x00"
+    assert notes_of(smf(track)) == [[0, 60, 24], [24, 64, 24]]
+
+
+def test_a_pedal_in_a_track_of_its_own_is_kept():
+    notes = b"\x00\x90\x3c\x50" + QUARTER + b"\x80\x3c\x00"
+    pedal = b"\x00\xb0\x40\x7f" + QUARTER + b"\xb0\x40\x00"
+    for tracks in ((notes, pedal), (pedal, notes)):
+        assert read_midi(smf(*tracks)).pedals == (Pedal(0, "on"), Pedal(24, "off"))
+
+
+def test_a_file_wrapped_in_riff_is_unwrapped():
+    data = MAKE["GOOD"]["scale.mid"]
+    wrapped = b"RIFF" + (len(data) + 12).to_bytes(4, "little") + b"RMIDdata" + len(data).to_bytes(4, "little") + data
+    assert read_midi(wrapped) == read_midi(data)
+
+
+def test_a_metre_whose_denominator_overflows_is_left_out_and_counted():
+    track = b"\x00\xff\x58\x04\x04\x20\x18\x08\x00\x90\x3c\x50" + QUARTER + b"\x80\x3c\x00"
+    score = read_midi(smf(track))
+    assert (score.metres, score.losses["metres_unwritable"]) == ((Metre(0, 4, 4),), 1)
+
+
+def test_channel_10_is_a_voice_where_an_mpe_zone_holds_it_and_drums_elsewhere():
+    zone = b"\x00\xb0\x65\x00\x00\x64\x06\x00\x06\x0f"
+    notes = b"\x00\x91\x3c\x50\x00\x99\x40\x50" + QUARTER + b"\x81\x3c\x00\x00\x89\x40\x00"
+    assert notes_of(smf(zone + notes)) == [[0, 60, 24], [0, 64, 24]]
+    assert notes_of(smf(notes)) == [[0, 60, 24]]
+
+
+def test_a_file_in_smpte_time_is_refused_for_that_and_not_as_damaged():
+    with pytest.raises(MidiError, match="SMPTE"):
+        read_midi(smf(b"\x00\x90\x3c\x50\x10\x80\x3c\x00", division=b"\xe7\x28"))
+
+
+def test_a_file_without_piano_notes_says_what_it_has():
+    with pytest.raises(MidiError, match=r"1 notes are on channel 10 \(drums\), 1 notes have program 120"):
+        read_midi(smf(b"\x00\xc0\x78\x00\x90\x3c\x50\x00\x99\x3c\x50" + QUARTER + b"\x80\x3c\x00\x00\x89\x3c\x00"))
+
+
+def test_a_file_that_states_no_tempo_says_so():
+    assert read_midi(smf(b"\x00\x90\x3c\x50" + QUARTER + b"\x80\x3c\x00")).losses == {"tempo_unknown": 1}
+
+
+def test_what_happens_long_after_the_last_note_makes_no_bars(tmp_path):
+    late = b"\x00\x90\x3c\x50" + QUARTER + b"\x80\x3c\x00\xff\xff\x00\xb0\x40\x7f\xff\xff\x00\xff\x51\x03\x07\xa1\x20"
+    (tmp_path / "late.mid").write_bytes(smf(late))
+    score = load(tmp_path / "late.mid")
+    assert score.losses["events_after_the_end"] == 2
+    assert last_event(score) < 96
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [(b"Amazing Grace", "Amazing Grace"), (b":soprano", ""), (b"Track 1", ""), (b"Right Hand", ""), (b"Piano RH", ""),
+     (b"control track", ""), (b"Jesus: Name above all", "Jesus: Name above all"), (b"Untitled", "")],
+)  # fmt: skip
+def test_a_title_names_a_piece_and_no_track(tmp_path, name, title):
+    conductor = b"\x00\xff\x03" + bytes([len(name)]) + name
+    (tmp_path / "a.mid").write_bytes(smf(conductor, b"\x00\x90\x3c\x50" + QUARTER + b"\x80\x3c\x00"))
+    assert load(tmp_path / "a.mid").title == title

@@ -4,11 +4,12 @@ Two kinds of files are common. Programs that write notation as MIDI (LilyPond, a
 and an upbeat both at tick 0, so that every bar line comes early by the upbeat's complement. And sequencers that know no
 metre write one anyway: 1/4 bars, or a single bar of 65/4.
 
-A bar line is recognised by what musicians put there: long notes, bass notes, more keys at once, another bass and another
-harmony, chords that last, roots that fell a fifth, stress; and by few notes tied over it. Each place of an eighth in the
-bar is one candidate; each gets the mean of these over all its bars, above the mean of all beats, times weights. They were
-fitted, by logistic regression over the candidates, to 424 public-domain pieces whose upbeats are known from their
-notation (hymns, gospel songs, rags, Mutopia's piano music), all at one loudness, so that nothing leans on stress.
+A bar line is recognised by what musicians put there: long notes, bass notes, more keys at once, another bass and
+another harmony, chords that last, roots that fell a fifth, stress; and by few notes tied over it. Each place of an
+eighth in the bar is one candidate; each gets the mean of these over all its bars, above the mean of all beats, times
+weights. They were fitted, by logistic regression over the candidates, to 425 public-domain pieces whose upbeats are
+known from their notation (hymns, gospel songs, rags, Mutopia's piano music), all at one loudness, so that nothing leans
+on stress.
 """
 
 from __future__ import annotations
@@ -22,22 +23,24 @@ import numpy.typing as npt
 from plagal.music.beats import Ints, beat_ticks, spread
 from plagal.music.grid import LONGEST_BAR, bar_of, regular_notes
 from plagal.music.harmony import hear_chords
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Score
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Notes, Score
 
 _STEP = TICKS_PER_QUARTER // 2
 """An eighth [ticks]: the grid of candidates."""
-_FEWEST_BARS, _FEWEST_NOTES = 5, 24
+_FEWEST_BARS, _FEWEST_NOTES = 5, 40
 """Less music than this says too little."""
 _LONGEST_HEARD = 1 << 17
 """Ticks (22 minutes at 240 quarters a minute) from the start that are listened to."""
 
-_KEYS, _BASS, _LONG, _BASS_CHANGE, _HARMONY, _TIED, _LASTING, _FALLING = 79, 109, 514, 210, 378, -309, 55, 114
+_KEYS, _BASS, _LONG, _BASS_CHANGE, _HARMONY, _TIED, _LASTING, _FALLING = 93, 144, 487, 205, 370, -304, 28, 125
 _STRESS = 800
-"""What stress is worth where one place in the bar is louder than all others in every bar, as abc2midi writes it. By hand:
-two thirds of this still put the bar lines of 248 of 248 such hymns right."""
-_NO_UPBEAT, _LATE, _OFF_BEAT = 147, -262, 77
-"""For the bar line that the file has; for an upbeat longer than half a bar; for one that ends between beats. The first is
-0.3 above what was fitted: of blind hymns 0.81 with an upbeat and 0.94 without are then right, 0.86 and 0.91 before."""
+"""What stress is worth where one place in the bar is louder than all others in every bar, as abc2midi writes it. By
+hand: two thirds of this still put the bar lines of 248 of 248 such hymns right."""
+_ENDS_ON_BAR, _ENDS_IN_MIDDLE = 42, 68
+"""Where the last chord begins on the bar line, and in the middle of a bar of an even number of beats."""
+_NO_UPBEAT, _LATE, _OFF_BEAT = 135, -259, 52
+"""For the bar line that the file has; for an upbeat longer than half a bar; for one that ends between beats. The first
+is 0.15 above what was fitted: a bar line that was right and is moved is worse than one that stays wrong."""
 _TRIPLE_MARGIN = 40
 """By so much three quarters must be better than four where a metre is heard: four are far more common."""
 
@@ -70,8 +73,8 @@ def with_heard_bars(score: Score) -> Score:
     return _barred(score, notes, first, first_note_may_wait=False)
 
 
-def _barred(score: Score, notes: Ints, metre: Metre, *, first_note_may_wait: bool) -> Score:
-    """The score with an upbeat bar before the bar line heard. Music that begins after a rest is where somebody put it."""
+def _barred(score: Score, notes: Notes, metre: Metre, *, first_note_may_wait: bool) -> Score:
+    """The score with an upbeat bar before the bar line heard. Music after a rest is where somebody put it."""
     enough = len(notes) >= _FEWEST_NOTES and notes[-1, ONSET] >= _FEWEST_BARS * metre.bar_ticks
     if not enough or metre.bar_ticks % _STEP or (notes[0, ONSET] > 0 and not first_note_may_wait):
         return score
@@ -83,13 +86,17 @@ def _barred(score: Score, notes: Ints, metre: Metre, *, first_note_may_wait: boo
     return replace(score, metres=metres, losses=score.losses | {"upbeat_quarters": place / TICKS_PER_QUARTER})
 
 
-def _best_place(notes: Ints, metre: Metre) -> tuple[int, int]:
+def _best_place(notes: Notes, metre: Metre) -> tuple[int, int]:
     """The tick of the first bar line heard, from 0 on below a bar, and how much speaks for it."""
     per_bar, per_beat = metre.bar_ticks // _STEP, max(1, beat_ticks(metre) // _STEP)
     signs = _signs(notes, metre, per_bar, per_beat)
     places = np.arange(per_bar)
     signs += _NO_UPBEAT * 1000 * (places == 0) + _LATE * 1000 * (2 * places > per_bar)
     signs += _OFF_BEAT * 1000 * (places % per_beat > 0)
+    to_last = (int(notes[-1, ONSET]) // _STEP - places) % per_bar
+    signs += _ENDS_ON_BAR * 1000 * (to_last == 0)
+    if per_bar // per_beat % 2 == 0:
+        signs += _ENDS_IN_MIDDLE * 1000 * (2 * to_last == per_bar)
     begun = np.zeros(per_bar, np.bool_)
     begun[0] = True
     onsets = notes[:, ONSET]
@@ -98,14 +105,15 @@ def _best_place(notes: Ints, metre: Metre) -> tuple[int, int]:
     return best * _STEP, int(signs[best]) // 1000
 
 
-def _signs(notes: Ints, metre: Metre, per_bar: int, per_beat: int) -> Ints:
+def _signs(notes: Notes, metre: Metre, per_bar: int, per_beat: int) -> Ints:
     """What speaks for a bar line at each place of an eighth in the bar, in hundred-thousandths; shape (per_bar,)."""
     onsets, pitches = notes[:, ONSET].astype(np.int64), notes[:, PITCH].astype(np.int64)
     durations = np.minimum(notes[:, DURATION], metre.bar_ticks).astype(np.int64)
     count = int(onsets[-1]) // _STEP + 2
     on_step = onsets % _STEP == 0
     step = onsets // _STEP
-    struck, length, stress = np.bincount(step[on_step], minlength=count), np.zeros(count, np.int64), np.zeros(count, np.int64)
+    struck = np.bincount(step[on_step], minlength=count)
+    length, stress, lasting, falling = np.zeros((4, count), np.int64)
     np.maximum.at(length, step[on_step], durations[on_step])
     np.maximum.at(stress, step[on_step], notes[on_step, VELOCITY].astype(np.int64))
     last = np.minimum((onsets + durations - 1) // _STEP, count - 1)
@@ -118,7 +126,7 @@ def _signs(notes: Ints, metre: Metre, per_bar: int, per_beat: int) -> Ints:
     tied = np.bincount(sounding[sounding > step[which]], minlength=count)
     bass = np.where(lowest < 128, lowest % 12, -1)
     bass_changes = (bass != np.roll(bass, 1)) & (bass >= 0)
-    # Harmony: the angle between what sounds in the half bar before and after, and the chord ear's changes on plain beats.
+    # Harmony: the angle between what sounds half a bar before and after, and the chord ear's changes on plain beats.
     reach = max(per_beat, per_bar // 2)
     sums = np.concatenate([np.zeros((1, 12), np.int64), np.cumsum(there, axis=0)])
     places = np.arange(count)
@@ -126,7 +134,6 @@ def _signs(notes: Ints, metre: Metre, per_bar: int, per_beat: int) -> Ints:
     before = sums[places] - sums[np.maximum(places - reach, 0)]
     sizes = np.maximum((after**2).sum(axis=1) * (before**2).sum(axis=1), 1)
     harmony = 1000 - np.rint(1000 * (after * before).sum(axis=1) / np.sqrt(sizes)).astype(np.int64)
-    lasting, falling = np.zeros(count, np.int64), np.zeros(count, np.int64)
     beat = Metre(0, 3, 8) if per_beat == 3 else Metre(0, 1, 4) if per_beat == 2 else Metre(0, 1, 8)
     chords = hear_chords(Score(notes, (beat,)))
     ends = [*(onset for onset, _ in chords[1:]), int(onsets[-1]) + per_beat * _STEP]
@@ -143,7 +150,8 @@ def _signs(notes: Ints, metre: Metre, per_bar: int, per_beat: int) -> Ints:
         return np.asarray(means - int(means[::per_beat].mean()), dtype=np.int64)
 
     usual = max(1, int(struck[struck > 0].mean() * 1000))
-    signs = _KEYS * mean(struck * 1_000_000 // usual) + _BASS * mean(1000 * ((lowest_struck <= lowest) & (lowest_struck < 128)))
+    in_bass = (lowest_struck <= lowest) & (lowest_struck < 128)
+    signs = _KEYS * mean(struck * 1_000_000 // usual) + _BASS * mean(1000 * in_bass)
     signs += _LONG * mean(length * 1000 // metre.bar_ticks) + _BASS_CHANGE * mean(1000 * bass_changes)
     signs += _HARMONY * mean(harmony) + _TIED * mean(tied * 1_000_000 // usual)
     signs += _LASTING * mean(lasting) + _FALLING * mean(falling)

@@ -169,11 +169,11 @@ def _changes(events: Iterable[Event], value: Callable[[Event], object]) -> tuple
 
 
 def _regular_tempos(tempos: Iterable[Tempo], losses: Counter[str]) -> tuple[Tempo, ...]:
-    usable = [tempo for tempo in tempos if SLOWEST <= tempo.quarters_per_minute <= FASTEST]
+    usable = []
     for tempo in tempos:
-        if not SLOWEST <= tempo.quarters_per_minute <= FASTEST:
-            losses["tempos_clamped"] += 1
-            usable.append(Tempo(tempo.onset, min(max(tempo.quarters_per_minute, SLOWEST), FASTEST)))
+        clamped = min(max(tempo.quarters_per_minute, SLOWEST), FASTEST)
+        losses["tempos_clamped"] += clamped != tempo.quarters_per_minute
+        usable.append(replace(tempo, quarters_per_minute=clamped))
     if all(tempo.onset > 0 for tempo in usable):
         usable.insert(0, Tempo(0, 120.0))
     return _changes(usable, lambda tempo: tempo.quarters_per_minute)

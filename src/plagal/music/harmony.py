@@ -11,6 +11,7 @@ Viterbi that makes changes dear.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,8 +19,8 @@ import numpy.typing as npt
 
 from plagal.music.beats import SHARE, SILENT, Beats, Ints, beats_of, held_until
 from plagal.music.chords import QUALITIES, Chord
-from plagal.music.keys import key_of
-from plagal.music.score import DURATION, ONSET, PITCH, Key, Score
+from plagal.music.keys import key_of, key_tonic, same_key
+from plagal.music.score import DURATION, ONSET, PITCH, Key, Metre, Score
 
 LONGEST_SEGMENT = 4
 """Beats. Longer chords are several segments, joined where equal."""
@@ -312,3 +313,51 @@ def hear_key(score: Score) -> Key:
     long = [key for key, length in zip(keys, lengths, strict=True) if length >= end / 4]
     chosen = long[0] if long else keys[lengths.index(max(lengths))]
     return Key(0, chosen.fifths, chosen.minor)
+
+
+_OTHER_MODE, _OTHER_SIGNATURE, _DEFAULT = 60, 150, 80
+"""By so many thousandths of a correlation another key must fit better than the stated one before it stands instead: one
+of the same signature (many programs cannot write minor), of another, and of another where C major is stated, which is
+every sequencer's default. In 275 hymns with the signatures that people wrote, modes lost, this corrects 45: all but 4
+are minor or Dorian; with C major written into all of them, 97 % of those in other keys are found."""
+_JUDGED_BARS = 4
+"""A stated key that holds for less is taken as it is."""
+
+
+def with_heard_keys(score: Score) -> Score:
+    """The score with the key heard where it states none, or one that the ear clearly contradicts: those are counted in
+    `losses` as `keys_corrected`. A stated spelling stays (F# major is not Gb major)."""
+    if not len(score.notes):
+        return score
+    if not score.keys:
+        return replace(score, keys=(hear_key(score),))
+    keys: list[Key] = []
+    corrected = 0
+    onsets = score.notes[:, ONSET]
+    ends = [*(key.onset for key in score.keys[1:]), int(onsets[-1]) + 1]
+    for key, end in zip(score.keys, ends, strict=True):
+        begin = key.onset if keys else 0
+        metre = [metre for metre in score.metres if metre.onset <= begin][-1:] or [Metre(0, 4, 4)]
+        if end - begin >= _JUDGED_BARS * metre[0].bar_ticks:
+            part = replace(score, notes=score.notes[(onsets >= begin) & (onsets < end)], keys=(), markers=())
+            if len(part.notes) and (better := _clearly_better(part, key)):
+                keys.append(replace(better, onset=key.onset))
+                corrected += 1
+                continue
+        keys.append(key)
+    if not corrected:
+        return score
+    return replace(score, keys=tuple(keys), losses=score.losses | {"keys_corrected": corrected})
+
+
+def _clearly_better(score: Score, stated: Key) -> Key | None:
+    heard = hear_key(score)
+    if same_key(heard, stated):
+        return None
+    fits = _key_fits(_key_weights(beats_of(score)).sum(axis=0, keepdims=True))[0]
+    better = fits[key_tonic(heard) + 12 * heard.minor] - fits[key_tonic(stated) + 12 * stated.minor]
+    if heard.fifths == -6 and stated.fifths > 0:
+        heard = replace(heard, fifths=6)
+    if heard.fifths == stated.fifths:
+        return heard if better > _OTHER_MODE else None
+    return heard if better > (_DEFAULT if (stated.fifths, stated.minor) == (0, False) else _OTHER_SIGNATURE) else None

@@ -16,14 +16,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.grid import PEDAL_STATES, SECTIONS, regular
-from plagal.music.score import TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.music.grid import LONGEST_BAR, PEDAL_STATES, SECTIONS, regular
+from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.music.smf import sequence_name, sound_bytes
 from plagal.plumbing.errors import InputError, MidiError
 from plagal.plumbing.files import atomic_path
 
@@ -58,16 +60,18 @@ def load(path: str | Path) -> Score:
         return score
     from plagal.music.performance.reading import as_played  # it reads by this module
 
-    return as_played(path, read_midi(path))
+    return as_played(path, read_midi(path, heard=True))
 
 
-def read_midi(source: str | Path | bytes) -> Score:
-    """A regular score from a MIDI file or its bytes; `losses` says what was left out or bent. Raises MidiError for
-    bytes that are no MIDI or hold nothing to play, InputError where there is no such file."""
+def read_midi(source: str | Path | bytes, *, heard: bool = False) -> Score:
+    """A regular score from a MIDI file or its bytes; `losses` says what was left out or bent. `heard`: the upbeat, the
+    metre and the key are judged by ear where the file's own cannot be right (`barlines`, `harmony.with_heard_keys`), as
+    in any file from elsewhere; else what is stated stands. Raises MidiError for bytes that are no MIDI or hold nothing
+    to play, InputError where there is no such file."""
     name = "MIDI bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else file_bytes(Path(source))
     try:
-        return _read(data)
+        return _read(data, heard)
     except MidiError as error:
         raise MidiError(f"{name}: {error}") from None
 
@@ -83,14 +87,14 @@ def file_bytes(path: Path) -> bytes:
 
 def parse(data: bytes) -> symusic.Score:
     """The file as symusic reads it, in its own ticks. Raises MidiError for what cannot be read."""
+    return _parse(sound_bytes(data)[0])
+
+
+def _parse(data: bytes) -> symusic.Score:
     import symusic
 
-    if data[:4] != b"MThd":
-        raise MidiError(f"begins with {data[:4]!r}, not with b'MThd': no MIDI file")
     if len(data) > MAX_FILE_BYTES:
         raise MidiError(f"{len(data)} bytes; MIDI up to {MAX_FILE_BYTES} is read")
-    if data[8:10] == b"\0\2":
-        raise MidiError("is of type 2, a collection of independent pieces: save each as a file of type 0 or 1")
     try:
         score = symusic.Score.from_midi(data)
     except RuntimeError as error:
@@ -101,14 +105,14 @@ def parse(data: bytes) -> symusic.Score:
     return score
 
 
-def _read(data: bytes) -> Score:
-    source = parse(data)
+def _read(data: bytes, heard: bool) -> Score:
+    data, losses = sound_bytes(data)
+    source = _parse(data)
     per_quarter = source.ticks_per_quarter
-    losses: Counter[str] = Counter()
     tracks = _pitched(source.tracks, losses)
     columns = [track.notes.numpy() for track in tracks]
-    if not columns:
-        raise MidiError("holds no notes to play on a piano")
+    if not any(map(len, columns)):
+        raise MidiError(_nothing_to_play(source))
     onset, duration, pitch, velocity = (
         np.concatenate([column[name] for column in columns]).astype(np.int64)
         for name in ("time", "duration", "pitch", "velocity")
@@ -134,12 +138,62 @@ def _read(data: bytes) -> Score:
         _pedals(tracks, offset, per_quarter),
         _markers(source, grid, losses),
         next((track.name for track in source.tracks), ""),
-        report | {name: count for name, count in losses.items() if count},
     )
+    if not score.tempos:
+        losses["tempo_unknown"] = 1
+    if heard:
+        score = replace(_without_late_events(score, losses), title=_title(data, score.title))
+    score = replace(score, losses=report | {name: count for name, count in losses.items() if count})
+    if heard:
+        from plagal.music.barlines import with_heard_bars  # the ears are asked only here
+        from plagal.music.harmony import with_heard_keys
+
+        score = with_heard_bars(score)
     score = regular(score)
     if not len(score.notes):
         raise MidiError("holds no notes on a piano's 88 keys")
-    return score
+    return with_heard_keys(score) if heard else score
+
+
+def _nothing_to_play(source: symusic.Score) -> str:
+    why = []
+    if drums := sum(len(track.notes) for track in source.tracks if track.is_drum):
+        why.append(f"{drums} notes are on channel 10 (drums)")
+    effects = [track for track in source.tracks if not track.is_drum and len(track.notes)]
+    for program in sorted({track.program for track in effects}):
+        count = sum(len(track.notes) for track in effects if track.program == program)
+        why.append(f"{count} notes have program {program} (an effect)")
+    return f"holds no notes to play on a piano{': ' if why else ''}{', '.join(why)}"
+
+
+_NO_TITLE = re.compile(
+    r"\w*:\w*|(midi |control |conductor |tempo |master |note |smf )*(track|out|in|channel|staff|sequence|voice|part)?"
+    r"[ #-]*\d*|untitled.*|.*\b(piano|keyboards?|keys|organ|guitar|strings?|violins?|violas?|cello|flute|oboe|clarinet|"
+    r"bassoon|trumpet|horn|trombone|sax|choir|soprano|alto|tenor|bass|melody|vocals?|lead|hands?|[lr]h)\b.{0,6}",
+    re.IGNORECASE,
+)
+"""Names that programs give to tracks: LilyPond's "id:soprano", "Track 1", instruments and voices."""
+
+
+def _title(data: bytes, fallback: str) -> str:
+    """The name of the sequence, which the first track holds, unless it names a track and no piece."""
+    name = sequence_name(data) or fallback
+    return "" if _NO_TITLE.fullmatch(name.strip()) else name.strip()
+
+
+def _without_late_events(score: Score, losses: Counter[str]) -> Score:
+    """What a program wrote long after the last note would make silent bars, up to hundreds of them."""
+    latest = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()) + LONGEST_BAR
+    kept = replace(
+        score,
+        metres=tuple(metre for metre in score.metres if metre.onset <= latest),
+        tempos=tuple(tempo for tempo in score.tempos if tempo.onset <= latest),
+        keys=tuple(key for key in score.keys if key.onset <= latest),
+        pedals=tuple(pedal for pedal in score.pedals if pedal.onset <= latest),
+    )
+    for kind in ("metres", "tempos", "keys", "pedals"):
+        losses["events_after_the_end"] += len(getattr(score, kind)) - len(getattr(kept, kind))
+    return kept
 
 
 def to_grid(time: Any, per_quarter: int) -> Any:
