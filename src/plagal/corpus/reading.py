@@ -80,6 +80,14 @@ def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bo
             if stretch is None:
                 return Discard(candidate, "no steady beat", f"confidence {confidence:.2f}")
             score = stretch
+        if score.losses.get("no_piano_part"):
+            if not candidate.reduce:
+                return Discard(
+                    candidate, "no piano part", "no track is a piano; `reduce: true` plays it with two hands"
+                )
+            from plagal.music.parts import reduced
+
+            score = reduced(score)
         score = _with_defaults(score, candidate)
         if reason := reason_to_leave_out(score, limits):
             return Discard(candidate, reason)

@@ -42,6 +42,8 @@ class _Source(BaseModel):
     """Whether the licence allows commercial use, as far as it says."""
     tempo: Annotated[float, Field(gt=0)] | None = None
     """Quarters a minute for files without a tempo mark; 120 where this is empty too."""
+    reduce: bool = False
+    """Whether a MIDI file that has no piano part is reduced to two hands, instead of being left out."""
 
 
 class FolderSource(_Source):
@@ -95,6 +97,7 @@ class Candidate:
     attribution: str
     commercial: bool
     tempo: float | None = None
+    reduce: bool = False
     part: int = 0
     """Which tune of an ABC file."""
     tune: str = ""
@@ -160,6 +163,7 @@ def _blank(source: _Source, kind: str) -> Candidate:
         attribution=source.attribution,
         commercial=source.commercial,
         tempo=source.tempo,
+        reduce=source.reduce,
     )
 
 

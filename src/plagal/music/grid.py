@@ -84,7 +84,8 @@ def regular(score: Score) -> Score:
     merged = dict(score.losses)
     for name in sorted(name for name, count in losses.items() if count):
         merged[name] = merged.get(name, 0) + losses[name]
-    return Score(notes, metres, tempos, keys, pedals, markers, score.title, merged)
+    hands = score.hands if np.array_equal(notes, score.notes) else None
+    return Score(notes, metres, tempos, keys, pedals, markers, score.title, merged, hands)
 
 
 def _check(score: Score) -> None:

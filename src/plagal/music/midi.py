@@ -1,7 +1,8 @@
 """The only reader and writer of MIDI.
 
 Reading brings every file onto the grid of 24 ticks to the quarter, as one piano part:
-- all pitched tracks are merged; drum tracks (channel 10) and sound effects (programs 112-127) are left out and counted;
+- all pitched tracks are merged; drum tracks (channel 10) and sound effects (programs 112-127) are left out and counted,
+  and in files from elsewhere whatever is no piano (`parts`);
 - a constant offset of the whole file under half a grid step is removed and reported [offset_quarters];
 - onsets and ends go to the nearest grid tick, so an onset moves by at most 1/48 quarter;
 - a pedal is the highest of all tracks' (controller 64: up to 41 is off, up to 85 half, above on);
@@ -24,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.music.grid import LONGEST_BAR, PEDAL_STATES, SECTIONS, regular
-from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.music.parts import hands_of, piano_tracks
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.music.smf import sequence_name, sound_bytes
 from plagal.plumbing.errors import InputError, MidiError
 from plagal.plumbing.files import atomic_path
@@ -110,6 +112,8 @@ def _read(data: bytes, heard: bool) -> Score:
     source = _parse(data)
     per_quarter = source.ticks_per_quarter
     tracks = _pitched(source.tracks, losses)
+    if heard:
+        tracks = piano_tracks(tracks, losses)
     columns = [track.notes.numpy() for track in tracks]
     if not any(map(len, columns)):
         raise MidiError(_nothing_to_play(source))
@@ -152,6 +156,14 @@ def _read(data: bytes, heard: bool) -> Score:
     score = regular(score)
     if not len(score.notes):
         raise MidiError("holds no notes on a piano's 88 keys")
+    hands = hands_of(tracks) if heard else None
+    if hands is not None:
+        by_place = {}
+        for hand, column in zip(hands, columns, strict=True):
+            ticks = to_grid(column["time"].astype(np.int64) - offset, per_quarter)
+            by_place |= dict.fromkeys(zip(ticks.tolist(), column["pitch"].tolist(), strict=True), hand)
+        places = zip(score.notes[:, ONSET].tolist(), score.notes[:, PITCH].tolist(), strict=True)
+        score = replace(score, hands=np.array([by_place.get(place, -1) for place in places], dtype=np.int8))
     return with_heard_keys(score) if heard else score
 
 

@@ -23,6 +23,9 @@ Notes = npt.NDArray[np.int32]
 
 ONSET, PITCH, DURATION, VELOCITY = range(4)
 
+Hands = npt.NDArray[np.int8]
+"""Shape (notes,): 0 for the left hand, 1 for the right, -1 where nobody said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metre:
@@ -91,6 +94,8 @@ class Score:
     title: str = ""
     losses: dict[str, float] = field(default_factory=dict, compare=False)
     """What reading left out or bent, by name; empty where nothing was."""
+    hands: Hands | None = field(default=None, compare=False)
+    """Which hand plays each note, where the source says; no word says it, so scores are equal without."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Score):
