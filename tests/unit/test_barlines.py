@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from plagal.asking.wording import facts_of
 from plagal.music.arranger.tunebook import tune_book
 from plagal.music.barlines import with_heard_bars
 from plagal.music.grid import regular
@@ -19,6 +20,7 @@ from plagal.music.harmony import with_heard_keys
 from plagal.music.keys import same_key
 from plagal.music.midi import load, read_midi, to_midi_bytes
 from plagal.music.score import ONSET, VELOCITY, Key, Marker, Metre, Score
+from plagal.tokens.codec import encode
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 textures = import_module("shared.textures")
@@ -61,6 +63,13 @@ def test_an_upbeat_is_reported_and_takes_nothing_away() -> None:
     assert heard.losses["upbeat_quarters"] == upbeat / 24
     assert np.array_equal(heard.notes, score.notes)
     assert heard.metres == (replace(heard.metres[0], onset=0), replace(score.metres[0], onset=upbeat))
+
+
+def test_a_prompt_names_the_metre_of_the_bars_and_not_of_the_upbeat() -> None:
+    score, _ = next(piece for piece in tunes_from_their_first_note() if upbeat_of(with_heard_bars(piece[0])))
+    metre = score.metres[0]
+    words = encode(regular(with_heard_bars(score)), chords=False)
+    assert facts_of(words, "gospel", "hymn").metre == f"{metre.numerator}/{metre.denominator}"
 
 
 def test_an_upbeat_that_the_file_writes_itself_stays() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 import string
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,7 +109,8 @@ class Facts:
 
 
 def facts_of(words: Sequence[str], genre: str, style: str) -> Facts:
-    """What a piece's words say of it: the first key, tempo and metre, its bars, its first chords."""
+    """What a piece's words say of it: the first key and tempo, the metre of most bars (the first may be an upbeat), how
+    many bars, the first chords."""
     chords: list[str] = []
     for place, word in enumerate(words):
         if len(chords) > CHORDS_NAMED:
@@ -123,10 +125,21 @@ def facts_of(words: Sequence[str], genre: str, style: str) -> Facts:
         style=style,
         key=_key_name(_first(words, "KEY_")),
         tempo=float(_first(words, "TEMPO_") or 120),
-        metre=(_first(words, "TIMESIG_") or "4_4").replace("_", "/"),
+        metre=_commonest_metre(words).replace("_", "/"),
         bars=words.count("BAR_START"),
         chords=tuple(chords[:CHORDS_NAMED]),
     )
+
+
+def _commonest_metre(words: Sequence[str]) -> str:
+    metre, of_bars = "4_4", list[str]()
+    for word in words:
+        if word == "BAR_START":
+            of_bars.append(metre)
+        elif word.startswith("TIMESIG_"):
+            metre = word.removeprefix("TIMESIG_")
+            of_bars[-1:] = [metre] if of_bars else []
+    return Counter(of_bars or [metre]).most_common(1)[0][0]
 
 
 def _first(words: Sequence[str], prefix: str) -> str:

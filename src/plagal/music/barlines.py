@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from plagal.music.beats import Ints, beat_ticks, spread
 from plagal.music.grid import LONGEST_BAR, bar_of, regular_notes
-from plagal.music.harmony import hear_chords
+from plagal.music.harmony import hear_chords, is_one_voice
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Notes, Score
 
 _STEP = TICKS_PER_QUARTER // 2
@@ -38,9 +38,12 @@ _STRESS = 800
 hand: two thirds of this still put the bar lines of 248 of 248 such hymns right."""
 _ENDS_ON_BAR, _ENDS_IN_MIDDLE = 42, 68
 """Where the last chord begins on the bar line, and in the middle of a bar of an even number of beats."""
-_NO_UPBEAT, _LATE, _OFF_BEAT = 135, -259, 52
-"""For the bar line that the file has; for an upbeat longer than half a bar; for one that ends between beats. The first
-is 0.15 above what was fitted: a bar line that was right and is moved is worse than one that stays wrong."""
+_NO_UPBEAT, _LATE, _HALF, _OFF_BEAT = 135, -259, -80, 52
+"""For the bar line that the file has; for an upbeat longer than half a bar, or just that (by hand: harmony that changes
+every two of four beats does not say which of them is the first); for one that ends between beats. The first is 0.15
+above what was fitted: a bar line that was right and is moved is worse than one that stays wrong."""
+_ONE_VOICE = 3
+"""So many times as much must speak against the file's own bar line where one voice gives no harmony to judge by."""
 _TRIPLE_MARGIN = 40
 """By so much three quarters must be better than four where a metre is heard: four are far more common."""
 
@@ -91,7 +94,9 @@ def _best_place(notes: Notes, metre: Metre) -> tuple[int, int]:
     per_bar, per_beat = metre.bar_ticks // _STEP, max(1, beat_ticks(metre) // _STEP)
     signs = _signs(notes, metre, per_bar, per_beat)
     places = np.arange(per_bar)
-    signs += _NO_UPBEAT * 1000 * (places == 0) + _LATE * 1000 * (2 * places > per_bar)
+    alone = _ONE_VOICE if is_one_voice(Score(notes)) else 1
+    signs += _NO_UPBEAT * alone * 1000 * (places == 0) + _LATE * 1000 * (2 * places > per_bar)
+    signs += _HALF * 1000 * (2 * places == per_bar)
     signs += _OFF_BEAT * 1000 * (places % per_beat > 0)
     to_last = (int(notes[-1, ONSET]) // _STEP - places) % per_bar
     signs += _ENDS_ON_BAR * 1000 * (to_last == 0)

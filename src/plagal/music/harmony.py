@@ -101,7 +101,7 @@ def hear_chords(score: Score) -> list[tuple[int, Chord]]:
     chords = _segment(
         beats.chroma[sounding], beats.lowest[sounding], bass[sounding], change[sounding], beats.starts[sounding]
     )
-    return [] if _is_one_voice(score) and not _spells(score, chords) else chords
+    return [] if is_one_voice(score) and not _spells(score, chords) else chords
 
 
 _VOICE_SHARE = 20
@@ -113,7 +113,8 @@ _BY_STEP = ("sus2", "sus4", "6", "min6", "add9", "minadd9", "69")
 """Qualities that a voice spells when it only moves by step."""
 
 
-def _is_one_voice(score: Score) -> bool:
+def is_one_voice(score: Score) -> bool:
+    """Whether hardly any two notes sound together; what the pedal holds does."""
     onsets = score.notes[:, ONSET]
     overlaps = held_until(score)[:-1] - 1 > onsets[1:]  # a tick of legato is no second voice
     return int(np.count_nonzero(overlaps)) * _VOICE_SHARE <= len(onsets)

@@ -158,7 +158,7 @@ def _read(data: bytes, heard: bool) -> Score:
         raise MidiError("holds no notes on a piano's 88 keys")
     hands = hands_of(tracks) if heard else None
     if hands is not None:
-        by_place = {}
+        by_place: dict[tuple[int, int], int] = {}
         for hand, column in zip(hands, columns, strict=True):
             ticks = to_grid(column["time"].astype(np.int64) - offset, per_quarter)
             by_place |= dict.fromkeys(zip(ticks.tolist(), column["pitch"].tolist(), strict=True), hand)
