@@ -81,7 +81,6 @@ LINES = (
     ("cut where their pitch is struck again", lambda t: f"{t['losses'].get('notes_cut_at_restrike', 0):,}"),
     ("grace notes of the notation, left out", lambda t: f"{t['losses'].get('grace_notes', 0):,}"),
     ("out of range", lambda t: f"{t['notes_out_of_range']:,}"),
-    ("never ended, left out", lambda t: f"{t['notes_hanging']:,}"),
     ("files with a constant offset, taken off", lambda t: f"{t['with_offset']:,}"),
     ("files whose onsets are all exact", lambda t: f"{t['onsets_exact']:,}"),
     ("onset error, beats: mean / max", lambda t: _pair(t["onset_error_beats"])),

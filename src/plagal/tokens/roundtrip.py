@@ -1,7 +1,7 @@
 """What a file loses on its way through words and back, measured from outside.
 
 Each file is read, written as words, decoded, written to disk as MIDI, read again, and written as words again. The last
-score is held against the file itself as symusic reads it, not against our own quantized reading of it.
+score is held against the file itself as mido reads it, not against our own reader or our quantized reading of it.
 
 Units: beats are quarter notes; ms at the tempo that holds at the note. A note of the file counts as kept where the last
 score has its pitch within 1/48 quarter of its onset, once a constant offset of the whole file is taken off. Durations
@@ -41,7 +41,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
-_NO_LOSSES = frozenset({"offset_quarters", "tracks_merged", "tempo_unknown"})
+_NO_LOSSES = frozenset({"offset_quarters", "tracks_merged", "tempo_unknown", "upbeat_quarters"})
 """What reading reports and takes nothing away."""
 
 Piece = tuple[str, Score]
@@ -57,7 +57,6 @@ class _Source:
     tempos: list[tuple[int, float]]
     metres: list[tuple[int, int, int]]
     pedals: list[tuple[int, str]]
-    hanging: int | None
 
 
 def roundtrip(pieces: Iterable[str | Path | Piece]) -> dict[str, Any]:
@@ -104,7 +103,8 @@ def roundtrip_file(piece: str | Path | Piece) -> dict[str, Any]:
     row: dict[str, Any] = {"path": name, "words": len(words), "idempotent": encode(again) == words}
     row |= {"grammatical": grammar.accepts(words), "offset_beats": score.losses.get("offset_quarters", 0)}
     row |= _note_report(source, again, score.losses)
-    row |= {"tempo": _tempo_report(source, again), "metre": _metre_report(source, again)}
+    upbeat = round(score.losses.get("upbeat_quarters", 0) * TICKS_PER_QUARTER)
+    row |= {"tempo": _tempo_report(source, again), "metre": _metre_report(source, again, upbeat)}
     row["pedal"] = {"changes": len(source.pedals), "kept": len(again.pedals)}
     row["losses"] = {name: count for name, count in sorted(score.losses.items()) if name not in _NO_LOSSES}
     return row
@@ -117,46 +117,71 @@ def _score_source(score: Score) -> _Source:
         [(tempo.onset, tempo.quarters_per_minute) for tempo in score.tempos],
         [(metre.onset, metre.numerator, metre.denominator) for metre in score.metres],
         [(pedal.onset, pedal.state) for pedal in score.pedals],
-        0,
     )
 
 
 def _midi_source(data: bytes) -> _Source:
-    file = midi.parse(data)
-    tracks = [track for track in file.tracks if not track.is_drum and track.program < midi.FIRST_EFFECT_PROGRAM]
-    columns = [track.notes.numpy() for track in tracks if len(track.notes)]
-    notes = np.concatenate(
-        [np.stack([column[name] for name in ("time", "pitch", "duration", "velocity")], axis=1) for column in columns]
-    )
-    pedals: list[tuple[int, str]] = []
-    for track in tracks:
-        for control in track.controls:
-            state = midi.pedal_state(control.value)
-            if control.number == midi.PEDAL_CONTROLLER and state != (pedals[-1][1] if pedals else "off"):
-                pedals.append((control.time, state))
-    return _Source(
-        notes.astype(np.int64),
-        file.ticks_per_quarter,
-        [(tempo.time, 60e6 / tempo.mspq) for tempo in file.tempos if tempo.mspq],
-        [(metre.time, metre.numerator, metre.denominator) for metre in file.time_signatures],
-        pedals,
-        _hanging(data, sum(len(track.notes) for track in file.tracks)),
-    )
-
-
-def _hanging(data: bytes, ended: int) -> int | None:
-    """How many notes begin and never end: symusic leaves them out. None where mido cannot count them."""
+    """The file as mido reads it: another reader than the one that is judged. Keys still down when their track ends are
+    held to there; what All Notes Off (controller 123) releases ends with it. What mido refuses (a key signature that
+    no key has, more tracks claimed than there are) is taken as symusic reads it."""
     import mido
 
+    if data[:4] == b"RIFF":
+        data = data[data.find(b"MThd") :]
     try:
-        begun = sum(
-            message.type == "note_on" and message.velocity > 0
-            for track in mido.MidiFile(file=io.BytesIO(data), clip=True).tracks
-            for message in track
-        )
-    except Exception:  # mido raises nearly anything on files that symusic can still read
-        return None
-    return max(int(begun) - ended, 0)
+        file = mido.MidiFile(file=io.BytesIO(data), clip=True)
+    except Exception:  # mido raises nearly anything on damaged files
+        readable = midi.parse(data)
+        readable.key_signatures.clear()
+        file = mido.MidiFile(file=io.BytesIO(readable.dumps_midi()), clip=True)
+    notes: list[tuple[int, int, int, int]] = []
+    tempos: list[tuple[int, float]] = []
+    metres: list[tuple[int, int, int]] = []
+    feet: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for number, track in enumerate(file.tracks):
+        now, programs = 0, [0] * 16
+        down: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for message in track:
+            now += message.time
+            kind = message.type
+            if kind == "set_tempo" and message.tempo:
+                tempos.append((now, 60e6 / message.tempo))
+            elif kind == "time_signature":
+                metres.append((now, message.numerator, message.denominator))
+            elif kind == "program_change":
+                programs[message.channel] = message.program
+            elif kind == "control_change" and message.control == midi.PEDAL_CONTROLLER:
+                feet.setdefault((number, message.channel), []).append((now, message.value))
+            elif kind == "control_change" and message.control in (120, 123):
+                for channel, note in [place for place in down if place[0] == message.channel]:
+                    notes += [(on, note, now - on, loud) for on, loud in down.pop((channel, note))]
+            elif kind == "note_on" and message.velocity:
+                if message.channel != 9 and programs[message.channel] < midi.FIRST_EFFECT_PROGRAM:
+                    down.setdefault((message.channel, message.note), []).append((now, message.velocity))
+            elif kind in ("note_on", "note_off") and down.get((message.channel, message.note)):
+                on, loud = down[message.channel, message.note].pop(0)
+                notes.append((on, message.note, now - on, loud))
+        notes += [(on, note, now - on, loud) for (_, note), struck in down.items() for on, loud in struck]
+    return _Source(
+        np.array(sorted(notes), dtype=np.int64).reshape(-1, 4),
+        file.ticks_per_beat,
+        sorted(tempos, key=lambda tempo: tempo[0]),
+        sorted(metres, key=lambda metre: metre[0]),
+        _pedal_changes(feet.values()),
+    )
+
+
+def _pedal_changes(feet: Iterable[list[tuple[int, int]]]) -> list[tuple[int, str]]:
+    """The changes of the highest of all tracks' and channels' pedals, by time."""
+    events = sorted((time, number, value) for number, foot in enumerate(feet) for time, value in foot)
+    values: dict[int, int] = {}
+    changes: list[tuple[int, str]] = []
+    for time, number, value in events:
+        values[number] = value
+        state = midi.pedal_state(max(values.values()))
+        if state != (changes[-1][1] if changes else "off"):
+            changes.append((time, state))
+    return changes
 
 
 def _note_report(source: _Source, again: Score, losses: dict[str, float]) -> dict[str, Any]:
@@ -182,7 +207,6 @@ def _note_report(source: _Source, again: Score, losses: dict[str, float]) -> dic
         "notes_kept": int(np.count_nonzero(kept)),
         "notes_unison_merged": len(notes) - len(np.unique(match)),
         "notes_written": len(again.notes),
-        "notes_hanging": source.hanging,
         "onset_error_beats": _mean_and_max(onsets),
         "onset_error_ms": _mean_and_max(onsets * beat_ms),
         "duration_error_beats": _mean_and_max(lengths),
@@ -239,11 +263,14 @@ def _tempo_report(source: _Source, again: Score) -> dict[str, Any]:
     }
 
 
-def _metre_report(source: _Source, again: Score) -> dict[str, Any]:
+def _metre_report(source: _Source, again: Score, upbeat: int) -> dict[str, Any]:
     """Metres of the file that hold, as they are, from the same tick on."""
     kept = 0
     for time, numerator, denominator in source.metres:
-        in_force = [metre for metre in again.metres if metre.onset <= _tick(time, source)][-1]
+        # Where an upbeat was heard, the metre that the file puts at its start holds from the first whole bar on.
+        tick = _tick(time, source)
+        tick = upbeat if tick < upbeat else tick
+        in_force = [metre for metre in again.metres if metre.onset <= tick][-1]
         kept += (in_force.numerator, in_force.denominator) == (numerator, denominator)
     return {"changes": len(source.metres), "kept": kept}
 
@@ -275,7 +302,6 @@ def totals(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "with_offset": sum(row["offset_beats"] != 0 for row in read),
     }
     total |= {name: sum(row[name] for row in read) for name in _COUNTS}
-    total["notes_hanging"] = sum(row["notes_hanging"] or 0 for row in read)
     for name in _ERRORS:
         weighted = sum(row[name]["mean"] * row["notes_in_range"] for row in read)
         total[name] = {
