@@ -71,6 +71,22 @@ def test_quotas_shrink_with_the_target(tmp_path: Path):
     assert (report["genres"]["a"]["real"], report["genres"]["b"]["real"]) == (3, 2)
 
 
+def test_what_rounding_leaves_of_a_quota_goes_to_the_largest_remainder(tmp_path: Path):
+    write_hymns(tmp_path / "worship", range(8))
+    sources = sources_file(tmp_path / "s.yaml", ("worship", tmp_path / "worship"))
+    quotas = {"traditional_gospel": 200, "contemporary_gospel": 150, "gospel_jazz": 100, "worship": 50}
+    report = collect("stage2", collect_settings(sources, 8, quotas), tmp_path / "out", 1)
+    assert [genre["wanted"] for genre in report["genres"].values()] == [3, 2, 2, 1]
+    assert report["genres"]["worship"]["real"] == 1
+
+
+def test_where_only_genres_without_a_share_are_offered_it_says_so(tmp_path: Path):
+    write_hymns(tmp_path / "worship", range(3))
+    sources = sources_file(tmp_path / "s.yaml", ("worship", tmp_path / "worship"))
+    with pytest.raises(CorpusError, match="worship's share of 2 is 0"):
+        collect("stage2", collect_settings(sources, 2, {"gospel": 450, "worship": 50}), tmp_path / "out", 1)
+
+
 def test_each_bad_file_gives_a_row_with_its_reason(tmp_path: Path):
     folder = tmp_path / "gospel"
     write_hymns(folder, range(2))

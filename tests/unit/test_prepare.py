@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +198,41 @@ def test_an_excerpt_played_live_keeps_every_note_of_its_first_downbeat_and_its_n
     for words in excerpts:
         assert words.count("BAR_START") == 4
         assert sum(word.startswith("NOTE_ON") for word in words) == 4 * 16
+
+
+MADE_ON_ONE_KERNEL = """
+import sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[2]]
+from corpus_helpers import collect_settings, sources_file, text_settings, write_hymns
+from plagal.corpus.collect import collect
+from plagal.corpus.parallel import Workers
+from plagal.corpus.prepare import prepare
+from test_prepare import settings_with
+
+root = Path(sys.argv[1])
+write_hymns(root / "jazz", range(8))
+arrangements = "  - {kind: arranger, name: made, genre: gospel, style: worship, licence: CC0, attribution: us}\\n"
+sources = sources_file(root / "sources.yaml", ("jazz", root / "jazz"), extra=arrangements)
+for stage, settings in (
+    ("stage1", collect_settings(sources, 8, {"jazz": 8})),
+    ("stage2", collect_settings(sources, 8, {"gospel": 8}, fill_from_arranger={"gospel": 8})),
+):
+    collect(stage, settings, root / stage, 1, Workers(1))
+settings = settings_with(text_settings(), text_settings(), split={"valid_percent": 40, "test_percent": 10})
+prepare(root / "stage1", root / "stage2", root / "text", settings, 3, Workers(1))
+"""
+
+
+def test_every_processor_collects_and_converts_the_same_bytes(tmp_path: Path):
+    made = []
+    for core in ("Nehalem", "Haswell"):
+        environment = {**os.environ, "OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "1"}
+        folder = tmp_path / core
+        folder.mkdir()
+        command = [sys.executable, "-c", MADE_ON_ONE_KERNEL, str(folder), str(Path(__file__).parent)]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        files = [file for stage in ("stage1", "stage2", "text") for file in sorted((folder / stage).rglob("*.jsonl"))]
+        made.append({str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
+    assert len(made[0]) > 5
+    assert made[0] == made[1]

@@ -97,16 +97,22 @@ def collect(
 def _nothing_found(settings: CollectSettings, selection: _Selection) -> str:
     reasons = Counter(discard.reason for discard in selection.discards)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3)) or "the sources offer no file"
+    unwanted = {discard.candidate.genre for discard in selection.discards if discard.reason == "not needed"}
+    shares = [f"{name}'s share of {selection.target} is 0" for name in sorted(unwanted)]
+    if shares and not any(genre.wanted for name, genre in selection.genres.items() if name in unwanted):
+        return f"{settings.sources}: no usable piece ({why}): {', '.join(shares)}; ask for more with --target-files"
     return f"{settings.sources}: no usable piece ({why}); put MIDI into data/midi_sources/<genre>/ or mend the sources"
 
 
 def _scaled(quotas: dict[str, int], target: int) -> dict[str, int]:
-    """Quotas shrunk in proportion where they ask for more than the target; rounding goes to the first genres."""
+    """Quotas shrunk in proportion where they ask for more than the target; what rounding leaves goes to the largest
+    remainders (Hare's method), so that no genre loses its place while another gets one too many."""
     total = sum(quotas.values())
     if total <= target:
         return dict(quotas)
     scaled = {genre: quota * target // total for genre, quota in quotas.items()}
-    for genre in list(scaled)[: target - sum(scaled.values())]:
+    by_remainder = sorted(quotas, key=lambda genre: -(quotas[genre] * target % total))
+    for genre in by_remainder[: target - sum(scaled.values())]:
         scaled[genre] += 1
     return scaled
 
