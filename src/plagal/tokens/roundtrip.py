@@ -41,7 +41,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
-_NO_LOSSES = frozenset({"offset_quarters", "tracks_merged", "tempo_unknown", "upbeat_quarters"})
+_NO_LOSSES = frozenset({"offset_quarters", "tracks_merged", "tempo_unknown"})
 """What reading reports and takes nothing away."""
 
 Piece = tuple[str, Score]
@@ -103,8 +103,7 @@ def roundtrip_file(piece: str | Path | Piece) -> dict[str, Any]:
     row: dict[str, Any] = {"path": name, "words": len(words), "idempotent": encode(again) == words}
     row |= {"grammatical": grammar.accepts(words), "offset_beats": score.losses.get("offset_quarters", 0)}
     row |= _note_report(source, again, score.losses)
-    upbeat = round(score.losses.get("upbeat_quarters", 0) * TICKS_PER_QUARTER)
-    row |= {"tempo": _tempo_report(source, again), "metre": _metre_report(source, again, upbeat)}
+    row |= {"tempo": _tempo_report(source, again), "metre": _metre_report(source, again)}
     row["pedal"] = {"changes": len(source.pedals), "kept": len(again.pedals)}
     row["losses"] = {name: count for name, count in sorted(score.losses.items()) if name not in _NO_LOSSES}
     return row
@@ -263,14 +262,11 @@ def _tempo_report(source: _Source, again: Score) -> dict[str, Any]:
     }
 
 
-def _metre_report(source: _Source, again: Score, upbeat: int) -> dict[str, Any]:
+def _metre_report(source: _Source, again: Score) -> dict[str, Any]:
     """Metres of the file that hold, as they are, from the same tick on."""
     kept = 0
     for time, numerator, denominator in source.metres:
-        # Where an upbeat was heard, the metre that the file puts at its start holds from the first whole bar on.
-        tick = _tick(time, source)
-        tick = upbeat if tick < upbeat else tick
-        in_force = [metre for metre in again.metres if metre.onset <= tick][-1]
+        in_force = [metre for metre in again.metres if metre.onset <= _tick(time, source)][-1]
         kept += (in_force.numerator, in_force.denominator) == (numerator, denominator)
     return {"changes": len(source.metres), "kept": kept}
 
