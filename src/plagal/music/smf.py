@@ -21,9 +21,9 @@ from plagal.plumbing.errors import MidiError
 
 _END_OF_TRACK = b"\xff\x2f\x00"
 _RELEASES = b"\x00".join(bytes([pitch, 0]) for pitch in range(128))
-_NEEDS_A_WALK = re.compile(rb"[\xf0\xf7]|[\xb0-\xbf][\x78\x7b]|\xff\x58.[\s\S][\x08-\xff]", re.DOTALL)
-"""System exclusive, a release of all, an absurd denominator. Found elsewhere by chance, they only cost a walk."""
-_MPE = re.compile(rb"[\xb0\xbf]\x64\x06|\x00\x64\x06")
+_RELEASE_OF_ALL = re.compile(rb"[\xb0-\xbf][\x78\x7b]")
+_EXCLUSIVE = re.compile(rb"[\0-\x7f][\xf0\xf7]([\0-\x7f])")
+_ABSURD_METRE = re.compile(rb"\xff\x58.[\s\S][\x08-\xff]", re.DOTALL)
 _SUSTAIN, _ALL_SOUND_OFF, _ALL_NOTES_OFF = 64, 120, 123
 _RPN_LOW, _RPN_HIGH, _DATA_ENTRY, _MPE_CONFIGURATION = 100, 101, 6, 6
 _DRUM_CHANNEL = 9
@@ -50,13 +50,29 @@ def sound_bytes(data: bytes) -> tuple[bytes, Counter[str]]:
         raise MidiError("is of type 2, a collection of independent pieces: save each as a file of type 0 or 1")
     losses: Counter[str] = Counter()
     tracks, rest = _tracks(data)
-    if _NEEDS_A_WALK.search(data) or _MPE.search(data) or any(map(_controls_alone, tracks)):
+    if _needs_a_walk(data) or any(map(_controls_alone, tracks)):
         walked = _walk(tracks, losses)
         return (_file(data, walked), losses) if walked else (data, losses)
     closed = [_closed(track) for track in tracks]
     if rest or closed == tracks:  # a damaged end is symusic's to judge
         return data, losses
     return _file(data, closed), losses
+
+
+def _needs_a_walk(data: bytes) -> bool:
+    """Whether there is a release of all keys, an absurd denominator, an MPE zone, or a system exclusive message that
+    running status goes on after. What looks so by chance, elsewhere in the bytes, only costs the walk."""
+    mpe = b"\x65\0" in data and b"\x64\x06" in data
+    if mpe or _RELEASE_OF_ALL.search(data) or (b"\xff\x58" in data and _ABSURD_METRE.search(data)):
+        return True
+    if b"\xf0" not in data and b"\xf7" not in data:
+        return False
+    for match in _EXCLUSIVE.finditer(data):
+        after = data[match.end() + match[1][0] :][:5].lstrip(bytes(range(0x80, 0x100)))
+        in_tempo = b"\xff\x51\x03" in data[max(0, match.start() - 4) : match.start()]
+        if not in_tempo and len(after) > 1 and after[1] < 0x80:
+            return True
+    return False
 
 
 def sequence_name(data: bytes) -> str:
@@ -92,7 +108,8 @@ def _file(data: bytes, tracks: list[bytes]) -> bytes:
 
 
 def _channels(track: bytes, kind: int) -> list[int]:
-    return [channel for channel in range(16) if bytes([kind | channel]) in track]
+    present = frozenset(track)
+    return [channel for channel in range(16) if kind | channel in present]
 
 
 def _controls_alone(track: bytes) -> bool:
