@@ -69,8 +69,9 @@ def _needs_a_walk(data: bytes) -> bool:
         return False
     for match in _EXCLUSIVE.finditer(data):
         after = data[match.end() + match[1][0] :][:5].lstrip(bytes(range(0x80, 0x100)))
-        in_tempo = b"\xff\x51\x03" in data[max(0, match.start() - 4) : match.start()]
-        if not in_tempo and len(after) > 1 and after[1] < 0x80:
+        before = data[max(0, match.start() - 7) : match.start()]
+        by_chance = b"\xff\x51\x03" in before[-4:] or b"MTrk" in before
+        if not by_chance and len(after) > 1 and after[1] < 0x80:
             return True
     return False
 
@@ -113,7 +114,8 @@ def _channels(track: bytes, kind: int) -> list[int]:
 
 
 def _controls_alone(track: bytes) -> bool:
-    return bytes([_SUSTAIN]) in track and not set(_channels(track, 0xB0)) <= set(_channels(track, 0x90))
+    alone = set(_channels(track, 0xB0)) - set(_channels(track, 0x90))
+    return any(bytes([0xB0 | channel, _SUSTAIN]) in track for channel in alone)
 
 
 def _closed(track: bytes) -> bytes:
