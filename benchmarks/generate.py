@@ -22,9 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from plagal.compose.decoding import Request, generate
+from plagal.asking.request import Request, read_request
+from plagal.compose.decode import draft
+from plagal.compose.row import Constraint
 from plagal.model.base import LanguageModel, load, make_embedded
 from plagal.model.cpu.kernels import cpu_kernels
+from plagal.model.scorer import ModelScorer
 from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.params import EmbeddedShape
 from plagal.tokens import grammar
@@ -50,8 +53,12 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 def piece(
     lm: LanguageModel, seed: int, *, grammatical: bool = True, bars: int | None = BARS, most: int = 2000
 ) -> list[str]:
-    return generate(lm, [Request(PROMPT, bars=bars, seed=seed)], temperature=TEMPERATURE, top_p=TOP_P, max_words=most,
-                    grammar=grammatical)[0]  # fmt: skip
+    constraint: Constraint = "none" if not grammatical else "grammar" if bars is None else "asked"
+    return draft(ModelScorer(lm), [asked(seed, bars)], max_words=most, constraint=constraint)[0]
+
+
+def asked(seed: int, bars: int | None = BARS) -> Request:
+    return read_request({"prompt": PROMPT, "bars": bars, "seed": seed, "temperature": TEMPERATURE, "top_p": TOP_P})
 
 
 def stock(lm: LanguageModel, tokens: int) -> tuple[float, str]:
@@ -131,12 +138,12 @@ def grammar_cost(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]
 
 def batch_gain(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]]:
     """Pieces a second of eight together, and of the same eight one by one."""
-    requests = [Request(PROMPT, bars=BARS, seed=seed) for seed in range(8)]
+    scorer, requests = ModelScorer(lm), [asked(seed) for seed in range(8)]
     together, alone = [], []
     for _ in range(runs):
-        seconds, one_by_one = timed(lambda: [generate(lm, [request], max_words=2000)[0] for request in requests])
+        seconds, one_by_one = timed(lambda: [draft(scorer, [request], max_words=2000)[0] for request in requests])
         alone.append(8 / seconds)
-        seconds, at_once = timed(lambda: generate(lm, requests, max_words=2000))
+        seconds, at_once = timed(lambda: draft(scorer, requests, max_words=2000))
         together.append(8 / seconds)
         assert one_by_one == at_once, "a batch must write what its pieces write alone"
     return together, alone

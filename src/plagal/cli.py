@@ -276,21 +276,17 @@ def understand(
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
 ) -> None:
     """What a prompt asks for, and what of it is not understood. Nothing is played."""
-    from plagal.asking.prompt import read_prompt
-    from plagal.plumbing.errors import InputError
+    from plagal.asking.request import read_request
 
-    said = read_prompt(prompt)
-    if said.problems:
-        raise InputError("; ".join(said.problems))
-    values = said.as_json()
+    request = read_request({"prompt": prompt})
+    values = request.understood()
     if as_json:
-        _show_json(values)
-        return
-    missing = values.pop("not_understood")
-    for name, value in values.items():
-        _say(f"{name}: {value}")
-    if missing:
-        _say(f"not understood: {', '.join(missing)}")
+        _show_json(values | {"not_understood": list(request.not_understood)})
+    else:
+        for name, value in values.items():
+            _say(f"{name}: {value}")
+        if request.not_understood:
+            _say(f"not understood: {', '.join(request.not_understood)}")
 
 
 cli_play.register(app)

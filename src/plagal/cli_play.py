@@ -12,8 +12,9 @@ import typer
 
 if TYPE_CHECKING:
     from plagal.asking.chat import Talk
-    from plagal.asking.order import Order
-    from plagal.serving.piece import Piece
+    from plagal.asking.request import Request
+    from plagal.music.score import Score
+    from plagal.serving.piece import Written
 
 MODEL = Path("models/fused")
 TOKEN_VARIABLE = "PLAGAL_TOKEN"  # noqa: S105  # the name of a variable, not a token
@@ -57,13 +58,13 @@ def generate(
     """A prompt in, a playable MIDI file out."""
     given = {
         "prompt": prompt or None, "style": style, "key": key, "tempo": tempo, "metre": metre, "bars": bars,
-        "density": _number_or_text(density), "chords": chords, "melody": _melody(melody),
+        "density": _number_or_text(density), "chords": chords, "melody": _score(melody),
         "continue": _continue(continue_, keep_bars), "refill": _refill(refill, refill_bars), "seed": seed,
         "temperature": temperature, "top_p": top_p,
     }  # fmt: skip
     player = _check_sound(play, wav, soundfont)
-    orders = _orders({name: value for name, value in given.items() if value is not None}, json, count)
-    for number, piece in enumerate(_written(orders, model), 1):
+    requests = _requests(given, json, count)
+    for number, piece in enumerate(_written(requests, model), 1):
         path = _numbered(output, number, count)
         sound, picture = (file and _numbered(file, number, count) for file in (wav, roll))
         _deliver(piece, path, sound, picture, soundfont)
@@ -73,7 +74,7 @@ def generate(
             play_file(player, path)
 
 
-def _deliver(piece: Piece, path: Path, sound: Path | None, picture: Path | None, soundfont: Path | None) -> None:
+def _deliver(piece: Written, path: Path, sound: Path | None, picture: Path | None, soundfont: Path | None) -> None:
     """Write the files and tell their names."""
     piece.write(path)
     _say(f"{path}: {piece.description}")
@@ -83,34 +84,36 @@ def _deliver(piece: Piece, path: Path, sound: Path | None, picture: Path | None,
         write_wav(piece.score, sound, soundfont)
         _say(str(sound))
     if picture is not None:
+        from plagal.asking.wording import plain_prompt
         from plagal.music.pianoroll import write_piano_roll
 
-        write_piano_roll(piece.score, picture, title=piece.order.plain_prompt)
+        write_piano_roll(piece.score, picture, title=plain_prompt(piece.request))
         _say(str(picture))
 
 
-def _orders(given: dict[str, Any], file: Path | None, count: int) -> list[Order]:
-    """One order for each piece: options over the JSON file over what the prompt says."""
-    from plagal.asking.order import understand
+def _requests(given: dict[str, Any], file: Path | None, count: int) -> list[Request]:
+    """One request for each piece: options over the JSON file over what the prompt says."""
     from plagal.asking.request import read_request, read_request_file
 
-    values = (read_request_file(file) if file is not None else {}) | given
-    order = understand(read_request(values, "" if file is None else str(file)), seed=0)
-    return [order.again(order.seed + number) for number in range(count)]
+    values = (read_request_file(file) if file is not None else {}) | {
+        name: value for name, value in given.items() if value is not None
+    }
+    request = read_request(values, "" if file is None else str(file))
+    return [request.again(request.seed + number) for number in range(count)]
 
 
-def _written(orders: list[Order], model: Path) -> list[Piece]:
+def _written(requests: list[Request], model: Path) -> list[Written]:
     from tqdm import tqdm
 
-    from plagal.serving.piece import generate_pieces
+    from plagal.serving.piece import write_pieces
 
-    total = sum(order.new_bars for order in orders)
+    total = sum(request.new_bars for request in requests)
     with tqdm(total=total, unit="bar", desc="write", disable=not sys.stderr.isatty(), leave=False) as progress:
 
         def on_bar() -> None:
             progress.update()
 
-        return generate_pieces(orders, model, on_bar)
+        return write_pieces(requests, model, on_bar)
 
 
 def _numbered(path: Path, number: int, count: int) -> Path:
@@ -121,20 +124,11 @@ def _number_or_text(text: str | None) -> str | float | None:
     return float(text) if text is not None and re.fullmatch(r"\d+(\.\d+)?", text) else text
 
 
-def _melody(file: Path | None) -> dict[str, str] | None:
-    if file is None:
-        return None
-    if file.suffix.lower() == ".abc":
-        from plagal.music.notation import read_text
+def _score(file: Path | None) -> Score | None:
+    """Music in any form that is read."""
+    from plagal.music.midi import load
 
-        return {"abc": read_text(file)}
-    return {"midi": _midi(file)}
-
-
-def _midi(file: Path) -> str:
-    from plagal.asking.request import midi_text
-
-    return midi_text(file)
+    return None if file is None else load(file)
 
 
 def _continue(file: Path | None, keep_bars: int | None) -> dict[str, Any] | None:
@@ -144,7 +138,7 @@ def _continue(file: Path | None, keep_bars: int | None) -> dict[str, Any] | None
         if keep_bars is not None:
             raise InputError("--keep-bars says how much of --continue FILE stays; give both")
         return None
-    return {"midi": _midi(file)} | ({} if keep_bars is None else {"from_bar": keep_bars})
+    return {"midi": _score(file)} | ({} if keep_bars is None else {"from_bar": keep_bars})
 
 
 def _refill(file: Path | None, bars: str | None) -> dict[str, Any] | None:
@@ -157,7 +151,7 @@ def _refill(file: Path | None, bars: str | None) -> dict[str, Any] | None:
     match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", bars.strip())
     if match is None:
         raise InputError(f"--refill-bars {bars}: write the first and the last bar, as in 3-4")
-    return {"midi": _midi(file), "first_bar": int(match[1]), "last_bar": int(match[2] or match[1])}
+    return {"midi": _score(file), "first_bar": int(match[1]), "last_bar": int(match[2] or match[1])}
 
 
 def _check_sound(play: bool, wav: Path | None, soundfont: Path | None) -> list[str]:
@@ -202,13 +196,13 @@ def chat(
         seed += 1
 
 
-def _answer(talk: Talk, line: str, last: Piece | None, model: Path, seed: int) -> Piece:
+def _answer(talk: Talk, line: str, last: Written | None, model: Path, seed: int) -> Written:
     if last is not None and re.fullmatch(r"(?:go on|continue|more)[.!]?", line, re.IGNORECASE):
-        order = talk.go_on(list(last.words), seed)
+        request = talk.go_on(list(last.words), seed)
     else:
-        order = talk.understand(line, seed)
-    piece = _written([order], model)[0]
-    talk.tempo = piece.score.tempos[0].quarters_per_minute
+        request = talk.understand(line, seed)
+    piece = _written([request], model)[0]
+    talk.tempo = piece.score.tempos[0].quarters_per_minute / request.beat_quarters
     return piece
 
 

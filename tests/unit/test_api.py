@@ -277,7 +277,7 @@ def test_metrics_count_what_was_written(client: httpx.Client) -> None:
 
 def test_openapi_has_examples_and_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
-    assert document["components"]["schemas"]["PieceRequest"]["examples"][0]["prompt"]
+    assert document["components"]["schemas"]["Request"]["examples"][0]["prompt"]
     assert "application/problem+json" in document["paths"]["/api/pieces"]["post"]["responses"]["422"]["content"]
 
 

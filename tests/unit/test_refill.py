@@ -8,23 +8,22 @@ from collections.abc import Sequence
 import pytest
 from model_helpers import tiny_base
 
-from plagal.asking.order import understand
 from plagal.asking.request import read_request
-from plagal.compose.infill import DRAFTS, fill, leads
-from plagal.compose.writing import Request
+from plagal.compose.decode import draft
+from plagal.compose.opening import following_words, opening_words
+from plagal.compose.write import FILLINGS, leads_into, write
 from plagal.model.base import load
-from plagal.model.words import LanguageModel
+from plagal.model.scorer import ModelScorer
 from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import to_midi_bytes
-from plagal.serving.writer import write
 from plagal.tokens import grammar
 from plagal.tokens.bars import cut_bars
 from plagal.tokens.codec import encode
 
 
 @pytest.fixture(scope="module")
-def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    return load(tiny_base(tmp_path_factory.mktemp("base")))
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> ModelScorer:
+    return ModelScorer(load(tiny_base(tmp_path_factory.mktemp("base"))))
 
 
 def words_of(style: str = "worship", bars: int = 8) -> list[str]:
@@ -37,12 +36,11 @@ def bars_of(words: Sequence[str]) -> list[tuple[str, ...]]:
     return [head, *(bar.words for bar in bars)]
 
 
-def test_refilled_bars_are_new_and_all_others_kept(lm: LanguageModel) -> None:
+def test_refilled_bars_are_new_and_all_others_kept(scorer: ModelScorer) -> None:
     words = words_of()
-    refill = {"piece": "p", "first_bar": 3, "last_bar": 4}
     heard: list[str] = []
-    order = understand(read_request({"refill": refill}), 1, lambda _: words)
-    (new,) = write(lm, [order], 3000, lambda _, word: heard.append(word))
+    asked = read_request({"refill": {"piece": "p", "first_bar": 3, "last_bar": 4}}, find=lambda _: words)
+    (new,) = write(scorer, [asked], max_words=3000, on_word=lambda _, word: heard.append(word))
     before, after = bars_of(words), bars_of(new)
     assert grammar.accepts(new) and heard == new
     assert len(after) == len(before)
@@ -50,10 +48,10 @@ def test_refilled_bars_are_new_and_all_others_kept(lm: LanguageModel) -> None:
 
 
 @pytest.mark.parametrize("bars", [(1, 2), (7, 8), (1, 8)])
-def test_the_first_and_the_last_bars_can_be_refilled(lm: LanguageModel, bars: tuple[int, int]) -> None:
+def test_the_first_and_the_last_bars_can_be_refilled(scorer: ModelScorer, bars: tuple[int, int]) -> None:
     words = words_of()
-    refill = {"piece": "p", "first_bar": bars[0], "last_bar": bars[1]}
-    (new,) = write(lm, [understand(read_request({"refill": refill}), 1, lambda _: words)], 3000)
+    asked = read_request({"refill": {"words": words, "first_bar": bars[0], "last_bar": bars[1]}})
+    (new,) = write(scorer, [asked], max_words=3000)
     assert grammar.accepts(new)
     kept = [bar for bar in range(1, 9) if not bars[0] <= bar <= bars[1]]
     assert [bars_of(new)[bar] for bar in kept] == [bars_of(words)[bar] for bar in kept]
@@ -63,28 +61,29 @@ def test_a_tempo_that_the_refilled_bars_brought_still_holds_after_them() -> None
     note = ["NOTE_ON_60", "DUR_HALF", "VEL_MF"]
     words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_66", "BAR_START", "BEAT_0", *note]
     words += ["BAR_START", "BEAT_0", "TEMPO_120", *note, "BAR_START", "BEAT_1", *note, "SONG_END"]
-    order = understand(read_request({"refill": {"piece": "p", "first_bar": 2, "last_bar": 2}}), 1, lambda _: words)
-    assert " ".join(order.after) == "BAR_START BEAT_0 TEMPO_120 BEAT_1 NOTE_ON_60 DUR_HALF VEL_MF"
+    asked = read_request({"refill": {"words": words, "first_bar": 2, "last_bar": 2}})
+    assert " ".join(following_words(asked)) == "BAR_START BEAT_0 TEMPO_120 BEAT_1 NOTE_ON_60 DUR_HALF VEL_MF"
 
 
-def test_bars_to_go_on_from_are_kept_to_the_word(lm: LanguageModel) -> None:
+def test_bars_to_go_on_from_are_kept_to_the_word(scorer: ModelScorer) -> None:
     midi = base64.b64encode(to_midi_bytes(arrange(None, "gospel_jazz", key="F", seed=5, bars=4))).decode()
     for seed in range(4):
-        order = understand(read_request({"continue": {"midi": midi, "from_bar": 3}, "bars": 2}), seed)
-        (new,) = write(lm, [order], 3000)
+        asked = read_request({"continue": {"midi": midi, "from_bar": 3}, "bars": 2, "seed": seed})
+        (new,) = write(scorer, [asked], max_words=3000)
         assert grammar.accepts(new) and new.count("BAR_START") == 5
-        assert bars_of(new)[:4] == bars_of(order.head)
+        assert bars_of(new)[:4] == bars_of(opening_words(asked)[:-1])
 
 
-def test_of_several_drafts_the_one_is_kept_that_leads_best_into_what_follows(lm: LanguageModel) -> None:
+def test_of_several_drafts_the_one_is_kept_that_leads_best_into_what_follows(scorer: ModelScorer) -> None:
     words = words_of()
-    order = understand(read_request({"refill": {"piece": "p", "first_bar": 3, "last_bar": 4}}), 1, lambda _: words)
-    drafts: dict[int, list[str]] = {}
-    request = Request(order.prompt, (*order.head, "BAR_START"), 4, order.seed)
-    kept = fill(
-        lm, request, order.after, max_words=3000, on_word=lambda row, word: drafts.setdefault(row, []).append(word)
-    )
-    scores = leads(lm, order.prompt, list(drafts.values()), order.after)
-    assert len(drafts) == DRAFTS and len({tuple(draft) for draft in drafts.values()}) == DRAFTS
-    assert all(-8 < score < 0 for score in scores) and len(set(scores)) == DRAFTS
-    assert kept == drafts[scores.index(max(scores))]
+    asked = read_request({"refill": {"words": words, "first_bar": 3, "last_bar": 4}})
+    heard: list[str] = []
+    (kept,) = write(scorer, [asked], max_words=3000, on_draft=lambda _, word: heard.append(word))
+    assert heard.count("SONG_END") == FILLINGS
+    seeds = [asked.again(asked.seed + number * 1_000_003) for number in range(FILLINGS)]
+    drafts = draft(scorer, seeds, max_words=3000)
+    after = following_words(asked)
+    scores = leads_into(scorer, asked, drafts, after)
+    assert len({tuple(words) for words in drafts}) == FILLINGS
+    assert all(-8 < score < 0 for score in scores) and len(set(scores)) == FILLINGS
+    assert kept == [*drafts[scores.index(max(scores))][:-1], *after, "SONG_END"]

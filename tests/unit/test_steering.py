@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from model_helpers import tiny_base
 
-from plagal.compose.decoding import PromptMemory, Request, generate
-from plagal.compose.rerank import generate_as_asked, in_its_key
-from plagal.compose.steering import Wishes
+from plagal.asking.request import Request, read_request
+from plagal.compose.decode import draft
+from plagal.compose.opening import spread_chords
+from plagal.compose.write import in_its_key, write
 from plagal.evaluation.control import chords_kept
 from plagal.model import base
-from plagal.model.words import LanguageModel
+from plagal.model.scorer import ModelScorer
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_chords, hear_key
-from plagal.music.keys import parse_key
-from plagal.music.placed import PlacedNote, spread_chords
-from plagal.music.score import DURATION, ONSET, PITCH
+from plagal.music.score import DURATION, ONSET, PITCH, Metre, Score, Tempo
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
-from plagal.tokens.vocabulary import key_word
 
-HEAD = ("TIMESIG_4_4", "TEMPO_80")
 BAR = 96
 
 
+def ask(count: int = 1, **asked: Any) -> list[Request]:
+    """The same request from several seeds."""
+    asked = {"metre": "4/4", "tempo": 80, **asked}
+    return [read_request({**asked, "seed": seed}) for seed in range(count)]
+
+
+def tune(pitches: list[int], ticks: int) -> Score:
+    """One note after the other."""
+    notes = np.array([(place * ticks, pitch, ticks, 80) for place, pitch in enumerate(pitches)], dtype=np.int32)
+    return Score(notes, (Metre(0, 4, 4),), (Tempo(0, 80.0),))
+
+
 @pytest.fixture(scope="module")
-def lm(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> ModelScorer:
     """Random weights: what is kept is kept by steering alone."""
-    return base.load(tiny_base(tmp_path_factory.mktemp("base")))
+    return ModelScorer(base.load(tiny_base(tmp_path_factory.mktemp("base"))))
 
 
 @pytest.fixture(scope="module", params=["event", "text"])
-def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> base.LanguageModel:
     return base.load(tiny_base(tmp_path_factory.mktemp(request.param)), encoding=request.param)
 
 
-def test_asked_chords_stand_where_asked_and_nowhere_else(lm: LanguageModel) -> None:
-    asked = [parse_chord(symbol) for symbol in ("Dbmaj9", "Gb13", "Ab13sus", "Abdom7/C")]
-    placed = spread_chords([[asked[0]], [asked[1]], asked[2:]], 6, BAR)
-    for words in generate(lm, [Request("x", HEAD, 6, wishes=Wishes(chords=placed))] * 4, seed=1, max_words=4000):
+def test_asked_chords_stand_where_asked_and_nowhere_else(scorer: ModelScorer) -> None:
+    chords = "Dbmaj9 | Gb13 | Ab13sus Ab7/C"
+    asked = [[parse_chord(symbol) for symbol in bar.split()] for bar in chords.split(" | ")]
+    placed = spread_chords(asked, 6, BAR)
+    for words in draft(scorer, ask(4, chords=chords, bars=6), max_words=4000):
         assert grammar.accepts(words)
         found, bar, beat = [], -1, ""
         for number, word in enumerate(words):
@@ -50,82 +62,80 @@ def test_asked_chords_stand_where_asked_and_nowhere_else(lm: LanguageModel) -> N
                 slash = words[number + 1].removeprefix("BASS_") if words[number + 1].startswith("BASS_") else ""
                 symbol = word.removeprefix("CHORD_") + (f"/{slash}" if slash else "")
                 found.append((bar, {"BEAT_0": 0, "BEAT_2": 48}[beat], parse_chord(symbol)))
-        assert found == [(one.bar, one.tick, one.chord) for one in placed]
+        assert found == [(at.bar, at.tick, at.chord) for at in placed]
 
 
-def test_asked_chords_are_heard_in_the_notes_even_from_random_weights(lm: LanguageModel) -> None:
+def test_asked_chords_are_heard_in_the_notes_even_from_random_weights(scorer: ModelScorer) -> None:
     asked = [parse_chord(symbol) for symbol in ("Cmaj7", "Amin7", "Dmin7", "Gdom7")]
-    wishes = Wishes(key=parse_key("C"), chords=spread_chords([[chord] for chord in asked], 8, BAR))
-    request = Request("x", ("KEY_C", *HEAD), 8, wishes=wishes)
-    pieces = [decode(words).score for words in generate(lm, [request] * 6, seed=2, max_words=6000)]
-    kept = [chords_kept(asked, [chord for _, chord in hear_chords(score)]) for score in pieces]
-    free = Request("x", ("KEY_C", *HEAD), 8)
-    loose = [decode(words).score for words in generate(lm, [free] * 6, seed=2, max_words=6000)]
-    assert np.mean(kept) > 0.6
-    assert np.mean(kept) > np.mean([chords_kept(asked, [c for _, c in hear_chords(score)]) for score in loose]) + 0.2
-
-
-def test_a_melody_sounds_as_asked_and_nothing_above_it(lm: LanguageModel) -> None:
-    melody = tuple(
-        PlacedNote(bar, tick, pitch, 24) for bar in range(3) for tick, pitch in ((0, 72), (24, 74), (48, 76), (72, 74))
+    held, loose = (
+        [decode(words).score for words in draft(scorer, ask(6, key="C", bars=8, **wish), max_words=6000)]
+        for wish in ({"chords": "Cmaj7 | Am7 | Dm7 | G7"}, {})
     )
-    for words in generate(lm, [Request("x", HEAD, 3, wishes=Wishes(melody=melody))] * 4, seed=3, max_words=4000):
+    kept, by_chance = (
+        np.mean([chords_kept(asked, [chord for _, chord in hear_chords(score)]) for score in scores])
+        for scores in (held, loose)
+    )
+    assert kept > 0.6
+    assert kept > by_chance + 0.2
+
+
+def test_a_melody_sounds_as_asked_and_nothing_above_it(scorer: ModelScorer) -> None:
+    melody = tune([72, 74, 76, 74] * 3, 24)
+    for words in draft(scorer, ask(4, melody=melody, bars=3), max_words=4000):
         notes = decode(words).score.notes
-        for note in melody:
-            onset = note.bar * BAR + note.tick
+        for onset, pitch, ticks, _ in melody.notes.tolist():
             struck = notes[notes[:, ONSET] == onset]
-            assert struck[:, PITCH].max() == note.pitch
-            assert struck[struck[:, PITCH] == note.pitch, DURATION].tolist() == [note.ticks]
-            during = notes[(notes[:, ONSET] > onset) & (notes[:, ONSET] < onset + note.ticks)]
-            assert not len(during) or during[:, PITCH].max() < note.pitch
+            assert struck[:, PITCH].max() == pitch
+            assert struck[struck[:, PITCH] == pitch, DURATION].tolist() == [ticks]
+            during = notes[(notes[:, ONSET] > onset) & (notes[:, ONSET] < onset + ticks)]
+            assert not len(during) or during[:, PITCH].max() < pitch
 
 
-def test_no_bar_strikes_more_notes_than_asked(lm: LanguageModel) -> None:
-    wishes = Wishes(density=(2, 5))
-    for words in generate(lm, [Request("x", HEAD, 6, wishes=wishes)] * 6, seed=4, max_words=4000):
+def test_no_bar_strikes_more_notes_than_asked(scorer: ModelScorer) -> None:
+    for words in draft(scorer, ask(6, density=4, bars=6), max_words=4000):
         counts = np.bincount(decode(words).score.notes[:, ONSET] // BAR, minlength=6)
         assert counts.max() <= 5
 
 
 @pytest.mark.parametrize("name", ["C", "Db", "F#m", "Bbm"])
-def test_a_piece_asked_in_a_key_keeps_to_its_notes_and_its_chords(lm: LanguageModel, name: str) -> None:
-    key = parse_key(name)
-    request = Request("x", (key_word(key.fifths, key.minor), *HEAD), 8, wishes=Wishes(key=key))
-    pieces = generate_as_asked(lm, [request] * 4, seed=5, max_words=6000)
+def test_a_piece_asked_in_a_key_keeps_to_its_notes_and_its_chords(scorer: ModelScorer, name: str) -> None:
+    requests = ask(4, key=name, bars=8)
+    pieces = write(scorer, requests, max_words=6000)
     heard = [hear_key(decode(words).score) for words in pieces]
-    assert sum(in_its_key(request, words) for words in pieces) >= 2, heard
+    assert sum(in_its_key(request, words) for request, words in zip(requests, pieces, strict=True)) >= 2, heard
 
 
-def test_a_piece_that_sounds_in_its_key_at_once_is_not_written_again(lm: LanguageModel) -> None:
-    request = Request("x", HEAD, 2)
-    assert generate_as_asked(lm, [request] * 2, seed=6) == generate(lm, [request] * 2, seed=6)
+def test_a_piece_that_asks_for_no_key_is_not_written_again(scorer: ModelScorer) -> None:
+    requests = ask(2, bars=2)
+    assert write(scorer, requests) == draft(scorer, requests)
 
 
-def test_wishes_that_cannot_all_hold_still_give_a_valid_piece(lm: LanguageModel) -> None:
+def test_a_request_that_allows_one_try_is_written_once_and_passed_on_at_once(scorer: ModelScorer) -> None:
+    requests, heard = ask(2, key="F#m", bars=4, tries=1), dict[int, list[str]]()
+    pieces = write(scorer, requests, on_word=lambda row, word: heard.setdefault(row, []).append(word))
+    assert pieces == draft(scorer, requests) == [heard[0], heard[1]]
+
+
+def test_wishes_that_cannot_all_hold_still_give_a_valid_piece(scorer: ModelScorer) -> None:
     """A melody below the bass, chords far from the key, two notes a bar: nothing hangs, nothing breaks."""
-    wishes = Wishes(
-        key=parse_key("C"),
-        chords=spread_chords([[parse_chord("Gb7alt"), parse_chord("B13#11")]], 3, BAR),
-        melody=tuple(PlacedNote(bar, tick, 23, 5) for bar in range(3) for tick in range(0, 96, 7)),
-        density=(1, 2),
-    )
-    for words in generate(lm, [Request("x", ("KEY_C", *HEAD), 3, wishes=wishes)] * 3, seed=7, max_words=3000):
+    asked = ask(3, key="C", chords="Gb7alt B13#11", melody=tune([23] * 41, 7), density=1, bars=3)
+    for words in draft(scorer, asked, max_words=3000):
         assert grammar.accepts(words) and words.count("BAR_START") == 3
 
 
-def test_both_encodings_write_valid_pieces_in_canonical_spelling(either: LanguageModel) -> None:
-    chords = spread_chords([[parse_chord("Cmaj7")], [parse_chord("Fmaj9")]], 2, BAR)
-    requests = [Request("a", HEAD, 2), Request("b", HEAD, 2, wishes=Wishes(chords=chords))]
-    pieces = generate(either, requests, seed=8, max_words=800)
+def test_both_encodings_write_valid_pieces_in_canonical_spelling(either: base.LanguageModel) -> None:
+    requests = [*ask(bars=2), *ask(chords="Cmaj7 | Fmaj9", bars=2)]
+    pieces = draft(ModelScorer(either), requests, max_words=800)
     assert all(grammar.accepts(words) and words.count("BAR_START") == 2 for words in pieces)
-    assert pieces == generate(either, requests, seed=8, max_words=800)
+    assert pieces == draft(ModelScorer(either), requests, max_words=800)
 
 
-def test_a_prompt_with_the_same_beginning_is_not_read_again_and_changes_nothing(either: LanguageModel) -> None:
-    memory = PromptMemory()
-    first = Request("a slow piece", (*HEAD, "BAR_START", "BEAT_0", "NOTE_ON_60", "DUR_HALF", "VEL_MF"), 2, seed=3)
-    alone = generate(either, [first], max_words=300)
-    assert generate(either, [first], max_words=300, memory=memory) == alone
-    again = generate(either, [first], max_words=300, memory=memory)
-    assert memory.reused > 10
+def test_a_prompt_with_the_same_beginning_is_not_read_again_and_changes_nothing(either: base.LanguageModel) -> None:
+    (words,) = draft(ModelScorer(either), ask(bars=1), max_words=300)
+    asked = [read_request({"continue": {"words": words}, "bars": 1})]
+    alone = draft(ModelScorer(either), asked, max_words=300)
+    remembering = ModelScorer(either, memory=True)
+    assert draft(remembering, asked, max_words=300) == alone
+    again = draft(remembering, asked, max_words=300)
+    assert remembering.reused > 10
     assert [word for word in again[0] if word.startswith("BAR")] == [w for w in alone[0] if w.startswith("BAR")]

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from plagal.asking.order import Order, understand
 from plagal.asking.prompt import MOST_BARS, read_prompt
-from plagal.asking.request import PieceRequest, read_request
-from plagal.music.keys import key_symbol
+from plagal.asking.request import Request, read_request
 from plagal.plumbing.errors import InputError
 
 HELP = (
@@ -28,29 +26,28 @@ Change = dict[str, Any]
 class Talk:
     """Remembers the last request and what it became."""
 
-    asked: Change | None = None
-    order: Order | None = None
+    request: Request | None = None
     tempo: float = 90.0
-    """Of the last piece [quarters a minute]."""
+    """Of the last piece [beats a minute]."""
 
-    def understand(self, line: str, seed: int) -> Order:
-        """The order that a line means. Raises InputError, also where the line says nothing that is understood."""
+    def understand(self, line: str, seed: int) -> Request:
+        """The request that a line means. Raises InputError, also where the line says nothing that is understood."""
         change = self._change(line)
-        if change is not None and self.asked is None:
+        if change is None:
+            self.request = read_request({"prompt": line, "seed": seed})
+        elif self.request is None:
             raise InputError(f"{line!r} is about a piece, and there is none yet; begin with {HELP}")
-        asked = {"prompt": line} if change is None else {**(self.asked or {}), **change}
-        order = understand(read_request(asked), seed)
-        self.asked, self.order = asked, order
-        return order
+        else:
+            self.request = self.request.changed(**{"seed": seed, **change})
+        return self.request
 
     @property
     def bars(self) -> int:
-        return self.order.bars if self.order is not None else 8
+        return self.request.new_bars if self.request is not None else 8
 
-    def go_on(self, words: list[str], seed: int) -> Order:
-        """An order for more bars after the piece that `words` are."""
-        request: PieceRequest = read_request({"continue": {"piece": "last"}})
-        return understand(request, seed, lambda _: words)
+    def go_on(self, words: list[str], seed: int) -> Request:
+        """A request for more bars after the piece that `words` are."""
+        return read_request({"continue": {"words": words}, "seed": seed})
 
     def _change(self, line: str) -> Change | None:
         """What a line changes about the last request: one thing it says, or a word such as "slower". None where it is a
@@ -62,25 +59,19 @@ class Talk:
         said = read_prompt(text)
         if said.problems:
             raise InputError("; ".join(said.problems))
-        changes = {
-            "style": said.style,
-            "key": said.key and key_symbol(said.key),
-            "tempo": said.quarters_per_minute,
-            "metre": said.metre and f"{said.metre[0]}/{said.metre[1]}",
-            "bars": said.bars,
-            "chords": " | ".join(" ".join(chord.symbol for chord in bar) or "N.C." for bar in said.chords) or None,
-        }
-        changes = {name: value for name, value in changes.items() if value is not None}
+        fields = {name: getattr(said, name) for name in ("style", "key", "tempo", "beat", "metre", "bars", "chords")}
+        changes = {name: value for name, value in fields.items() if value is not None and value != ()}
         if not changes and not said.tune and not said.mood:
             raise InputError(f"not understood: {line}; {HELP}")
-        return changes if self.asked is not None and len(changes) == 1 and not said.not_understood else None
+        single = len(changes.keys() - {"beat"}) == 1 and not said.not_understood
+        return changes if self.request is not None and single else None
 
     def _to_tempo(self, factor: float) -> Change:
         return {"tempo": round(min(max(self.tempo * factor, 20), 300), 1)}
 
     def _to_density(self, step: int) -> Change:
-        now = (self.asked or {}).get("density", "medium")
-        place = _DENSITY_STEPS.index(now) if now in _DENSITY_STEPS else 1
+        now = self.request.density if self.request is not None else None
+        place = _DENSITY_STEPS.index(now) if isinstance(now, str) else 1
         return {"density": _DENSITY_STEPS[min(max(place + step, 0), 2)]}
 
 

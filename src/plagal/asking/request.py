@@ -1,6 +1,7 @@
-"""Everything that a piece can be asked for, in one model: the same for options, JSON and HTTP.
+"""Everything that a piece can be asked for, in one frozen value: the same for terminal, chat, HTTP, page and programs.
 
-What a value may be is checked here; what the values mean together is worked out in `plagal.asking.order`.
+A request is complete when it is made: what the prompt says fills what is not given otherwise, a melody brings its key
+and metre, music to go on from brings its words. The writer (`plagal.compose`) takes it as it is.
 """
 
 from __future__ import annotations
@@ -8,21 +9,53 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
-from plagal.asking.progression import read_progression
-from plagal.asking.prompt import MOST_BARS
-from plagal.asking.styles import STYLE_NAMES
-from plagal.music.keys import parse_key
+from plagal.asking.progression import Progression, read_progression
+from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
+from plagal.asking.styles import STYLE_NAMES, style_named
+from plagal.music.arranger.tunebook import find_tune, melody_of
+from plagal.music.harmony import hear_key
+from plagal.music.keys import chord_symbol, key_name, key_tonic, parse_key
 from plagal.music.midi import read_midi
-from plagal.music.score import Score
+from plagal.music.score import (
+    DURATION,
+    HIGHEST_PITCH,
+    LOWEST_PITCH,
+    ONSET,
+    PITCH,
+    TICKS_PER_QUARTER,
+    Key,
+    Metre,
+    Score,
+)
 from plagal.plumbing.errors import ChordError, InputError
-from plagal.tokens.vocabulary import METRES
+from plagal.tokens.bars import cut_bars, held_words
+from plagal.tokens.codec import encode
+from plagal.tokens.vocabulary import KEY_OF, METRE_OF, METRES, TEMPO_OF
 
+USUAL_BARS = 16
+"""Where neither prompt nor option says: four phrases of four bars."""
+USUAL_MORE_BARS = 8
+"""To go on with, where no number is given."""
+USUAL_METRE = (4, 4)
 LONGEST_PROMPT = 2000
 """[characters]"""
 LONGEST_ABC = 10_000
@@ -34,82 +67,195 @@ MOST_NOTES = 20_000
 STYLES = STYLE_NAMES
 DENSITIES = ("sparse", "medium", "dense")
 MOST_NOTES_A_BAR = 64
+MOST_TRIES = 3
+_SILENT_TEMPO = 120.0
+"""Quarters a minute that files state when they mean nothing by it."""
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-PieceId = Annotated[str, Field(min_length=1, max_length=40, description="The id of a piece that is done.")]
-Midi = Annotated[str, Field(max_length=MOST_MIDI_BYTES * 4 // 3 + 8, description="A MIDI file in base64.")]
+FindWords = Callable[[str], Sequence[str]]
+"""The words of a piece that is done, by its id; raises InputError where there is none."""
+FindRequest = Callable[[str], "Request"]
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+_PIECE_SCHEMA: dict[str, Any] = {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."}
+_MIDI_SCHEMA: dict[str, Any] = {"type": "string", "contentEncoding": "base64", "description": "A MIDI file in base64."}
 
 
-class Melody(BaseModel):
-    """A tune to harmonise, in one of two forms."""
+# --- values that are written as text
 
-    model_config = _STRICT
-    midi: Midi | None = None
-    abc: str | None = Field(None, max_length=LONGEST_ABC, description="One tune in ABC.")
+
+def _read_key(value: Any) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    try:
+        return parse_key(value[0].upper() + value[1:])
+    except ChordError:
+        raise ValueError("no key: write a tonic and a mode, such as Db or F# minor") from None
+
+
+def _read_metre(value: Any) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    parts = value.strip().split("/")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError("no metre: write it as in 4/4 or 12/8")
+    metre = int(parts[0]), int(parts[1])
+    if metre not in METRES:
+        raise ValueError("no metre that can be written: at most twelve quarters a bar, over 1, 2, 4, 8, 16 or 32")
+    return metre
+
+
+def _read_chords(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return read_progression(value) if value.strip() else ()
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+KeyField = Annotated[Key, BeforeValidator(_read_key), WithJsonSchema({"type": "string", "maxLength": 12})]
+MetreField = Annotated[tuple[int, int], BeforeValidator(_read_metre), WithJsonSchema({"type": "string"})]
+ChordsField = Annotated[
+    Progression, BeforeValidator(_read_chords), WithJsonSchema({"type": "string", "maxLength": LONGEST_PROMPT})
+]
+MelodyField = Annotated[
+    Score,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "A tune to harmonise: exactly one of the two.",
+            "properties": {"midi": _MIDI_SCHEMA, "abc": {"type": "string", "maxLength": LONGEST_ABC}},
+            "additionalProperties": False,
+        }
+    ),
+]
+
+
+# --- music that is there already
+
+
+class Continue(BaseModel):
+    """Music to go on from. `words`: of the whole piece; in JSON, `piece` or `midi` stands for them."""
+
+    model_config = _STRICT | ConfigDict(
+        json_schema_extra={
+            "properties": {
+                "piece": _PIECE_SCHEMA,
+                "midi": _MIDI_SCHEMA,
+                "from_bar": {"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."},
+            }
+        }
+    )
+    words: tuple[str, ...]
+    from_bar: int | None = Field(None, ge=1, le=MOST_BARS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
+        return _with_words(data, "continue", info)
 
     @model_validator(mode="after")
-    def _one(self) -> Melody:
-        return _exactly_one(self, "midi", "abc")
-
-    def score(self) -> Score:
-        """Raises InputError for what cannot be read."""
-        if self.midi is not None:
-            return midi_score(self.midi, "melody.midi")
-        from plagal.music.notation import score_from_abc
-
-        text = self.abc or ""
-        return score_from_abc(text if text.lstrip().startswith("X:") else f"X:1\n{text.lstrip()}", "melody.abc")
+    def _within_the_music(self) -> Continue:
+        there = self.words.count("BAR_START")
+        if (self.from_bar or 0) > there:
+            raise ValueError(f"from_bar {self.from_bar}: the music has only {there} bars")
+        return self
 
 
-class Source(BaseModel):
-    """Music that is already there: a piece of this service, or a MIDI file."""
-
-    model_config = _STRICT
-    piece: PieceId | None = None
-    midi: Midi | None = None
-
-
-class Continue(Source):
-    """Music to go on from; `from_bar` keeps so many bars of it, all where not given."""
-
-    from_bar: int | None = Field(None, ge=1, le=MOST_BARS, description="Keep bars 1 to this one, then go on.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Continue:
-        return _exactly_one(self, "piece", "midi")
-
-
-class Refill(Source):
+class Refill(BaseModel):
     """Bars to write anew between those around them; counted from 1, both included."""
 
+    model_config = _STRICT | ConfigDict(
+        json_schema_extra={
+            "properties": {
+                "piece": _PIECE_SCHEMA,
+                "midi": _MIDI_SCHEMA,
+                "first_bar": {"type": "integer", "minimum": 1},
+                "last_bar": {"type": "integer", "minimum": 1},
+            }
+        }
+    )
+    words: tuple[str, ...]
     first_bar: int = Field(ge=1, le=MOST_BARS)
     last_bar: int = Field(ge=1, le=MOST_BARS)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
+        if isinstance(data, Mapping):
+            first, last = data.get("first_bar"), data.get("last_bar")
+            if isinstance(first, int) and isinstance(last, int) and last < first:
+                raise ValueError(f"last_bar {last} comes before first_bar {first}")
+        return _with_words(data, "refill", info)
+
     @model_validator(mode="after")
-    def _in_order(self) -> Refill:
-        if self.last_bar < self.first_bar:
-            raise ValueError(f"last_bar {self.last_bar} comes before first_bar {self.first_bar}")
-        return _exactly_one(self, "piece", "midi")
+    def _within_the_music(self) -> Refill:
+        there = self.words.count("BAR_START")
+        if self.last_bar > there:
+            raise ValueError(f"last_bar {self.last_bar}: the piece has only {there} bars")
+        if there > MOST_BARS:
+            raise ValueError(f"the piece has {there} bars; at most {MOST_BARS} can be written at once")
+        return self
 
 
 class Vary(BaseModel):
-    """The same request as a piece's, with another seed."""
+    """In JSON only: the same request as a piece's, with another seed."""
 
     model_config = _STRICT
-    piece: PieceId
+    piece: str = Field(min_length=1, max_length=40)
 
 
-_Model = TypeVar("_Model", bound=BaseModel)
+def _with_words(data: Any, name: str, info: ValidationInfo) -> Any:
+    """`piece`, `midi` or a Score replaced by the music's words."""
+    if not isinstance(data, Mapping):
+        return data
+    given = {key: value for key, value in data.items() if value is not None}
+    sources = [key for key in ("piece", "midi", "words") if key in given]
+    if len(sources) != 1:
+        raise ValueError("give exactly one of piece and midi")
+    source = given.pop(sources[0])
+    if sources[0] == "piece":
+        if not isinstance(source, str) or not 0 < len(source) <= 40:
+            raise ValueError("piece: the id of a piece, as it was answered")
+        find = (info.context or {}).get("find")
+        if find is None:
+            raise ValueError(f"there is no piece {source!r} here; give the music as MIDI")
+        given["words"] = tuple(find(source))
+    elif sources[0] == "midi":
+        given["words"] = tuple(encode(source if isinstance(source, Score) else midi_score(source, f"{name}.midi")))
+    else:
+        given["words"] = tuple(source)
+    return given
 
 
-def _exactly_one(model: _Model, *names: str) -> _Model:
-    if sum(getattr(model, name) is not None for name in names) != 1:
-        raise ValueError(f"give exactly one of {' and '.join(names)}")
-    return model
+def _read_melody(value: Any) -> Any:
+    """A Score from {"midi": base64} or {"abc": text}; a Score as it is."""
+    if isinstance(value, Score) or not isinstance(value, Mapping):
+        return value
+    given = {key: text for key, text in value.items() if text is not None}
+    if unknown := sorted(given.keys() - {"midi", "abc"}):
+        raise ValueError(f"melody.{unknown[0]} is no key that is known")
+    if len(given) != 1:
+        raise ValueError("melody: give exactly one of midi and abc")
+    if "midi" in given:
+        return midi_score(given["midi"], "melody.midi")
+    text = given["abc"]
+    if not isinstance(text, str) or len(text) > LONGEST_ABC:
+        raise ValueError(f"melody.abc: one tune in ABC, at most {LONGEST_ABC} characters")
+    from plagal.music.notation import score_from_abc
+
+    return score_from_abc(text if text.lstrip().startswith("X:") else f"X:1\n{text.lstrip()}", "melody.abc")
 
 
-class PieceRequest(BaseModel):
-    """What a piece is asked for. Whatever is left out, the prompt or the model decides."""
+# --- the request
+
+
+class Request(BaseModel):
+    """What a piece is asked for. What stays None is left to the model.
+
+    `key`, `metre`, `chords` may be given as text; `tempo` counts `beat`s a minute; `tries`: a whole piece that is
+    asked for in a key and does not sound in it is written again, so many times in all (a stream is written once).
+    """
 
     model_config = _STRICT | ConfigDict(
         json_schema_extra={
@@ -128,23 +274,66 @@ class PieceRequest(BaseModel):
     )
     prompt: str = Field("", max_length=LONGEST_PROMPT, description="What to play, in plain words.")
     style: str | None = Field(None, max_length=40, description=f"One of {', '.join(STYLES)}.")
-    key: str | None = Field(None, max_length=12, description="As in Db, Bbm or F# minor.")
-    tempo: float | None = Field(None, ge=20, le=300, description="Quarter notes a minute.")
-    metre: str | None = Field(None, max_length=7, description="As in 4/4 or 12/8.")
+    key: KeyField | None = Field(None, description="As in Db, Bbm or F# minor.")
+    tempo: float | None = Field(None, ge=20, le=300, description="Beats a minute.")
+    beat: Literal["quarter", "dotted quarter"] | None = Field(
+        None, description="What the tempo counts; where not given, dotted quarters in 6/8, 9/8 and 12/8, else quarters."
+    )
+    metre: MetreField | None = Field(None, description="As in 4/4 or 12/8.")
     bars: int | None = Field(None, ge=1, le=MOST_BARS, description="Bars to write, those of `continue` not counted.")
-    seed: int | None = Field(None, ge=0, lt=2**63, description="Same request and seed, same piece.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Same request and seed, same piece.")
     density: Literal["sparse", "medium", "dense"] | Annotated[float, Field(ge=1, le=MOST_NOTES_A_BAR)] | None = Field(
         None, description="Or notes a bar."
     )
-    chords: str | None = Field(
-        None, max_length=LONGEST_PROMPT, description='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.'
-    )
-    melody: Melody | None = None
+    chords: ChordsField = Field((), description='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')
+    melody: MelodyField | None = None
+    tune: str | None = Field(None, max_length=80, description="A tune of the book, by name or title, to harmonise.")
     continue_: Continue | None = Field(None, alias="continue")
     refill: Refill | None = None
     vary: Vary | None = None
     temperature: float = Field(0.9, ge=0, le=2)
     top_p: float = Field(0.9, gt=0, le=1)
+    tries: int = Field(MOST_TRIES, ge=1, le=MOST_TRIES)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        context = info.context or {}
+        given = {("continue_" if key == "continue" else key): value for key, value in data.items() if value is not None}
+        asks = given.keys() if given.get("prompt") else given.keys() - {"prompt"}
+        if not asks - {"seed", "temperature", "top_p", "bars", "tries"}:
+            raise ValueError('nothing is asked for: give a prompt such as "slow worship ballad in Db", or a control')
+        if "vary" in given:
+            raise ValueError("vary needs the request of the piece that it varies")
+        _refuse_contradictions(given)
+        given.setdefault("seed", context.get("seed", 0))
+        given.setdefault("tries", context.get("tries", MOST_TRIES))
+
+        # What the prompt says fills what is not given.
+        prompt = given.get("prompt", "")
+        said = _said(prompt) if isinstance(prompt, str) and len(prompt) <= LONGEST_PROMPT else Understood()
+        if said.problems:
+            raise ValueError("; ".join(said.problems))
+        among = "continue_" in given or "refill" in given
+        names = ("style", "chords", "bars") if "continue_" in given else ("style", "chords") if among else _SAID
+        for name in names:
+            value = getattr(said, name)
+            if value is not None and value != ():
+                given.setdefault(name, value)
+        if said.tempo is not None and not among and "tempo" not in given:
+            given |= {"tempo": said.tempo, "beat": given.get("beat", said.beat)}
+
+        # What a melody brings: its metre always, key and tempo where they are not asked otherwise. A tune of the book
+        # that the prompt names is one, unless chords of the user's own are to carry something else.
+        if "tune" in given and "melody" not in given and not given.get("chords") and isinstance(given["tune"], str):
+            given["melody"] = melody_of(find_tune(given["tune"]))
+        if "melody" in given:
+            tune = given["melody"] = _read_melody(given["melody"])
+            if isinstance(tune, Score):
+                _take_from_melody(tune, given)
+        return given
 
     @field_validator("prompt")
     @classmethod
@@ -153,79 +342,207 @@ class PieceRequest(BaseModel):
             raise ValueError("half of a character (a lone surrogate); send whole UTF-8 text")
         if "<|" in text:
             raise ValueError('holds "<|", which marks turns of the chat; leave it out')
-        return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+        return _plain(text)
 
     @field_validator("style")
     @classmethod
     def _known_style(cls, style: str | None) -> str | None:
         if style is None or not style.strip():
             return None
-        name = "_".join(style.lower().replace("-", " ").replace("_", " ").split())
-        if name not in STYLES:
+        name = style if style in STYLES else style_named(style)
+        if name is None:
             raise ValueError(f"no style that is known: one of {', '.join(STYLES)}")
         return name
 
-    @field_validator("key")
-    @classmethod
-    def _known_key(cls, key: str | None) -> str | None:
-        if key is None or not key.strip():
-            return None
-        try:
-            parse_key(key[0].upper() + key[1:])
-        except ChordError:
-            raise ValueError("no key: write a tonic and a mode, such as Db or F# minor") from None
-        return key[0].upper() + key[1:]
-
-    @field_validator("metre")
-    @classmethod
-    def _known_metre(cls, metre: str | None) -> str | None:
-        if metre is None or not metre.strip():
-            return None
-        parts = metre.strip().split("/")
-        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-            raise ValueError("no metre: write it as in 4/4 or 12/8")
-        if (int(parts[0]), int(parts[1])) not in METRES:
-            raise ValueError("no metre that can be written: at most twelve quarters a bar, over 1, 2, 4, 8, 16 or 32")
-        return f"{int(parts[0])}/{int(parts[1])}"
-
-    @field_validator("chords")
-    @classmethod
-    def _known_chords(cls, chords: str | None) -> str | None:
-        if chords is None or not chords.strip():
-            return None
-        try:
-            read_progression(chords)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return chords
-
     @model_validator(mode="after")
-    def _no_contradiction(self) -> PieceRequest:
-        sources = [name for name in ("continue_", "refill", "vary", "melody") if getattr(self, name) is not None]
-        if len(sources) > 1:
-            names = " and ".join(name.rstrip("_") for name in sources)
-            raise ValueError(f"{names} exclude each other; give one of them")
-        if self.vary is not None:
-            others = sorted(self.model_fields_set - {"vary", "seed"})
-            if others:
-                raise ValueError(f"vary repeats a whole request; leave out {', '.join(others)}")
-        if self.refill is not None:
-            others = sorted(self.model_fields_set & {"key", "tempo", "metre", "bars"})
-            if others:
-                raise ValueError(f"refill keeps the piece's key, tempo, metre and bars; leave out {', '.join(others)}")
-        if self.continue_ is not None:
-            others = sorted(self.model_fields_set & {"key", "tempo", "metre"})
-            if others:
-                raise ValueError(f"continue goes on in the music's key, tempo and metre; leave out {', '.join(others)}")
+    def _bars_fit(self) -> Request:
+        if self.continue_ is not None and self.kept_bars + self.new_bars > MOST_BARS:
+            raise ValueError(
+                f"bars {self.new_bars}: with the {self.kept_bars} that are kept more than {MOST_BARS}, the most there "
+                "can be; keep fewer (continue.from_bar)"
+            )
+        if self.melody is not None and self.new_bars > MOST_BARS:
+            raise ValueError(f"the melody has {self.new_bars} bars; at most {MOST_BARS} can be written at once")
         return self
 
+    # --- what follows from it
 
-def read_request(value: Mapping[str, Any], name: str = "") -> PieceRequest:
-    """A request from JSON-like values. Raises InputError of one line: the key, its value, what is allowed."""
+    @cached_property
+    def said(self) -> Understood:
+        """What the prompt alone says."""
+        return _said(self.prompt)
+
+    @property
+    def not_understood(self) -> tuple[str, ...]:
+        """Parts of the prompt that nothing was made of."""
+        return self.said.not_understood
+
+    @property
+    def kept_bars(self) -> int:
+        """Bars before those to be written."""
+        if self.refill is not None:
+            return self.refill.first_bar - 1
+        if self.continue_ is not None:
+            return self.continue_.from_bar or self.continue_.words.count("BAR_START")
+        return 0
+
+    @property
+    def new_bars(self) -> int:
+        """Bars to be written."""
+        if self.refill is not None:
+            return self.refill.last_bar - self.refill.first_bar + 1
+        if self.continue_ is not None:
+            return self.bars or USUAL_MORE_BARS
+        return self.bars or USUAL_BARS
+
+    @cached_property
+    def held(self) -> dict[str, str]:
+        """The KEY_, TIMESIG_ and TEMPO_ words that hold where writing begins in music that is there."""
+        source = self.refill or self.continue_
+        if source is None:
+            return {}
+        head, bars = cut_bars(source.words)
+        return held_words([*head, *(word for bar in bars[: self.kept_bars] for word in bar.words)])
+
+    @cached_property
+    def key_in_force(self) -> Key | None:
+        """The key asked for, or that of the music that is kept."""
+        return Key(0, *KEY_OF[self.held["KEY_"]]) if "KEY_" in self.held else self.key
+
+    @cached_property
+    def metre_in_force(self) -> tuple[int, int]:
+        return METRE_OF[self.held["TIMESIG_"]] if "TIMESIG_" in self.held else self.metre or USUAL_METRE
+
+    @property
+    def beat_quarters(self) -> float:
+        """Length of the tempo's beat [quarters]."""
+        counted = self.beat or ("dotted quarter" if Metre(0, *self.metre_in_force).is_compound else "quarter")
+        return 1.5 if counted == "dotted quarter" else 1.0
+
+    @cached_property
+    def quarters_per_minute(self) -> float | None:
+        """The tempo in force, as words tell it; None where it is left to the model."""
+        if "TEMPO_" in self.held:
+            return TEMPO_OF[self.held["TEMPO_"]]
+        return None if self.tempo is None else self.tempo * self.beat_quarters
+
+    @property
+    def tempo_in_force(self) -> float | None:
+        """Beats a minute, of the request or of the music that is kept; None where it is left to the model."""
+        quarters = self.quarters_per_minute
+        return None if quarters is None else round(quarters / self.beat_quarters, 1)
+
+    def again(self, seed: int) -> Request:
+        """The same with another seed."""
+        return self.model_copy(update={"seed": seed})
+
+    def changed(self, **changes: Any) -> Request:
+        """The same but for some fields, written as in JSON. Raises InputError."""
+        return read_request({name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+    def understood(self) -> dict[str, Any]:
+        """What the music is to be, as people write it; what is left open is left out."""
+        metre = self.metre
+        bars = [" ".join(chord_symbol(chord, self.key) for chord in bar) for bar in self.chords]
+        values: dict[str, Any] = {
+            "style": self.style,
+            "key": key_name(self.key) if self.key is not None else None,
+            "tempo": self.tempo,
+            "beat": ("dotted quarter" if self.beat_quarters == 1.5 else "quarter") if self.tempo else None,
+            "metre": f"{metre[0]}/{metre[1]}" if metre is not None else None,
+            "bars": self.bars,
+            "chords": " | ".join(bar or "N.C." for bar in bars) or None,
+            "tune": self.tune,
+            "mood": self.said.mood,
+            "density": self.density,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def as_json(self) -> dict[str, Any]:
+        """The request as it may be sent again, but for music that it holds."""
+        values: dict[str, Any] = {"prompt": self.prompt} if self.prompt else {}
+        values |= {name: value for name, value in self.understood().items() if name != "mood"}
+        values |= {"seed": self.seed, "temperature": self.temperature, "top_p": self.top_p, "tries": self.tries}
+        if self.refill is not None:
+            values["refill"] = {"first_bar": self.refill.first_bar, "last_bar": self.refill.last_bar}
+        return values
+
+
+_OF_VARY = ("vary", "seed")
+_SAID = ("style", "key", "metre", "bars", "chords", "tune")
+
+
+def _plain(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+@lru_cache(maxsize=256)
+def _said(prompt: str) -> Understood:
+    return read_prompt(_plain(prompt))
+
+
+def _refuse_contradictions(given: Mapping[str, Any]) -> None:
+    sources = [name for name in ("continue_", "refill", "melody") if name in given]
+    if len(sources) > 1:
+        names = " and ".join(name.rstrip("_") for name in sources)
+        raise ValueError(f"{names} exclude each other; give one of them")
+    if "refill" in given and (others := sorted(given.keys() & {"key", "tempo", "metre", "bars"})):
+        raise ValueError(f"refill keeps the piece's key, tempo, metre and bars; leave out {', '.join(others)}")
+    if "continue_" in given and (others := sorted(given.keys() & {"key", "tempo", "metre"})):
+        raise ValueError(f"continue goes on in the music's key, tempo and metre; leave out {', '.join(others)}")
+
+
+def _take_from_melody(tune: Score, given: dict[str, Any]) -> None:
+    metres = {(metre.numerator, metre.denominator) for metre in tune.metres}
+    if len(metres) > 1:
+        names = ", ".join(f"{n}/{d}" for n, d in sorted(metres))
+        raise ValueError(f"melody changes its metre ({names}); a melody to harmonise keeps one")
+    own = metres.pop()
+    asked = _read_metre(given["metre"]) if "metre" in given else None
+    if asked is not None and asked != own:
+        raise ValueError(f"metre {asked[0]}/{asked[1]}: the melody is in {own[0]}/{own[1]}; leave metre out")
+    given["metre"] = own
+    tempo = tune.tempos[0].quarters_per_minute
+    if tempo != _SILENT_TEMPO and "tempo" not in given:
+        given |= {"tempo": tempo, "beat": "quarter"}
+    sounds = Key(0, tune.keys[0].fifths, tune.keys[0].minor) if tune.keys else hear_key(tune)
+    if "key" not in given:
+        given["key"] = sounds
+    elif isinstance(asked := _read_key(given["key"]), Key):  # the melody is moved, never harmonised in a foreign key
+        if asked.minor != sounds.minor:
+            raise ValueError(f"key {key_name(asked)}: the melody is in {key_name(sounds)}; ask for its mode")
+        semitones = (key_tonic(asked) - key_tonic(sounds) + 5) % 12 - 5
+        notes = tune.notes.copy()
+        notes[:, PITCH] = np.clip(notes[:, PITCH] + semitones, LOWEST_PITCH, HIGHEST_PITCH)
+        tune = given["melody"] = replace(tune, notes=notes, keys=(asked,))
+    bar_ticks = 4 * TICKS_PER_QUARTER * own[0] // own[1]
+    needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // bar_ticks)
+    if isinstance(bars := given.setdefault("bars", needs), int) and bars < needs:
+        raise ValueError(f"bars {bars}: the melody has {needs}; ask for {needs} or more, or leave bars out")
+
+
+# --- doors
+
+
+def read_request(
+    values: Mapping[str, Any], name: str = "", *, find: FindWords | None = None,
+    find_request: FindRequest | None = None, seed: int = 0, tries: int = MOST_TRIES,
+) -> Request:  # fmt: skip
+    """A request from JSON-like values, complete. `find`, `find_request`: where pieces are known by their
+    ids; `seed`, `tries`: where none is given. Raises InputError of one line: the key, its value, what is allowed."""
+    context = {"find": find, "find_request": find_request, "seed": seed, "tries": tries}
     try:
-        return PieceRequest.model_validate(dict(value))
+        if find_request is not None and values.get("vary") is not None:
+            if others := sorted(name for name, value in values.items() if value is not None and name not in _OF_VARY):
+                raise InputError(f"vary repeats a whole request; leave out {', '.join(others)}")
+            again = values.get("seed")
+            source = find_request(Vary.model_validate(values["vary"]).piece)
+            return source.changed(seed=seed if again is None else again)
+        return Request.model_validate(dict(values), context=context)
     except ValidationError as error:
         raise InputError((f"{name}: " if name else "") + one_line(error.errors())) from None
+    except InputError as error:
+        raise InputError((f"{name}: " if name else "") + str(error)) from None
 
 
 def read_request_file(path: str | Path) -> dict[str, Any]:
@@ -245,16 +562,13 @@ def one_line(errors: Any) -> str:
     place = [part for part in place if not part.startswith(("literal", "constrained", "function"))]
     what = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "should be")
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(field.alias or name for name, field in PieceRequest.model_fields.items())
-        return (
-            f"{'.'.join(place)} is no key that is known; allowed are {allowed}"
-            if len(place) == 1
-            else (f"{'.'.join(place)} is no key that is known")
-        )
+        allowed = ", ".join(field.alias or name for name, field in Request.model_fields.items())
+        known = f"; allowed are {allowed}" if len(place) == 1 else ""
+        return f"{'.'.join(place)} is no key that is known{known}"
     if place and place[0] == "density":
         what = f"allowed are {', '.join(DENSITIES)} or a number of notes a bar from 1 to {MOST_NOTES_A_BAR}"
     given = error.get("input")
-    shown = "" if isinstance(given, dict | list) or given is None else f" {_shown(given)}"
+    shown = f" {_shown(given)}" if isinstance(given, str | int | float) else ""
     return f"{'.'.join(place)}{shown}: {what}" if place else what
 
 
@@ -263,12 +577,19 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}... ({len(text)} characters)"
 
 
-def midi_score(text: str, name: str) -> Score:
-    """A score from MIDI in base64. Raises InputError that begins with `name`."""
+def midi_score(text: Any, name: str) -> Score:
+    """A score from MIDI in base64, with or without line breaks, or a data: URL. Raises InputError naming `name`."""
     try:
-        data = base64.b64decode(text, validate=True)
+        if not isinstance(text, str):
+            raise ValueError
+        body = text.partition(",")[2] if text.startswith("data:") else text
+        data = base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
         raise InputError(f"{name} is no base64") from None
+    return _within_limits(data, name)
+
+
+def _within_limits(data: bytes, name: str) -> Score:
     if len(data) > MOST_MIDI_BYTES:
         raise InputError(f"{name} has {len(data)} bytes; at most {MOST_MIDI_BYTES} are read")
     try:
@@ -280,14 +601,3 @@ def midi_score(text: str, name: str) -> Score:
             f"{name} has {len(score.notes)} notes; at most {MOST_NOTES} are read: cut out the part that counts"
         )
     return score
-
-
-def midi_text(path: str | Path) -> str:
-    """A MIDI file in base64, as requests hold it. Raises InputError."""
-    path = Path(path)
-    try:
-        if path.stat().st_size > MOST_MIDI_BYTES:
-            raise InputError(f"{path} has {path.stat().st_size} bytes; at most {MOST_MIDI_BYTES} are read")
-        return base64.b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None

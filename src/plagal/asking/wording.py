@@ -12,10 +12,15 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from plagal.music.keys import chord_symbol, key_name
+
+if TYPE_CHECKING:
+    from plagal.asking.request import Request
 
 from plagal.music.chords import parse_chord
-from plagal.music.keys import chord_symbol, parse_key
+from plagal.music.keys import parse_key
 from plagal.music.score import TICKS_PER_QUARTER, Metre
 
 PLAIN = "Generate {genre} in {key}"
@@ -226,3 +231,45 @@ def tempo_text(quarters_per_minute: float, metre: str) -> str:
 
 def _article(text: str) -> str:
     return re.sub(r"\b([Aa]) (?=(?:up|ur|in)[-\w]|(?:8\d?|11|18)-)", r"\1n ", text)
+
+
+# --- what the model reads of a request
+
+
+def prompt_for(request: Request) -> tuple[str, str]:
+    """The prompt that a model reads for a request, and the same in fewest words. A prompt that says all stands as it
+    was typed; what was given besides is added in words that training knows, and replaces it where the two contradict.
+    """
+    plain = plain_prompt(request)
+    if not request.prompt:
+        return plain, plain
+    given = [
+        (getattr(request.said, name), getattr(request, name))
+        for name in ("style", "key", "tempo", "metre", "bars", "chords")
+    ]
+    if any(said and said != asked for said, asked in given):
+        return plain, plain
+    whole = f"{request.prompt}: {plain}" if any(asked and not said for said, asked in given[:4]) else request.prompt
+    return whole, plain
+
+
+def plain_prompt(request: Request) -> str:
+    """The training wording that says most of what is asked, filled in."""
+    metre = request.metre_in_force if request.metre or request.held else None
+    values: dict[str, Any] = {"style": spoken(request.style or "gospel"), "bars": request.kept_bars + request.new_bars}
+    if request.refill is not None:
+        values["bars"] = request.refill.words.count("BAR_START")
+    if request.key_in_force is not None:
+        values["key"] = key_name(request.key_in_force)
+    if request.tempo_in_force is not None:
+        values["tempo"] = f"{request.tempo_in_force:g}"
+    if metre is not None:
+        values["metre"] = f"{metre[0]}/{metre[1]}"
+    if request.said.mood is not None:
+        values["mood"] = request.said.mood
+    names = [chord_symbol(chord, request.key_in_force) for bar in request.chords for chord in bar]
+    if len(names) >= 2:
+        values["chords"] = " ".join(names[:CHORDS_NAMED])
+    usable = [wording for wording in WORDINGS if fields_of(wording) <= values.keys()]
+    fullest = max(usable, key=lambda wording: len(fields_of(wording)), default="Generate {bars} bars of {style}")
+    return fullest.format(**values)

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.compose.masks import Mask
-from plagal.model.words import WordTokens
+from plagal.compose.scorer import Floats, Spelling
 
-Floats = npt.NDArray[np.float32]
 Typed = tuple[int, ...]
 """Columns of a word that is being spelled."""
 
@@ -46,7 +45,7 @@ class Speller:
     allowed: a word has one spelling, the tokenizer's own.
     """
 
-    def __init__(self, tokens: WordTokens):
+    def __init__(self, tokens: Spelling):
         self.ids = tokens.ids[:-1]
         self.whole = tokens.whole
         column_of = {int(token): column for column, token in enumerate(self.ids)}

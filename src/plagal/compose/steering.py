@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from plagal.asking.request import Request
 from plagal.compose import masks
 from plagal.compose.masks import Mask
+from plagal.compose.opening import PlacedNote, bar_ticks, notes_a_bar, placed_chords, placed_melody
 from plagal.music.arranger.voicing import essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
 from plagal.music.keys import key_tonic
-from plagal.music.placed import PlacedChord, PlacedNote
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import (
@@ -48,32 +49,19 @@ _FREE_FROM = 60
 _PHRASE_BARS = 4
 
 
-@dataclass(frozen=True)
-class Wishes:
-    """What a piece must keep. Chords and melody want a TIMESIG_ in the request's head: their places count on it.
-
-    `density`: the fewest and the most notes that a bar may strike.
-    """
-
-    key: Key | None = None
-    chords: tuple[PlacedChord, ...] = ()
-    melody: tuple[PlacedNote, ...] = ()
-    density: tuple[int, int] | None = None
-
-
-_NO_WISHES = Wishes()
-
-
 class Steering:
-    """One piece's wishes while it is being written: tell it each word, ask it to narrow each mask."""
+    """What one piece must keep while it is being written: tell it each word, ask it to narrow each mask."""
 
-    def __init__(self, wishes: Wishes, bars: int | None = None):
-        self._wishes, self._bars = wishes, bars
-        self._scale = masks.scale(wishes.key) if wishes.key is not None else None
-        self._home = (0, False) if wishes.key is None else (key_tonic(wishes.key), wishes.key.minor)
-        self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in wishes.chords}
+    def __init__(self, request: Request):
+        key = request.key_in_force
+        self._key, self._last_bar = key, request.kept_bars + request.new_bars
+        self._density = notes_a_bar(request)
+        self._scale = masks.scale(key) if key is not None else None
+        self._home = (0, False) if key is None else (key_tonic(key), key.minor)
+        self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in placed_chords(request)}
         self._melody_at: dict[tuple[int, int], PlacedNote] = {}
-        for note in wishes.melody:
+        melody = placed_melody(request.melody, bar_ticks(request))
+        for note in melody:
             top = self._melody_at.get((note.bar, note.tick))
             if top is None or note.pitch > top.pitch:
                 self._melody_at[note.bar, note.tick] = note
@@ -100,7 +88,7 @@ class Steering:
             self._arrive(state.bars - 1, -1)
         elif state.position != before.position or kind == g.BEAT:
             self._arrive(state.bars - 1, state.position)
-        if kind in (g.KEY, g.HEAD_KEY) and self._wishes.key is None:
+        if kind in (g.KEY, g.HEAD_KEY) and self._key is None:
             self._scale = masks.scale(Key(0, *KEY_OF[word]))
         elif kind == g.CHORD:
             self._chord = parse_chord(word.removeprefix("CHORD_"))
@@ -154,7 +142,7 @@ class Steering:
                 return mask & only
             self._queue = []
         mask = mask & self._grid if (mask & self._grid).any() else mask
-        if self._wishes == _NO_WISHES:
+        if self._key is None and not self._places and self._density is None:
             narrowed = mask & self._wanted(state)
             return narrowed if narrowed.any() else mask
         plain = mask & masks.PLAIN
@@ -178,7 +166,7 @@ class Steering:
         if state.kind in g.BEFORE_BEAT and self._places[self._next : self._next + 1] == [(state.bars - 1, 0)]:
             return masks.one("BEAT_0")  # what is asked for at the bar line must not be passed by
         wanted = self._notes(state) & self._chords(state) & self._onward(state)
-        if self._scale is None or self._wishes.chords:
+        if self._scale is None or self._chord_at:
             return wanted
         if self._at_home(state):
             due = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF) and self._chord_bar != state.bars
@@ -189,21 +177,21 @@ class Steering:
     def _at_home(self, state: g.State) -> bool:
         """Whether the asked key's tonic is due: with the first chord of the piece and of each phrase, and in the last
         bar."""
-        if self._wishes.key is None:
+        if self._key is None:
             return False
         opens = (state.bars - 1) % _PHRASE_BARS == 0 and self._chord_bar != state.bars
-        return self._chord is None or opens or state.bars == self._bars
+        return self._chord is None or opens or state.bars == self._last_bar
 
     def _chords(self, state: g.State) -> Mask:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
         if self._here.wants_chord and self._here.chord is not None and state.position >= 0 and state.kind != g.BAR:
             chord = self._here.chord
             return masks.one(f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}") | masks.PEDALS
-        return ~(masks.CHORD_WORDS | masks.BASS_WORDS) if self._wishes.chords else masks.ALL
+        return ~(masks.CHORD_WORDS | masks.BASS_WORDS) if self._chord_at else masks.ALL
 
     def _notes(self, state: g.State) -> Mask:
         """Which pitches may be struck here."""
-        here, density = self._here, self._wishes.density
+        here, density = self._here, self._density
         if density is not None and self._notes_in_bar >= density[1] and not here.owes:
             return ~masks.NOTE_WORDS
         if here.count >= _MOST_STRUCK and not here.owes:
@@ -233,7 +221,7 @@ class Steering:
     def _free_notes(self, low: int, high: int) -> Mask:
         """Between asked chords: the chord's tones and the key's, low down only the chord's."""
         chord, scale = self._chord, self._scale
-        if scale is None and not self._wishes.chords:
+        if scale is None and not self._chord_at:
             return masks.pitches(masks.EVERY, low, high)
         if chord is not None and self._here.own and self._here.count == 0:
             return masks.pitches(masks.bits({chord.bass}), low, min(high, _BASS_BELOW - 1)) | masks.pitches(
@@ -241,7 +229,7 @@ class Steering:
             )
         tones = set(chord.pitch_classes) if chord is not None else set()
         classes = tones | set(scale or (masks.chord_scale(chord) if chord is not None else range(12)))
-        if chord is None or not self._wishes.chords:
+        if chord is None or not self._chord_at:
             return masks.pitches(masks.bits(classes), low, high)
         firm = {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))} & tones
         return masks.pitches(masks.bits(firm), low, min(high, _LOW - 1)) | masks.pitches(
@@ -250,7 +238,7 @@ class Steering:
 
     def _onward(self, state: g.State) -> Mask:
         """Whether this position and this bar may be left, and how far."""
-        here, density = self._here, self._wishes.density
+        here, density = self._here, self._density
         if here.owes and state.position >= 0:
             return ~masks.LEAVING
         bar = state.bars - 1
@@ -282,7 +270,7 @@ class Steering:
     def _durations(self, state: g.State) -> Mask:
         """Lengths that keep the chord or the key, and end before a melody note that lies lower."""
         lengths = self._lengths(state)
-        return lengths & masks.durations(1, self._until_lower(state)) if self._wishes.melody else lengths
+        return lengths & masks.durations(1, self._until_lower(state)) if self._melody_at else lengths
 
     def _until_lower(self, state: g.State) -> int:
         """Ticks to the next melody note below the note at hand; two bars at least where none comes before."""
@@ -296,7 +284,7 @@ class Steering:
     def _lengths(self, state: g.State) -> Mask:
         """Notes that belong to no chord or key in force pass quickly; those of an asked chord end with it."""
         chord, pitch_class = self._chord, state.pitch % 12
-        if self._wishes.chords and chord is not None:
+        if self._chord_at and chord is not None:
             room = self._until_next_chord(state)
             if pitch_class not in chord.pitch_classes:
                 return masks.durations(1, min(PASSING_TICKS, room))

@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from plagal.asking.prompt import read_prompt
+from plagal.asking.request import Request, read_request
 from plagal.asking.wording import facts_of, held_out_prompt
-from plagal.compose.decoding import Request
-from plagal.compose.steering import Wishes
 from plagal.evaluation.control import Asked
 from plagal.evaluation.heldout import TextPiece
 from plagal.music.chords import parse_chord
 from plagal.music.keys import parse_key
-from plagal.music.placed import spread_chords
-from plagal.tokens.vocabulary import WHOLE, key_word, metre_word, tempo_word
-
-USUAL_METRE = (4, 4)
+from plagal.plumbing.params import EvaluateSettings
 
 
 def asked_for(piece: TextPiece, bars: int, seed: int, number: int) -> Asked:
@@ -55,17 +51,18 @@ def true_of(piece: TextPiece) -> Asked:
     )
 
 
-def request_for(asked: Asked) -> Request:
-    """Key, tempo, metre, bars and chords as constraints; the rest as words of the prompt. A progression takes a bar for
-    each chord and begins again until the piece ends."""
-    metre = asked.metre or USUAL_METRE
-    head = []
-    if asked.key is not None:
-        head.append(key_word(asked.key.fifths, asked.key.minor))
-    if asked.metre is not None or asked.tempo is not None or asked.chords:
-        # Every training piece names its metre before its tempo, and chords are placed by it.
-        head.append(metre_word(*metre))
-    if asked.tempo is not None:
-        head.append(tempo_word(asked.tempo))
-    chords = spread_chords([[chord] for chord in asked.chords], asked.bars or 0, WHOLE * metre[0] // metre[1])
-    return Request(asked.prompt, tuple(head), asked.bars, wishes=Wishes(key=asked.key, chords=chords))
+def request_for(asked: Asked, settings: EvaluateSettings) -> Request:
+    """What a user would send: the prompt, and as controls what it names."""
+    return read_request(
+        {
+            "prompt": asked.prompt,
+            "key": asked.key,
+            "tempo": asked.tempo,
+            "beat": "quarter" if asked.tempo is not None else None,
+            "metre": asked.metre,
+            "bars": asked.bars,
+            "chords": tuple((chord,) for chord in asked.chords) or None,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+        }
+    )

@@ -6,14 +6,15 @@ import io
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
-from plagal.compose.decoding import Request, generate
-from plagal.compose.rerank import generate_as_asked
+from plagal.compose.row import Constraint
+from plagal.compose.write import write
 from plagal.evaluation.asking import request_for
 from plagal.evaluation.control import Asked
 from plagal.model.base import LanguageModel
+from plagal.model.scorer import ModelScorer
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.pianoroll import write_piano_roll
 from plagal.music.score import Score
@@ -48,15 +49,12 @@ class Sample:
 
 
 def write_samples(
-    lm: LanguageModel, asked: Sequence[Asked], settings: EvaluateSettings, seed: int, grammar: bool = True
+    lm: LanguageModel, asked: Sequence[Asked], settings: EvaluateSettings, seed: int, constraint: Constraint = "asked"
 ) -> list[Sample]:
-    """One piece for each prompt. Without the grammar nothing is forced nor listened to: the prompt alone has to do."""
-    requests = [request_for(one) if grammar else Request(one.prompt) for one in asked]
-    write = generate_as_asked if grammar else partial(generate, grammar=False)
-    pieces = write(
-        lm, requests, seed=seed, temperature=settings.temperature, top_p=settings.top_p,
-        max_words=settings.max_words, progress=True,
-    )  # fmt: skip
+    """One piece for each prompt, through the door that users come by. `constraint` "none": nothing is forced nor
+    listened to, and the prompt alone has to do."""
+    requests = [request_for(one, settings).again((seed << 20) + number) for number, one in enumerate(asked)]
+    pieces = write(ModelScorer(lm), requests, max_words=settings.max_words, constraint=constraint, progress=True)
     return [Sample(one, tuple(words)) for one, words in zip(asked, pieces, strict=True)]
 
 

@@ -45,6 +45,11 @@ class Metre:
     def bar_ticks(self) -> int:
         return 4 * TICKS_PER_QUARTER * self.numerator // self.denominator
 
+    @property
+    def is_compound(self) -> bool:
+        """Whether its beat is a dotted quarter: 6/8, 9/8, 12/8."""
+        return self.denominator == 8 and self.numerator in (6, 9, 12)
+
 
 @dataclass(frozen=True, slots=True)
 class Tempo:

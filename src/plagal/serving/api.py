@@ -7,6 +7,7 @@ Errors are RFC 9457 problems. Nothing is written but the file of ratings. `creat
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -28,7 +29,6 @@ from starlette.types import Scope
 
 from plagal.asking import request as controls
 from plagal.asking.prompt import MOST_BARS
-from plagal.asking.request import PieceRequest
 from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
@@ -85,6 +85,12 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"content": {MEDIA_TYPE: schema}, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
+_REQUEST_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Request"}}},
+    }
+}
 _ANYWHERE = _problems(401, 403, 413, 421, 422, 500, 503)
 _WITH_BODY = _problems(400, 408, 415)
 
@@ -93,7 +99,10 @@ def _documented(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, with the schema of problems."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        request = controls.Request.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= request.pop("$defs", {}) | {"Request": request}
     return app.openapi_schema or {}
 
 
@@ -127,6 +136,13 @@ def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | No
     return app
 
 
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except (ValueError, RecursionError) as error:
+        raise ProblemError(400, f"the body is no JSON: {error}") from None
+
+
 def _find(desk: Desk, piece_id: str) -> Piece:
     piece = desk.store.pieces.find(piece_id)
     if piece is None:
@@ -143,11 +159,11 @@ def _find_done(desk: Desk, piece_id: str) -> Piece:
 
 def _add_writing(app: FastAPI, desk: Desk) -> None:
     @app.post("/api/pieces", status_code=202, response_model=Created, dependencies=_JSON,
-              responses=_WITH_BODY | _problems(429))  # fmt: skip
-    async def create_piece(request: PieceRequest, response: Response) -> dict[str, Any]:
+              openapi_extra=_REQUEST_BODY, responses=_WITH_BODY | _problems(429))  # fmt: skip
+    async def create_piece(http: Request, response: Response) -> dict[str, Any]:
         """Ask for a piece; it is written in its turn."""
-        with desk.reading():
-            piece = await asyncio.to_thread(desk.order_piece, request)
+        with desk.reading():  # off the event loop: music in a request takes a while to read
+            piece = await asyncio.to_thread(lambda body: desk.order_piece(_parsed(body)), await http.body())
         response.headers["Location"] = f"/api/pieces/{piece.id}"
         return created(piece)
 

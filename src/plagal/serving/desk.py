@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from plagal.asking.arranged import generate_melody
-from plagal.asking.order import Order, understand
-from plagal.asking.prompt import parse_prompt
-from plagal.asking.request import PieceRequest, read_request
+from plagal.asking.request import Request, read_request
 from plagal.music.chords import parse_chord
 from plagal.music.keys import chord_symbol, key_name, key_then
 from plagal.plumbing.errors import BusyError, InputError, ModelError
@@ -32,7 +30,6 @@ from plagal.serving.sse import piece_problem
 from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, choice_row, new_id, rating_row
 from plagal.serving.writer import Job, Writer
 from plagal.tokens.codec import decode, encode
-from plagal.tokens.vocabulary import key_word, metre_word, tempo_word
 
 PAIR_BARS = 8
 _PAIR_PROMPTS = ("traditional gospel", "contemporary gospel", "gospel jazz", "worship")
@@ -86,10 +83,15 @@ class Desk:
 
     # --- pieces
 
-    def order_piece(self, request: PieceRequest) -> Piece:
-        """Understand and queue. Raises InputError, BusyError."""
-        order = self._order_of(request)
-        piece = Piece(new_id(), "model", order, Job(order, on_over=self.measures.over))
+    def order_piece(self, values: Any) -> Piece:
+        """Understand a request as JSON has it and queue it. Raises InputError, BusyError. Its events are followed as
+        they come, so it is written once unless it asks for more tries."""
+        if not isinstance(values, dict):
+            raise InputError('the body is no JSON object; send one such as {"prompt": "slow worship ballad in Db"}')
+        request = read_request(
+            values, find=self.store.finished_words, find_request=self._request_of, seed=new_seed(), tries=1
+        )
+        piece = Piece(new_id(), "model", request, Job(request, on_over=self.measures.over))
         self.store.pieces.put(piece)
         return self._submit(piece, self.writer)
 
@@ -103,13 +105,11 @@ class Desk:
         finally:
             self._being_read.release()
 
-    def _order_of(self, request: PieceRequest) -> Order:
-        if request.vary is not None:
-            source = self.store.pieces.find(request.vary.piece)
-            if source is None or source.blind:
-                raise InputError(f"vary.piece: there is no piece {request.vary.piece!r}; only the newest are kept")
-            return source.order.again(request.seed if request.seed is not None else new_seed())
-        return understand(request, new_seed(), self.store.finished_words)
+    def _request_of(self, piece_id: str) -> Request:
+        source = self.store.pieces.find(piece_id)
+        if source is None or source.blind:
+            raise InputError(f"vary.piece: there is no piece {piece_id!r}; only the newest are kept")
+        return source.request
 
     def _submit(self, piece: Piece, writer: Writer) -> Piece:
         assert piece.job is not None  # noqa: S101  # pieces of the arranger are never submitted
@@ -141,15 +141,15 @@ class Desk:
         seed = seed if seed is not None else new_seed()
         draw = random.Random(seed)
         prompt = prompt or f"{draw.choice(_PAIR_PROMPTS)} in {draw.choice(('C', 'Db', 'Eb', 'F', 'G', 'Ab', 'Bb'))}"
-        order, words = _matched(read_request({"prompt": prompt}), seed)
-        job = Job(order, on_over=self.measures.over)
-        mine = Piece(new_id(), "model", order, job, blind=True, hidden_until=(job,))
+        request, words = _matched(prompt, seed)
+        job = Job(request, on_over=self.measures.over)
+        mine = Piece(new_id(), "model", request, job, blind=True, hidden_until=(job,))
         if self.previous is not None:
-            other_job = Job(order)
+            other_job = Job(request)
             mine.hidden_until = (job, other_job)
-            other = Piece(new_id(), "previous", order, other_job, blind=True, hidden_until=(job, other_job))
+            other = Piece(new_id(), "previous", request, other_job, blind=True, hidden_until=(job, other_job))
         else:
-            other = Piece(new_id(), "arranger", order, ready=words, blind=True, hidden_until=(job,))
+            other = Piece(new_id(), "arranger", request, ready=words, blind=True, hidden_until=(job,))
         a, b = (mine, other) if secrets.randbelow(2) else (other, mine)
         pair = Pair(new_id(), a, b)
         self.store.pieces.put(mine)
@@ -208,17 +208,25 @@ def _append_whole(file: FileIO, line: bytes) -> None:
         raise
 
 
-def _matched(request: PieceRequest, seed: int) -> tuple[Order, list[str]]:
-    """The model's order and the arranger's words, of one key, metre, tempo and length."""
-    said = understand(request, seed)
-    bars = parse_prompt(request.prompt).bars or PAIR_BARS
-    key = key_name(said.key).split()[0] if said.key is not None else None
-    score = generate_melody(request.prompt, key, said.understood.get("tempo"), bars, seed)
-    words = encode(score)
-    home, metre, tempo = score.keys[0], score.metres[0], score.tempos[0].quarters_per_minute
-    head = (key_word(home.fifths, home.minor), metre_word(metre.numerator, metre.denominator), tempo_word(tempo))
-    order = Order(said.prompt, said.plain_prompt, head, words.count("BAR_START"), seed, understood=said.understood)
-    return order, words
+def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
+    """One request for both sides, and the arranger's words for it: whatever the prompt leaves open (key, mode, metre,
+    tempo) is asked of the model as the arranger chose it."""
+    said = read_request({"prompt": prompt, "seed": seed})
+    key = key_name(said.key) if said.key is not None else None
+    score = generate_melody(prompt, key, said.quarters_per_minute, said.bars or PAIR_BARS, seed)
+    words, metre = encode(score), score.metres[0]
+    request = read_request(
+        {
+            "prompt": prompt,
+            "seed": seed,
+            "key": score.keys[0],
+            "metre": (metre.numerator, metre.denominator),
+            "tempo": score.tempos[0].quarters_per_minute,
+            "beat": "quarter",
+            "bars": words.count("BAR_START"),
+        }
+    )
+    return request, words
 
 
 # --- what a client sees
@@ -231,7 +239,7 @@ def links_of(piece: Piece) -> dict[str, str]:
 
 def created(piece: Piece) -> dict[str, Any]:
     told: dict[str, Any] = {"id": piece.id, "links": links_of(piece)}
-    return told if piece.blind else {"id": piece.id, "seed": piece.order.seed, "links": told["links"]}
+    return told if piece.blind else {"id": piece.id, "seed": piece.request.seed, "links": told["links"]}
 
 
 def piece_json(piece: Piece) -> dict[str, Any]:
@@ -241,12 +249,13 @@ def piece_json(piece: Piece) -> dict[str, Any]:
     for word in words:
         lines += [event.data["onset"] for event in reader.feed(word) if event.kind == "bar"]
     score = decode(words).score
-    asked = {} if piece.blind else piece.order.understood
+    asked = {} if piece.blind else piece.request.as_json()
     metre = score.metres[0]
     return {
         "id": piece.id,
         "status": piece.status,
         "request": asked,
+        "not_understood": [] if piece.blind else list(piece.request.not_understood),
         "key": key_name(score.keys[0]) if score.keys else None,
         "tempo": score.tempos[0].quarters_per_minute,
         "metre": f"{metre.numerator}/{metre.denominator}",
@@ -267,7 +276,7 @@ def piece_json(piece: Piece) -> dict[str, Any]:
 
 def title_of(piece: Piece) -> str:
     """As "Gospel jazz in Bb major"; nothing where it could tell who wrote the piece."""
-    asked = piece.order.understood
+    asked = piece.request.as_json()
     if piece.blind:
         return ""
     style = str(asked.get("style", "gospel")).replace("_", " ").capitalize()

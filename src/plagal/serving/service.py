@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from plagal.asking.order import FindPiece, no_pieces, understand
-from plagal.asking.request import PieceRequest, read_request
+from plagal.asking.request import Request, read_request
+from plagal.compose.opening import opening_words
 from plagal.music.midi import to_midi_bytes
 from plagal.music.score import Score
 from plagal.plumbing.errors import BusyError
@@ -39,7 +39,7 @@ class FinetunedQwenService:
             words = await service.generate_music_tokens("slow worship ballad in Db")
 
     `limits` are the Writer's: queue_limit, queue_seconds, write_seconds, batch. Where a call takes `controls`, they
-    are the keys of `PieceRequest`: style, key, tempo, bars, seed, chords and so on. All raise InputError for what
+    are the keys of `Request`: style, key, tempo, bars, seed, chords and so on. All raise InputError for what
     cannot be asked, BusyError where the queue is full or a time limit is over, ModelError where there is no model.
     """
 
@@ -66,8 +66,9 @@ class FinetunedQwenService:
     async def generate_music_tokens(self, prompt: str = "", max_tokens: int = 2048, **controls: Any) -> list[str]:
         """The words of a piece, from SONG_START to SONG_END, at most `max_tokens`: a piece that comes near is closed
         in good order. Cancelling the call cancels the piece."""
-        max_words = min(max(max_tokens, _FEWEST_TOKENS), MOST_TOKENS)
-        job = await self._submit({"prompt": prompt, **controls}, max_words, whole=True)
+        request = await self._read({"prompt": prompt, **controls})
+        given = len(opening_words(request)) + 1
+        job = self.writer.submit(Job(request, min(max(max_tokens - given, _FEWEST_TOKENS), MOST_TOKENS)))
         try:
             return await job.wait()
         finally:
@@ -75,7 +76,7 @@ class FinetunedQwenService:
 
     async def generate_score(self, prompt: str = "", **controls: Any) -> Score:
         """A piece as a Score: the arranger's `generate_melody`, with a model and a prompt in full."""
-        job = await self._submit({"prompt": prompt, **controls}, whole=True)
+        job = self.writer.submit(Job(await self._read({"prompt": prompt, **controls})))
         try:
             return await asyncio.to_thread(_score_of, await job.wait())
         finally:
@@ -87,9 +88,10 @@ class FinetunedQwenService:
 
     async def stream(self, prompt: str = "", **controls: Any) -> AsyncIterator[Event]:
         """Events as they are written: start, bar, chord, note, pedal, tempo, done. Leaving the loop cancels the
-        piece."""
-        job = await self._submit({"prompt": prompt, **controls})
-        reader, seen = EventReader(job.order.bars), 0
+        piece. What has been sent cannot be written again: `tries` is 1 unless it is given."""
+        request = await self._read({"prompt": prompt, "tries": 1, **controls})
+        job = self.writer.submit(Job(request))
+        reader, seen = EventReader(request.kept_bars + request.new_bars), 0
         try:
             async for count in job.follow():
                 for word in job.words[seen:count]:
@@ -108,9 +110,9 @@ class FinetunedQwenService:
         """The arranger's interface, written by the model. It blocks: call it where no event loop runs, or in a thread
         of its own."""
         asked = {"prompt": prompt_or_style, "key": key, "tempo": tempo, "bars": bars, "seed": seed}
-        request = read_request({name: value for name, value in asked.items() if value is not None})
+        request = read_request(asked)
         self.writer.start()
-        job = self.writer.submit(Job(understand(request, seed), whole=True))
+        job = self.writer.submit(Job(request))
         return _score_of(asyncio.run(job.wait()))
 
     @staticmethod
@@ -118,17 +120,11 @@ class FinetunedQwenService:
         """Music words in the free text of a stock model, with what was skipped and repaired. Never raises."""
         return answers.parse_token_response(text)
 
-    async def submit(
-        self, request: PieceRequest, find: FindPiece = no_pieces, max_words: int | None = None, whole: bool = False
-    ) -> Job:
-        """Queue a piece and return at once. `whole`: nobody follows its words as they come."""
-        order = await asyncio.to_thread(understand, request, new_seed(), find)
-        return self.writer.submit(Job(order, max_words, whole=whole))
-
-    async def _submit(self, asked: dict[str, Any], max_words: int | None = None, whole: bool = False) -> Job:
-        request = read_request(asked)
+    async def _read(self, asked: dict[str, Any]) -> Request:
+        """Off the event loop: a melody or music to go on from takes a while to read."""
+        request = await asyncio.to_thread(read_request, asked, seed=new_seed())
         await self.start()
-        return await self.submit(request, max_words=max_words, whole=whole)
+        return request
 
 
 def _score_of(words: list[str]) -> Score:

@@ -19,7 +19,7 @@ async def event_stream(piece: Piece, last_id: int = 0, patience: float = KEEP_AL
     """The events after number `last_id`, as they come, to the last; a comment where none comes for `patience` s."""
     frames = _Frames(last_id)
     yield frames.of([Event("queued", {"ahead": piece.job.ahead if piece.job is not None else 0})]) or ": here\n\n"
-    reader, seen = EventReader(piece.order.bars), 0
+    reader, seen = EventReader(piece.request.kept_bars + piece.request.new_bars), 0
     while True:
         job, over = piece.waits_for, piece.over
         words = piece.words[seen:]

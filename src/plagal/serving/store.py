@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from plagal.asking.order import Order
+from plagal.asking.request import Request
 from plagal.plumbing.errors import BusyError, InputError, PlagalError
 from plagal.serving.writer import Job, Status
 
@@ -26,7 +26,7 @@ class Piece:
 
     id: str
     system: str
-    order: Order
+    request: Request
     job: Job | None = None
     ready: Sequence[str] = ()
     blind: bool = False

@@ -12,19 +12,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from plagal.asking.order import Order
+from plagal.asking.request import Request
+from plagal.compose.write import room_for, write
 from plagal.plumbing.errors import BusyError, ModelError, PlagalError
 
 if TYPE_CHECKING:
-    from plagal.compose.decoding import PromptMemory
-    from plagal.model.base import LanguageModel
-
-OnWord = Callable[[int, str], None]
-"""Told (order, word)."""
+    from plagal.model.scorer import ModelScorer
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +34,15 @@ WRITE_SECONDS = 300.0
 """A piece of 64 bars takes a quarter of it on two old cores."""
 _GATHER_SECONDS = 0.01
 """Those that come so close behind the first still go with it."""
-WORDS_A_BAR = 160
-"""Room for a dense bar of two hands with chords; a piece closes in good order before it runs out."""
-_PROMPT_SHARE = 4
-"""A prompt may take this part of the model's window; of a longer one the model reads what was understood."""
 
 
 class Job:
-    """A piece on its way. `words`: what is written, from SONG_START on; `error`: why it failed; `whole`: its words are
-    wanted when all are there, so it may be written again until it is as asked."""
+    """A request on its way. `words`: what is written, from SONG_START on; `error`: why it failed; `max_words`: new ones
+    that the piece may have."""
 
-    def __init__(
-        self, order: Order, max_words: int | None = None, on_over: Callable[[Job], None] | None = None,
-        whole: bool = False,
-    ):  # fmt: skip
-        self.order, self.whole = order, whole
-        self.max_words = max_words or room_for(order.bars)
+    def __init__(self, request: Request, max_words: int | None = None, on_over: Callable[[Job], None] | None = None):
+        self.request = request
+        self.max_words = max_words or room_for(request.new_bars)
         self.words: list[str] = []
         self.status: Status = "queued"
         self.error: PlagalError | None = None
@@ -75,8 +64,8 @@ class Job:
     @property
     def batch_key(self) -> tuple[Any, ...]:
         """Jobs of one key can be written together."""
-        order = self.order
-        return (order.temperature, order.top_p, self.max_words, self.whole, bool(order.after))
+        request = self.request
+        return (request.temperature, request.top_p, request.tries, self.max_words, request.refill is not None)
 
     def cancel(self) -> None:
         """Stop it; harmless where it is over."""
@@ -98,9 +87,9 @@ class Job:
         self._notify()
 
     def add(self, word: str) -> None:
-        if self.first_word is None and len(self.words) > len(self.order.head):
-            self.first_word = time.monotonic()
         self.words.append(word)
+        if self.first_word is None and self.words.count("BAR_START") > self.request.kept_bars:
+            self.first_word = time.monotonic()
         self._notify()
 
     def _notify(self) -> None:
@@ -144,11 +133,6 @@ class Job:
         return list(self.words)
 
 
-def room_for(bars: int) -> int:
-    """Words that a piece may have: for the next power of two of bars, so that pieces of about one length share one."""
-    return WORDS_A_BAR * (1 << (bars - 1).bit_length())
-
-
 class _AllOver(Exception):  # noqa: N818  # no error: it ends a batch that nobody waits for
     pass
 
@@ -175,7 +159,6 @@ class Writer:
         self._loaded = threading.Event()
         self._load_error: PlagalError | None = None
         self._thread: threading.Thread | None = None
-        self._memory: PromptMemory | None = None
 
     # --- for callers, in any thread
 
@@ -234,10 +217,11 @@ class Writer:
     def _serve(self) -> None:
         from plagal.model.base import load
         from plagal.model.cpu.lanes import keep_little
+        from plagal.model.scorer import ModelScorer
 
         keep_little()
         try:
-            lm = load(self.model)
+            scorer = ModelScorer(load(self.model), memory=True)
         except PlagalError as error:
             self._load_error = error
         except Exception as error:  # whatever stops it must reach the caller that waits
@@ -247,7 +231,7 @@ class Writer:
         if self._load_error is not None:
             return
         while jobs := self._next():
-            self._write(lm, jobs)
+            self._write(scorer, jobs)
             self.writing = []
 
     def _next(self) -> list[Job]:
@@ -265,7 +249,7 @@ class Writer:
             self.writing = jobs
         return jobs or self._next()
 
-    def _write(self, lm: LanguageModel, jobs: Sequence[Job]) -> None:
+    def _write(self, scorer: ModelScorer, jobs: Sequence[Job]) -> None:
         now = time.monotonic()
         for job in jobs:
             if now - job.created > self.queue_seconds:
@@ -274,7 +258,7 @@ class Writer:
         jobs = [job for job in jobs if not job.over]
         try:
             if jobs:
-                self._write_batch(lm, jobs, now + self.write_seconds)
+                self._write_batch(scorer, jobs, now + self.write_seconds)
         except _AllOver:
             pass
         except PlagalError as error:
@@ -283,7 +267,7 @@ class Writer:
             log.exception("a piece could not be written")
             self._fail(jobs, ModelError(f"the piece could not be written ({type(error).__name__}); see the log"))
 
-    def _write_batch(self, lm: LanguageModel, jobs: Sequence[Job], deadline: float) -> None:
+    def _write_batch(self, scorer: ModelScorer, jobs: Sequence[Job], deadline: float) -> None:
         def on_draft(_: int, __: str) -> None:
             if time.monotonic() > deadline:
                 self._fail(jobs, BusyError(f"writing took over {self.write_seconds:g} s; ask for fewer bars"))
@@ -297,83 +281,8 @@ class Writer:
                 if word == "SONG_END":
                     job.end("done")
 
-        from plagal.compose.decoding import PromptMemory
-
-        # A batch that is broken off leaves the memory half changed: it is put back only after a whole one.
-        memory, self._memory = self._memory or PromptMemory(), None
-        write(lm, [job.order for job in jobs], jobs[0].max_words, on_word, on_draft, memory, jobs[0].whole)
-        self._memory = memory
+        write(scorer, [job.request for job in jobs], max_words=jobs[0].max_words, on_word=on_word, on_draft=on_draft)
 
     def _fail(self, jobs: Sequence[Job], error: PlagalError) -> None:
         for job in jobs:
             job.end("failed", error)
-
-
-def write(
-    lm: LanguageModel,
-    orders: Sequence[Order],
-    max_words: int,
-    on_word: OnWord | None = None,
-    on_draft: OnWord | None = None,
-    memory: PromptMemory | None = None,
-    whole: bool = False,
-) -> list[list[str]]:
-    """Write orders that share temperature and top_p, in one batch; all of them have bars to follow, or none.
-
-    `on_word` is told each piece's words, in order; `on_draft` each word as it comes, also those of drafts that are
-    not kept, and may raise to stop. `whole`: a piece in another key than was asked for is written again before its
-    words are told; so are bars before others always. `memory`: what the model has read for the order before.
-    """
-    from plagal.compose.decoding import generate
-    from plagal.compose.infill import fill
-    from plagal.compose.rerank import generate_as_asked
-
-    tell, draft = on_word or _nobody, on_draft or _nobody
-    requests = [_as_request(lm, order) for order in orders]
-    how: dict[str, Any] = {"temperature": orders[0].temperature, "top_p": orders[0].top_p, "max_words": max_words}
-    if not (whole or orders[0].after):
-        return generate(lm, requests, on_word=partial(_tell_both, tell, draft), memory=memory, **how)
-    if orders[0].after:
-        pieces = [
-            fill(lm, request, order.after, on_word=partial(_as_row, draft, row), **how)
-            for row, (request, order) in enumerate(zip(requests, orders, strict=True))
-        ]
-    else:
-        pieces = generate_as_asked(lm, requests, on_word=draft, memory=memory, **how)
-    made = [[*words[:-1], *order.after, words[-1]] for order, words in zip(orders, pieces, strict=True)]
-    for row, words in enumerate(made):
-        for word in words:
-            tell(row, word)
-    return made
-
-
-def _tell_both(tell: OnWord, draft: OnWord, row: int, word: str) -> None:
-    tell(row, word)
-    draft(row, word)
-
-
-def _as_row(draft: OnWord, row: int, _: int, word: str) -> None:
-    draft(row, word)
-
-
-def _nobody(_: int, __: str) -> None:
-    pass
-
-
-def _as_request(lm: LanguageModel, order: Order) -> Any:
-    from plagal.compose.decoding import Request
-    from plagal.compose.steering import Wishes
-
-    wishes = Wishes(order.key, order.chords, order.melody, order.density)
-    # Bars that are kept are over: without the bar line the model could still write into the last of them.
-    head = (*order.head, "BAR_START") if "BAR_START" in order.head else order.head
-    bars = order.bars - order.after.count("BAR_START")
-    return Request(_fitting_prompt(lm, order), head, bars, order.seed, wishes)
-
-
-def _fitting_prompt(lm: LanguageModel, order: Order) -> str:
-    from plagal.compose.decoding import window_of
-
-    if len(lm.encode_text(order.prompt)) <= window_of(lm) // _PROMPT_SHARE:
-        return order.prompt
-    return order.plain_prompt

@@ -145,9 +145,9 @@ def _notation_seeds() -> list[bytes]:
 
 def _chords() -> Callable[[bytes], bool]:
     from plagal.asking.progression import read_progression
+    from plagal.compose.opening import spread_chords
     from plagal.music.chords import parse_chord
     from plagal.music.keys import chord_symbol, parse_key
-    from plagal.music.placed import spread_chords
 
     own_folder()
 

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+import numpy as np
+
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.keys import key_tonic, parse_key, signature
-from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre, Score, Tempo
 from plagal.plumbing.errors import AbcError, ChordError
 
 MelodyNote = tuple[int, int, int]
 """Onset [ticks], pitch [MIDI], duration [ticks]."""
 
+_MELODY_VELOCITY = 80
 _NATURAL = {"C": 60, "D": 62, "E": 64, "F": 65, "G": 67, "A": 69, "B": 71}
 
 _DENOMINATORS = (1, 2, 4, 8, 16, 32)
@@ -281,6 +284,12 @@ def find_tune(name: str) -> Tune:
     near = difflib.get_close_matches(wanted, [_plain(tune.name) for tune in book], n=3, cutoff=0.3)
     hint = ", ".join(tune.name for tune in book if _plain(tune.name) in near)
     raise AbcError(f"no tune {name!r} in the book; near it: {hint or book[0].name}")
+
+
+def melody_of(tune: Tune) -> Score:
+    """A tune's melody alone, in its key, metre and tempo."""
+    notes = np.array([(onset, pitch, ticks, _MELODY_VELOCITY) for onset, pitch, ticks in tune.notes], dtype=np.int32)
+    return Score(notes, (tune.metre,), (Tempo(0, tune.tempo),), (tune.key,), title=tune.title)
 
 
 def _plain(text: str) -> str:

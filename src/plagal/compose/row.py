@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
+from typing import Literal
 
 import numpy as np
 
+from plagal.asking.request import Request
+from plagal.asking.wording import prompt_for
 from plagal.compose import masks
 from plagal.compose.masks import Mask
+from plagal.compose.opening import opening_words
 from plagal.compose.sampling import Speller, Typed
-from plagal.compose.steering import Steering, Wishes
-from plagal.model.base import LanguageModel
+from plagal.compose.scorer import Scorer
+from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
 from plagal.tokens.bars import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
@@ -29,48 +32,42 @@ _BAR_ENDS = [_END, _BAR, _REPEAT_END]
 _QUICK = np.array([word.startswith(("NOTE_ON", "DUR_", "VEL_")) and not word.endswith("_TIED") for word in MUSIC_WORDS])
 
 
-@dataclass(frozen=True)
-class Request:
-    """One piece to write. `head`: words that it begins with after SONG_START (KEY_, TIMESIG_, TEMPO_, even bars of
-    music to go on from); `bars`: end after exactly so many, counting those in `head`; `seed`: its own, else drawn
-    from the batch's; `wishes`: what it must keep besides."""
-
-    prompt: str
-    head: tuple[str, ...] = ()
-    bars: int | None = None
-    seed: int | None = None
-    wishes: Wishes = field(default_factory=Wishes)
+Constraint = Literal["asked", "grammar", "none"]
+"""What holds a model while it writes: all that the request asks for; the grammar alone (pieces are valid, the rest is
+left to the prompt); or nothing (for measuring: only music words come out, in any order)."""
+PROMPT_SHARE = 4
+"""A prompt may take this part of the model's window; of a longer one the model reads what was understood."""
 
 
 class Row:
     """One request's piece. `words`: whole words so far; `waiting`: columns written that the model has not read yet;
     `columns`: those that may come next, once `take_forced` has gone as far as there is no choice."""
 
-    def __init__(
-        self,
-        lm: LanguageModel,
-        speller: Speller,
-        number: int,
-        request: Request,
-        seed: int,
-        max_words: int,
-        grammatical: bool,
-    ):
-        self.number, self.request, self.max_words, self.grammatical = number, request, max_words, grammatical
-        key = [seed, number] if request.seed is None else [request.seed, 0]
-        self.random = np.random.Generator(np.random.Philox(key=key))
-        self.speller, self.tokens = speller, lm.word_tokens
-        self.prompt = lm.encode_text(prompt_text(request.prompt))
+    def __init__(self, scorer: Scorer, speller: Speller, number: int, request: Request, max_words: int,
+                 constraint: Constraint = "asked"):  # fmt: skip
+        """`number`: its place among those written together; `max_words`: new ones, so that a long beginning leaves as
+        much room as a short one. Raises WordsError where what is kept breaks the grammar."""
+        self.number, self.request = number, request
+        self.asked, self.grammatical = constraint == "asked", constraint != "none"
+        self.random = np.random.Generator(np.random.Philox(key=[request.seed, 0]))
+        self.speller, self.spelling = speller, scorer.spelling
+        prompt, plain = prompt_for(request)
+        self.prompt = scorer.encode_text(prompt_text(prompt))
+        if len(self.prompt) > scorer.window // PROMPT_SHARE:
+            self.prompt = scorer.encode_text(prompt_text(plain))
         self.words: list[str] = []
         self.typed: Typed = ()
         self.waiting: list[int] = []
         self.columns: Mask = masks.ALL
         self.state = grammar.start()
-        self._steering = Steering(request.wishes, request.bars)
-        self._kept = _kept(request.head)
+        opening = opening_words(request) if self.asked else ()
+        self.max_words = max_words + len(opening)
+        self._steering = Steering(request)
+        self._last_bar = request.kept_bars + request.new_bars
+        self._kept = _kept(opening)
         self._silent = False
         self._first_bar = 0
-        for word in (FIRST_WORD, *request.head):
+        for word in (FIRST_WORD, *opening):
             self._add(word)
 
     @property
@@ -115,17 +112,17 @@ class Row:
         """The tokens to read before what comes next: all, or the prompt and the last bars, at most half the window.
         Once cut, it grows until it fills the window again, whatever other rows do: a piece is the same in any batch."""
         typed = [int(self.speller.ids[column]) for column in self.typed]
-        ids = [*self.prompt, *self.tokens.encode(self._from_bar(self._first_bar)), *typed]
+        ids = [*self.prompt, *self.spelling.encode(self._from_bar(self._first_bar)), *typed]
         if len(ids) < window:
             return ids
         _, bars = cut_bars(self.words)
-        sizes = [len(self.tokens.encode(bar.words)) for bar in bars]
+        sizes = [len(self.spelling.encode(bar.words)) for bar in bars]
         size, first = 0, len(bars) - 1
         while first > 0 and size + sizes[first - 1] <= window // 2:
             size += sizes[first - 1]
             first -= 1
         self._first_bar = max(first, 0)
-        return [*self.prompt, *self.tokens.encode(self._from_bar(first, whole=False)), *typed]
+        return [*self.prompt, *self.spelling.encode(self._from_bar(first, whole=False)), *typed]
 
     def _from_bar(self, first: int, whole: bool = True) -> list[str]:
         """What holds at a bar and the words from there; with `whole` all words from the beginning of the piece."""
@@ -146,7 +143,7 @@ class Row:
             self.state = self.state._replace(kind=grammar.SONG_END) if word == "SONG_END" else self.state
         self.words.append(word)
         self._silent = word == BAR_WORD or (self._silent and not word.startswith("NOTE_ON_"))
-        if self.grammatical:
+        if self.asked:
             self._steering.add(word, self.state)
 
     def _goes_on(self, place: int) -> bool:
@@ -159,22 +156,23 @@ class Row:
         if not self.grammatical:
             return masks.ALL
         mask = grammar.allowed_mask(self.state)
-        bars = self.request.bars
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
+        if not self.asked:
+            return _close(mask) if closing else mask
         mask = mask & self._kept
         if self._silent:  # a bar without a note is no music that anybody asked for
             mask[_BAR_ENDS] = False
-        if bars is not None and self.state.bars < bars and not closing:
-            mask[_END] = False
-        elif bars is not None:
+        if self.state.bars >= self._last_bar:
             mask[_BAR] = False
+        elif not closing:
+            mask[_END] = False
         return _close(mask) if closing else self._steering.narrow(mask, self.state)
 
 
 @cache
-def _kept(head: tuple[str, ...]) -> Mask:
-    """All words but those that would change a key, metre or tempo that a request's head asks for."""
-    asked = tuple(held for held in HELD_PREFIXES if any(word.startswith(held) for word in head))
+def _kept(opening: tuple[str, ...]) -> Mask:
+    """All words but those that would change a key, metre or tempo that the piece begins with."""
+    asked = tuple(held for held in HELD_PREFIXES if any(word.startswith(held) for word in opening))
     return np.array([not word.startswith(asked) for word in MUSIC_WORDS]) if asked else masks.ALL
 
 

@@ -1,0 +1,156 @@
+"""What a request fixes before a word is drawn: how the piece opens, what follows a gap, and what falls where.
+
+Music that is kept (to go on from, around a gap) keeps its words, but for what a cut would break.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plagal.asking.progression import Progression
+from plagal.asking.request import USUAL_METRE, Request
+from plagal.music.chords import Chord
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Score
+from plagal.tokens.bars import cut_bars
+from plagal.tokens.grammar import BEFORE_BEAT, KIND_OF
+from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, tempo_word
+
+_EIGHTH_TICKS = TICKS_PER_QUARTER // 2
+_DENSITY = {"sparse": (0.5, 2.0), "medium": (2.0, 4.5), "dense": (4.5, 9.0)}
+"""Notes a quarter: the middle is where half of the training bars lie."""
+_AROUND = 0.2
+"""A number of notes a bar is kept within this share of it."""
+
+
+def opening_words(request: Request) -> tuple[str, ...]:
+    """Words after SONG_START that the piece begins with: its key, metre and tempo, or all that is kept before the bars
+    to be written. Bars that are kept are over: without the next BAR_START the model could write into the last."""
+    source = request.refill or request.continue_
+    if source is not None:
+        head, bars = _cut(source.words)
+        kept = [word for bar in bars[: request.kept_bars] for word in bar]
+        return (*_balanced([*head, *kept]), *(["BAR_START"] if kept else []))
+    words = [] if request.key is None else [key_word(request.key.fifths, request.key.minor)]
+    tempo = request.quarters_per_minute
+    placed = request.chords or request.melody is not None or request.density is not None
+    if request.metre is not None or tempo is not None or placed:
+        # A tempo has a metre before it, as in training; and places in bars of an unknown length mean nothing.
+        words.append(metre_word(*(request.metre or USUAL_METRE)))
+    return (*words, *([tempo_word(tempo)] if tempo is not None else []))
+
+
+def following_words(request: Request) -> tuple[str, ...]:
+    """Words of the bars behind a gap, which begin with the metre, key and tempo that the gap had brought."""
+    if request.refill is None:
+        return ()
+    _, bars = _cut(request.refill.words)
+    gone = [word for bar in bars[request.refill.first_bar - 1 : request.refill.last_bar] for word in bar]
+    return tuple(_balanced(_restated(gone, [word for bar in bars[request.refill.last_bar :] for word in bar])))
+
+
+def _cut(words: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """What stands before the first bar (without SONG_START), then each bar's words, SONG_END left out."""
+    head, bars = cut_bars([word for word in words if word not in ("SONG_START", "SONG_END")])
+    return head, [bar.words for bar in bars]
+
+
+def _restated(gone: Sequence[str], after: Sequence[str]) -> list[str]:
+    if not after:
+        return []
+    opens = {word for word in after if word != "BAR_START" and KIND_OF[word][0] in BEFORE_BEAT}
+    body = next((at for at, word in enumerate(after) if at and word not in opens), len(after))
+    opening, rest = list(after[:body]), list(after[body:])
+    if not any(word in METRE_OF for word in opening):
+        opening[1:1] = [word for word in gone if word in METRE_OF][-1:]
+    here = rest[1:] if rest[:1] == ["BEAT_0"] else rest
+    begins, count = list[str](), 0
+    for table in (KEY_OF, TEMPO_OF):
+        if count < len(here) and here[count] in table:
+            begins.append(here[count])
+            count += 1
+        else:
+            begins += [word for word in gone if word in table][-1:]
+    return [*opening, *rest] if len(begins) == count else [*opening, "BEAT_0", *begins, *here[count:]]
+
+
+def _balanced(words: Sequence[str]) -> list[str]:
+    """Without repeats where a cut has parted a beginning from its end."""
+    starts, ends = words.count("REPEAT_START"), words.count("REPEAT_END")
+    return list(words) if starts == ends else [word for word in words if not word.startswith("REPEAT_")]
+
+
+# --- what falls where
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedChord:
+    """`bar` from 0 over the whole piece, `tick` from its bar line."""
+
+    bar: int
+    tick: int
+    chord: Chord
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedNote:
+    """One note of a melody: `bar` from 0, `tick` from its bar line, `ticks` long."""
+
+    bar: int
+    tick: int
+    pitch: int
+    ticks: int
+
+
+def bar_ticks(request: Request) -> int:
+    """Of the metre in force where writing begins."""
+    return 4 * TICKS_PER_QUARTER * request.metre_in_force[0] // request.metre_in_force[1]
+
+
+def placed_chords(request: Request) -> tuple[PlacedChord, ...]:
+    """The asked progression over all bars to be written."""
+    return spread_chords(request.chords, request.new_bars, bar_ticks(request), request.kept_bars)
+
+
+def spread_chords(progression: Progression, bars: int, bar_ticks: int, first_bar: int = 0) -> tuple[PlacedChord, ...]:
+    """A progression, bar by bar, over `bars` bars from `first_bar` on, again and again. Chords of one bar share it
+    equally; a share that would begin between eighths begins on the beat before, where there are beats enough."""
+    placed = []
+    for number in range(bars if progression else 0):
+        chords = progression[number % len(progression)]
+        beat = TICKS_PER_QUARTER if len(chords) * TICKS_PER_QUARTER <= bar_ticks else 1
+        for place, chord in enumerate(chords):
+            tick = bar_ticks * place // len(chords)
+            if tick % _EIGHTH_TICKS:
+                tick -= tick % beat
+            placed.append(PlacedChord(first_bar + number, tick, chord))
+    return tuple(placed)
+
+
+def placed_melody(tune: Score | None, bar_ticks: int) -> tuple[PlacedNote, ...]:
+    """The highest note of each onset, cut where the next begins."""
+    if tune is None:
+        return ()
+    notes = tune.notes[np.lexsort((-tune.notes[:, PITCH], tune.notes[:, ONSET]))]
+    onsets, first = np.unique(notes[:, ONSET], return_index=True)
+    ends = np.append(onsets[1:], np.iinfo(np.int32).max)
+    return tuple(
+        PlacedNote(onset // bar_ticks, onset % bar_ticks, pitch, min(ticks, end - onset))
+        for onset, pitch, ticks, end in zip(
+            onsets.tolist(), notes[first, PITCH].tolist(), notes[first, DURATION].tolist(), ends.tolist(), strict=True
+        )
+    )
+
+
+def notes_a_bar(request: Request) -> tuple[int, int] | None:
+    """The fewest and the most notes that a bar may strike; None where no density is asked for."""
+    asked = request.density
+    if asked is None:
+        return None
+    if isinstance(asked, str):
+        fewest, most = (share * bar_ticks(request) / TICKS_PER_QUARTER for share in _DENSITY[asked])
+    else:
+        fewest, most = asked * (1 - _AROUND), asked * (1 + _AROUND)
+    return max(1, round(fewest)), max(1, round(most))
