@@ -33,7 +33,7 @@ from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
 from plagal.asking.styles import STYLE_NAMES, style_named
 from plagal.music.arranger.tunebook import find_tune, melody_of
 from plagal.music.harmony import hear_key
-from plagal.music.keys import chord_symbol, key_name, key_tonic, parse_key
+from plagal.music.keys import chord_symbol, key_name, key_of, key_tonic, parse_key
 from plagal.music.midi import read_midi
 from plagal.music.score import (
     DURATION,
@@ -509,8 +509,7 @@ def _take_from_melody(tune: Score, given: dict[str, Any]) -> None:
     if "key" not in given:
         given["key"] = sounds
     elif isinstance(asked := _read_key(given["key"]), Key):  # the melody is moved, never harmonised in a foreign key
-        if asked.minor != sounds.minor:
-            raise ValueError(f"key {key_name(asked)}: the melody is in {key_name(sounds)}; ask for its mode")
+        asked = given["key"] = key_of(key_tonic(asked), sounds.minor) if asked.minor != sounds.minor else asked
         semitones = (key_tonic(asked) - key_tonic(sounds) + 5) % 12 - 5
         notes = tune.notes.copy()
         notes[:, PITCH] = np.clip(notes[:, PITCH] + semitones, LOWEST_PITCH, HIGHEST_PITCH)
