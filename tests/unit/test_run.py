@@ -88,16 +88,16 @@ def test_what_the_split_does_not_hold_is_null(tree: dict[str, object]) -> None:
 def test_every_prompt_is_written_with_and_without_the_grammar_from_three_seeds(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[tuple[bool, int, list[int | None]]] = []
+    calls: list[tuple[str, int, list[int | None]]] = []
 
-    def written(_: object, asked: list[Asked], __: object, seed: int, grammar: bool = True) -> list[Sample]:
-        calls.append((grammar, seed, [wish.bars for wish in asked]))
+    def written(_: object, asked: list[Asked], __: object, seed: int, constraint: str = "asked") -> list[Sample]:
+        calls.append((constraint, seed, [wish.bars for wish in asked]))
         return [Sample(wish, tuple(piece(np.random.default_rng(seed)))) for wish in asked]
 
     monkeypatch.setattr(run, "write_samples", written)
     tree = evaluate(SETTINGS, 3, project / "text", project / "models", tmp_path)
-    for grammar in (True, False):
-        mine = [(seed, bars) for way, seed, bars in calls if way is grammar]
+    for constraint in ("asked", "none"):
+        mine = [(seed, bars) for way, seed, bars in calls if way == constraint]
         assert len({seed for seed, _ in mine}) == 3
         assert sorted(bars for _, group in mine for bars in group) == [4, 4, 8, 8]
     assert get(tree, "worst.plan.coherence") <= get(tree, "plan.coherence")

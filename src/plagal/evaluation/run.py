@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from plagal.compose.row import Constraint
 from plagal.evaluation import distribution, report
 from plagal.evaluation.asking import asked_for, true_of
 from plagal.evaluation.coherence import bars_shuffled, notes_shuffled, random_notes, shipped
@@ -181,14 +182,20 @@ def write_music(found: Findings, texts: Texts, models: Path, settings: EvaluateS
         for number in range(settings.generated)
     ]
     fused, window = load_stage(models, "fused"), trained_window(models / "fused")
-    for grammar, by_seed in ((True, found.samples), (False, found.free)):
+    kinds: tuple[tuple[Constraint, list[list[Sample]]], ...] = (("asked", found.samples), ("none", found.free))
+    for constraint, by_seed in kinds:
         for number in range(SEEDS):
             group = asked[number::SEEDS]
-            by_seed.append(_write_group(fused, group, settings, seed + number * _SEEDS_APART, grammar, window))
+            by_seed.append(_write_group(fused, group, settings, seed + number * _SEEDS_APART, constraint, window))
 
 
 def _write_group(
-    lm: LanguageModel, asked: Sequence[Asked], settings: EvaluateSettings, seed: int, grammar: bool, window: int
+    lm: LanguageModel,
+    asked: Sequence[Asked],
+    settings: EvaluateSettings,
+    seed: int,
+    constraint: Constraint,
+    window: int,
 ) -> list[Sample]:
     """As many at once as there is memory for, on most machines all."""
     some = pieces_that_fit(lm, window, max(len(asked), 1))
@@ -196,7 +203,7 @@ def _write_group(
     return [
         sample
         for number, part in enumerate(parts)
-        for sample in write_samples(lm, part, settings, seed + number, grammar=grammar)
+        for sample in write_samples(lm, part, settings, seed + number, constraint=constraint)
     ]
 
 
