@@ -20,6 +20,7 @@ const otherLicences: Plugin = {
 };
 
 export default defineConfig({
+  base: "./",
   plugins: [otherLicences],
   build: {
     outDir: "../src/plagal/serving/page",

@@ -234,12 +234,14 @@ def serve(
     output: Annotated[Path, typer.Option(help="Folder for ratings.jsonl; nothing else is written.")] = Path("out"),
     token_file: Annotated[Path | None, typer.Option(help=f"File with a token; or set {TOKEN_VARIABLE}.")] = None,
     queue: Annotated[int, typer.Option(min=1, max=10_000, help="Pieces that may wait.")] = 64,
+    allow_host: Annotated[list[str], typer.Option(help="A public name, where a reverse proxy has one.")] = [],  # noqa: B006
+    root_path: Annotated[str, typer.Option(help="Prefix under which a proxy shows it, as in /plagal.")] = "",
 ) -> None:
     """A prompt in a browser or an app, music as it is written: HTTP, and the page."""
     from plagal.serving import api
 
     desk = api.Desk(model, output, previous, api.Limits(queue=queue))
-    listening = api.listen(desk, host, port, _token(token_file))
+    listening = api.listen(desk, host, port, _token(token_file), tuple(allow_host), root_path.rstrip("/"))
     _say(f"plagal serves {model} at {listening.address}")
     listening.run()
 

@@ -38,10 +38,7 @@ def rows(short: bool, seed: int) -> Iterator[Row]:
 def _one_server(server: Served, around: Path, short: bool, seed: int) -> Iterator[Row]:
     """The slow faults wait most of the time: they run beside the others."""
     with ThreadPoolExecutor(3) as pool:
-        slow = [
-            pool.submit(load.slow_heads, server, 24 if short else 300),
-            pool.submit(ends.leaving, server, 2 if short else 12),
-        ]
+        slow = [pool.submit(ends.leaving, server, 2 if short else 12)]
         if not short:
             slow.append(pool.submit(load.slow_bodies, server, 200))
         yield asks.reconnects(server)
@@ -51,8 +48,6 @@ def _one_server(server: Served, around: Path, short: bool, seed: int) -> Iterato
         yield asks.path_tricks(server, around)
         for each in slow:
             yield each.result()
-    if not short:
-        yield load.never_reading(server, 20)
     yield load.flood(server, 60 if short else 400)
     yield load.too_many_connections(server, 200 if short else 1500)
 

@@ -16,10 +16,12 @@ from plagal.serving.api import Desk, Limits, listen
 
 
 @contextmanager
-def running(folder: Path, token: str | None = None, **limits: Any) -> Iterator[tuple[httpx.Client, Desk]]:
+def running(
+    folder: Path, token: str | None = None, public_hosts: tuple[str, ...] = (), root_path: str = "", **limits: Any
+) -> Iterator[tuple[httpx.Client, Desk]]:
     """A server on loopback around a tiny model with random weights, and a client of it."""
     desk = Desk(tiny_base(folder), folder / "out", limits=Limits(**limits))
-    listening = listen(desk, port=0, token=token)
+    listening = listen(desk, port=0, token=token, public_hosts=public_hosts, root_path=root_path)
     thread = threading.Thread(target=listening.run)
     thread.start()
     try:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from model_helpers import tiny_base
 from serving_helpers import ask, done, events, running
 from waiting import wait_until
 
+from plagal.compose.opening import opening_words
 from plagal.evaluation.ratings import read_ratings, summarise_ratings
 from plagal.music.midi import read_midi
+from plagal.plumbing.errors import BusyError
+from plagal.serving import FinetunedQwenService
 from plagal.serving.desk import Desk
 from plagal.serving.guards import MOST_BODY_BYTES
 from plagal.tokens import grammar
@@ -66,6 +74,55 @@ def test_a_broken_stream_is_taken_up_where_it_broke_off(client: httpx.Client) ->
     whole = events(client, piece)
     assert events(client, piece, last=5) == whole[5:]
     assert events(client, piece) == whole
+
+
+def test_a_stream_taken_up_after_its_last_event_has_no_content(client: httpx.Client) -> None:
+    piece = ask(client, prompt="gospel", bars=1, seed=2)
+    last = events(client, piece)[-1][0]
+    path = f"/api/pieces/{piece}/events"
+    for after, status in ((last - 1, 200), (last, 204), (last + 7, 204)):
+        answer = client.get(path, headers={"Last-Event-ID": str(after)})
+        assert answer.status_code == status and (status == 200 or not answer.content)
+
+
+def test_a_stream_and_a_whole_piece_of_one_seed_are_the_same_where_both_may_try_as_often(server: Server) -> None:
+    """In a minor key, a piece is often written again until the key is heard; the answer says how often it may be."""
+    client, desk = server
+    asked = {"prompt": "blues in C minor", "bars": 2, "seed": 3}
+
+    async def written(**more: int) -> list[str]:
+        service = FinetunedQwenService(desk.writer.model)
+        try:
+            return await service.generate_music_tokens(**asked, **more)  # type: ignore[arg-type]
+        finally:
+            await service.close()
+
+    for tries in (1, 3):
+        piece = done(client, **asked, tries=tries)
+        assert piece["request"]["tries"] == tries
+        words = client.get(piece["links"]["words"]).json()["words"]
+        assert words == asyncio.run(written(tries=tries))
+    assert done(client, **asked)["request"]["tries"] == 1
+
+
+def test_nulls_are_as_left_out(client: httpx.Client) -> None:
+    bare = {"prompt": "slow worship in Db", "bars": 1, "seed": 4}
+    nulls = dict.fromkeys(("style", "key", "tempo", "metre", "density", "chords", "melody", "continue", "refill",
+                           "vary", "temperature", "top_p", "tries"))  # fmt: skip
+    one, other = done(client, **bare), done(client, **bare, **nulls)
+    assert one["notes"] == other["notes"] and one["request"] == other["request"]
+    midi = base64.b64encode(client.get(one["links"]["midi"]).content).decode()
+    source = {"midi": midi, "piece": None, "from_bar": None}
+    assert done(client, **{"continue": source, "key": None, "tempo": None, "bars": 1})["bars"] == 2
+    assert client.post("/api/pieces", json=nulls).status_code == 422
+
+
+@pytest.mark.parametrize("form", ["{}", "data:audio/midi;base64,{}", "lines"])
+def test_base64_is_taken_with_line_breaks_and_as_a_data_url(client: httpx.Client, form: str) -> None:
+    first = done(client, prompt="gospel in F", bars=1, seed=1)
+    midi = base64.b64encode(client.get(first["links"]["midi"]).content).decode()
+    text = "\r\n".join(midi[i : i + 76] for i in range(0, len(midi), 76)) if form == "lines" else form.format(midi)
+    assert done(client, **{"continue": {"midi": text}, "bars": 1})["bars"] == 2
 
 
 def test_notes_stream_before_the_piece_is_done(client: httpx.Client) -> None:
@@ -259,6 +316,41 @@ def test_ratings_and_choices_land_where_the_evaluation_reads_them(server: Server
     assert max(summary.strengths, key=lambda name: summary.strengths[name]) == chosen.json()["a"]
 
 
+@pytest.mark.parametrize("full", ["model", "previous"])
+def test_a_pair_of_which_a_side_is_refused_leaves_nothing_running(tmp_path: Path, full: str) -> None:
+    model = tiny_base(tmp_path)
+    desk = Desk(model, tmp_path, previous=model)
+    desk.start()
+    try:
+        writer = {"model": desk.writer, "previous": desk.previous}[full]
+        assert writer is not None
+        writer.queue_limit = 0
+        with pytest.raises(BusyError):
+            desk.order_pair("gospel in C, 32 bars")
+        assert desk.previous is not None
+        wait_until(lambda: not (desk.writer.busy or desk.writer.queue))
+        wait_until(lambda: not (desk.previous and (desk.previous.busy or desk.previous.queue)))
+        writer.queue_limit = 9
+        pair = desk.order_pair("blues in C minor, 3/4")
+        assert pair.a.request == pair.b.request  # both sides read the same: key, mode, metre and all
+        wait_until(lambda: pair.a.over and pair.b.over, 60)
+        for side in (pair.a, pair.b):
+            assert side.words[1:3] == ["KEY_Cm", "TIMESIG_3_4"] and side.words.count("BAR_START") == 8
+    finally:
+        desk.close()
+
+
+@pytest.mark.parametrize(("prompt", "head"), [("gospel in C minor", "KEY_Cm"), ("worship in Db, 3/4", "TIMESIG_3_4")])
+def test_model_and_arranger_are_asked_the_same_and_as_the_prompt_says(tmp_path: Path, prompt: str, head: str) -> None:
+    desk = Desk(tmp_path, tmp_path)
+    for seed in range(3):
+        pair = desk.order_pair(prompt, seed)
+        assert pair.a.request == pair.b.request
+        ready = next(side.ready for side in (pair.a, pair.b) if side.ready)
+        asked = opening_words(pair.a.request)
+        assert list(asked) == list(ready[1 : 1 + len(asked)]) and head in asked
+
+
 @pytest.mark.parametrize(
     "body", [{"rater": "ann", "piece": "x", "rating": 8}, {"rater": "", "piece": "x", "rating": 8},
              {"rater": "ann", "piece": "x", "rating": 11}, {"rater": "a\nb", "piece": "x", "rating": 1}])  # fmt: skip
@@ -279,6 +371,29 @@ def test_openapi_has_examples_and_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     assert document["components"]["schemas"]["Request"]["examples"][0]["prompt"]
     assert "application/problem+json" in document["paths"]["/api/pieces"]["post"]["responses"]["422"]["content"]
+
+
+def test_openapi_tells_the_token_the_answers_and_the_events_as_they_are(tmp_path: Path) -> None:
+    with running(tmp_path, token="s3cret") as (client, _):  # noqa: S106  # of this test alone
+        document = client.get("/openapi.json").json()
+        piece = done(client, prompt="slow gospel in F, 2 bars", density="dense", seed=1)
+        told = [*events(client, piece["id"]), (9, "problem", {"type": "a", "title": "b", "status": 1, "detail": "c"})]
+    assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    kinds: dict[str, Any] = {}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["security"] == [{"token": []}], path
+            good = next(answer for status, answer in operation["responses"].items() if status[0] == "2")
+            for kind, content in good.get("content", {}).items():
+                kinds[f"{method} {path} {kind}"] = content.get("schema") or content.get("itemSchema")
+    assert all(kinds[name] for name in kinds if "json" in name or "event-stream" in name), kinds
+    Draft202012Validator({**kinds["get /api/pieces/{piece_id} application/json"], **document}).validate(piece)
+    event = Draft202012Validator(kinds["get /api/pieces/{piece_id}/events text/event-stream"])
+    for number, kind, data in told:
+        event.validate({"id": str(number), "event": kind, "data": json.dumps(data)})
+        shown = next(one for one in event.schema["oneOf"] if one["properties"]["event"]["const"] == kind)
+        Draft202012Validator(shown["properties"]["data"]["contentSchema"]).validate(data)
+    assert {kind for _, kind, _ in told} >= {"queued", "start", "bar", "note", "done"}
 
 
 def test_a_model_folder_that_vanishes_is_told_and_pieces_still_come(tmp_path: Path) -> None:

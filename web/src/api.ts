@@ -33,7 +33,7 @@ function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** The HTTP interface of plagal serve. `askToken` is called when the server wants a token; null gives up. */
+/** The HTTP interface of plagal serve; addresses are relative, for a reverse proxy may show the page under a prefix. `askToken` is called when the server wants a token; null gives up. */
 export class Api {
   constructor(private readonly askToken: (wrong: boolean) => Promise<string | null>) {}
 
@@ -66,16 +66,16 @@ export class Api {
   }
 
   async catalogue(): Promise<Catalogue> {
-    return (await (await this.send("/api/styles")).json()) as Catalogue;
+    return (await (await this.send("api/styles")).json()) as Catalogue;
   }
 
   create(request: PieceRequest): Promise<Created> {
-    return this.post("/api/pieces", request);
+    return this.post("api/pieces", request);
   }
 
   /** Stops the writing of a piece. `leaving`: the page is being closed, so the call must outlive it. */
   async cancel(id: string, leaving = false): Promise<void> {
-    await this.send(`/api/pieces/${id}`, { method: "DELETE", keepalive: leaving });
+    await this.send(`api/pieces/${id}`, { method: "DELETE", keepalive: leaving });
   }
 
   async midi(path: string): Promise<Blob> {
@@ -83,15 +83,15 @@ export class Api {
   }
 
   rate(rater: string, piece: string, rating: number): Promise<unknown> {
-    return this.post("/api/ratings", { rater, piece, rating });
+    return this.post("api/ratings", { rater, piece, rating });
   }
 
   pair(prompt: string): Promise<Pair> {
-    return this.post("/api/pairs", prompt ? { prompt } : {});
+    return this.post("api/pairs", prompt ? { prompt } : {});
   }
 
   choose(pair: string, rater: string, choice: Choice): Promise<{ a: string; b: string }> {
-    return this.post(`/api/pairs/${pair}/choice`, { rater, choice });
+    return this.post(`api/pairs/${pair}/choice`, { rater, choice });
   }
 
   /** Every event of a piece from its beginning, once each, until it is done; a broken connection is taken up where it broke. */

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+import uvicorn
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathParameter
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import HTMLResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -32,21 +34,43 @@ from plagal.asking.prompt import MOST_BARS
 from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
-from plagal.plumbing.errors import InputError, PlagalError
+from plagal.plumbing.errors import InputError
 from plagal.plumbing.version import __version__
-from plagal.serving.desk import Desk, Limits, created, later_on_loop, piece_json
-from plagal.serving.guards import LOOPBACK, MOST_BODY_BYTES, Guards, want_json
-from plagal.serving.problems import MEDIA_TYPE, Problem, ProblemError, on_http, on_invalid, on_library_error, on_problem
-from plagal.serving.sse import event_stream
+from plagal.serving.desk import (
+    Created,
+    CreatedPair,
+    Desk,
+    Health,
+    Limits,
+    PieceAnswer,
+    Systems,
+    Words,
+    created,
+    piece_json,
+)  # fmt: skip
+from plagal.serving.events import event_schema
+from plagal.serving.guards import (
+    LOOPBACK,
+    MOST_BODY_BYTES,
+    PROBLEM_TYPE,
+    Guards,
+    Problem,
+    ProblemError,
+    add_problems,
+    path_in_app,
+    want_json,
+)
 from plagal.serving.store import Choice, Pair, Piece
 from plagal.tokens.codec import decode
-
-if TYPE_CHECKING:
-    import uvicorn
 
 PAGE = Path(__file__).parent / "page"
 USUAL_METRES = ("4/4", "3/4", "12/8", "6/8", "2/2", "2/4", "5/4", "7/8", "9/8")
 _SHUTDOWN_SECONDS = 3
+KEEP_ALIVE_SECONDS = 75
+"""Longer than nginx and most balancers keep an idle connection (60 s): else they ask on one that is just closing."""
+MOST_CONNECTIONS = 1024
+_OTHER_FILES = 64
+"""Descriptors for all that is no connection."""
 _NO_PAGE = "<!doctype html><title>Plagal</title><p>The page is not built: run <code>make web</code>, then reload.</p>"
 
 _STRICT = ConfigDict(extra="forbid")
@@ -73,16 +97,12 @@ class ChoiceMade(BaseModel):
     choice: Choice
 
 
-class Created(BaseModel):
-    id: str
-    seed: int
-    links: dict[str, str]
-
-
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Documentation of the problems that a call may answer with."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {status: {"content": {MEDIA_TYPE: schema}, "description": HTTPStatus(status).phrase} for status in statuses}
+    return {
+        status: {"content": {PROBLEM_TYPE: schema}, "description": HTTPStatus(status).phrase} for status in statuses
+    }
 
 
 _REQUEST_BODY = {
@@ -95,19 +115,29 @@ _ANYWHERE = _problems(401, 403, 413, 421, 422, 500, 503)
 _WITH_BODY = _problems(400, 408, 415)
 
 
-def _documented(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the schema of problems."""
+def _documented(app: FastAPI, token: bool) -> dict[str, Any]:
+    """The OpenAPI document, with the schemas that no route's signature shows, and the token where one is wanted."""
     if app.openapi_schema is None:
         document = FastAPI.openapi(app)
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = Problem.model_json_schema()
+        components = document.setdefault("components", {})
         request = controls.Request.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= request.pop("$defs", {}) | {"Request": request}
+        components.setdefault("schemas", {}).update(
+            request.pop("$defs", {}) | {"Request": request, "Problem": Problem.model_json_schema()}
+        )
+        stream = document["paths"]["/api/pieces/{piece_id}/events"]["get"]["responses"]["200"]["content"]
+        stream["text/event-stream"]["itemSchema"] = event_schema()
+        if token:
+            components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            for operations in document["paths"].values():  # all of them: the page and this document are not in it
+                for operation in operations.values():
+                    operation["security"] = [{"token": []}]
     return app.openapi_schema or {}
 
 
-def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | None = LOOPBACK) -> FastAPI:
-    """The app around a desk whose models are loaded when it starts. `token`, `hosts` as in `Guards`."""
+def create_app(
+    desk: Desk, token: str | None = None, hosts: tuple[str, ...] | None = LOOPBACK, root_path: str = ""
+) -> FastAPI:
+    """The app around a desk whose models are loaded when it starts. The rest as in `Guards`."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -116,22 +146,24 @@ def create_app(desk: Desk, token: str | None = None, hosts: tuple[str, ...] | No
         await asyncio.to_thread(desk.close)
 
     app = FastAPI(
-        title="Plagal", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        description="A prompt in, gospel piano out. Times are in ticks, 24 a quarter note.", responses=_ANYWHERE,
+        title="Plagal", version=__version__, lifespan=lifespan, responses=_ANYWHERE,
+        description="A prompt in, gospel piano out. Times are in ticks, 24 a quarter note.",
+        docs_url=None, redoc_url=None,
     )  # fmt: skip
-    app.openapi = lambda: _documented(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _documented(app, token is not None)  # type: ignore[method-assign]
     _add_writing(app, desk)
     _add_reading(app, desk)
     _add_opinions(app, desk)
     _add_about(app, desk)
     _add_page(app)
-    app.add_exception_handler(ProblemError, on_problem)
-    app.add_exception_handler(PlagalError, on_library_error)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(HTTPException, on_http)
+    add_problems(app)
     count = desk.measures.requests.labels
     app.add_middleware(
-        Guards, token=token, hosts=hosts, on_answer=lambda route, status: count(route, str(status)).inc()
+        Guards,
+        token=token,
+        hosts=hosts,
+        root_path=root_path,
+        on_answer=lambda route, status: count(route, str(status)).inc(),
     )
     return app
 
@@ -143,11 +175,28 @@ def _parsed(body: bytes) -> Any:
         raise ProblemError(400, f"the body is no JSON: {error}") from None
 
 
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+
+def _get(app: FastAPI, path: str, **named: Any) -> Callable[[_Endpoint], _Endpoint]:
+    """A GET route that answers HEAD too, as watchers of servers and players of files ask."""
+
+    def both(endpoint: _Endpoint) -> _Endpoint:
+        app.head(path, include_in_schema=False)(endpoint)
+        return app.get(path, **named)(endpoint)
+
+    return both
+
+
 def _find(desk: Desk, piece_id: str) -> Piece:
     piece = desk.store.pieces.find(piece_id)
     if piece is None:
         raise ProblemError(404, f"there is no piece {piece_id!r}; only the newest {desk.limits.pieces} are kept")
     return piece
+
+
+def _root(http: Request) -> str:
+    return str(http.scope.get("root_path", ""))
 
 
 def _find_done(desk: Desk, piece_id: str) -> Piece:
@@ -164,26 +213,34 @@ def _add_writing(app: FastAPI, desk: Desk) -> None:
         """Ask for a piece; it is written in its turn."""
         with desk.reading():  # off the event loop: music in a request takes a while to read
             piece = await asyncio.to_thread(lambda body: desk.order_piece(_parsed(body)), await http.body())
-        response.headers["Location"] = f"/api/pieces/{piece.id}"
-        return created(piece)
+        answer = created(piece, _root(http))
+        response.headers["Location"] = answer["links"]["self"]
+        return answer
 
-    @app.get("/api/pieces/{piece_id}/events", response_class=StreamingResponse,
-             responses={200: {"content": {"text/event-stream": {}}}, **_problems(404)})  # fmt: skip
-    async def get_events(piece_id: _Id, last_event_id: Annotated[str | None, Header()] = None) -> StreamingResponse:
-        """Server-sent events: queued, start, bar, chord, note, pedal, tempo, then done or problem."""
+    def to_follow(piece_id: _Id, last_event_id: Annotated[str | None, Header()] = None) -> tuple[Piece, int]:
         piece = _find(desk, piece_id)
         last = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,9}", last_event_id) else 0
+        if piece.over and last >= piece.event_count:
+            raise HTTPException(204)  # so that an EventSource, which takes every end for a break, asks no more
+        return piece, last
 
-        async def stream() -> AsyncIterator[str]:
-            piece.watchers += 1
-            try:
-                async for text in event_stream(piece, last):
-                    yield text
-            finally:
-                desk.leave(piece, later_on_loop)
-
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+    @app.get("/api/pieces/{piece_id}/events", response_class=EventSourceResponse,
+             responses={204: {"description": "There are no more events."}, **_problems(404)})  # fmt: skip
+    async def get_events(
+        followed: tuple[Piece, int] = Depends(to_follow),  # FastAPI's way
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Server-sent events, numbered from 1: queued, start, bar, chord, note, pedal, tempo, then done or problem.
+        Last-Event-ID takes them up again where they broke off."""
+        piece, last = followed
+        piece.watchers += 1
+        number = 0
+        try:
+            async for event in piece.events():
+                number += 1
+                if number > last:
+                    yield ServerSentEvent(id=str(number), event=event.kind, data=event.data)
+        finally:
+            desk.leave(piece)
 
     @app.delete("/api/pieces/{piece_id}", status_code=204, responses=_problems(404))
     async def cancel_piece(piece_id: _Id) -> None:
@@ -194,8 +251,8 @@ def _add_writing(app: FastAPI, desk: Desk) -> None:
 
 
 def _add_reading(app: FastAPI, desk: Desk) -> None:
-    @app.get("/api/pieces/{piece_id}.mid", response_class=Response,
-             responses={200: {"content": {"audio/midi": {}}}, **_problems(404, 409)})  # fmt: skip
+    @_get(app, "/api/pieces/{piece_id}.mid", response_class=Response,
+          responses={200: {"content": {"audio/midi": {}}}, **_problems(404, 409)})  # fmt: skip
     async def get_midi(piece_id: _Id) -> Response:
         """The piece as a MIDI file."""
         piece = _find_done(desk, piece_id)
@@ -203,15 +260,15 @@ def _add_reading(app: FastAPI, desk: Desk) -> None:
         headers = {"Content-Disposition": f'attachment; filename="plagal-{piece.id}.mid"'}
         return Response(data, media_type="audio/midi", headers=headers)
 
-    @app.get("/api/pieces/{piece_id}/words", responses=_problems(404))
+    @_get(app, "/api/pieces/{piece_id}/words", response_model=Words, responses=_problems(404))
     async def get_words(piece_id: _Id) -> dict[str, list[str]]:
         """The music words written so far."""
         return {"words": _find(desk, piece_id).words}
 
-    @app.get("/api/pieces/{piece_id}", responses=_problems(404))
-    async def get_piece(piece_id: _Id) -> dict[str, Any]:
+    @_get(app, "/api/pieces/{piece_id}", response_model=PieceAnswer, responses=_problems(404))
+    async def get_piece(piece_id: _Id, http: Request) -> dict[str, Any]:
         """The piece as JSON, as far as it is written."""
-        return await asyncio.to_thread(piece_json, _find(desk, piece_id))
+        return await asyncio.to_thread(piece_json, _find(desk, piece_id), _root(http))
 
 
 def _add_opinions(app: FastAPI, desk: Desk) -> None:
@@ -227,14 +284,21 @@ def _add_opinions(app: FastAPI, desk: Desk) -> None:
         await asyncio.to_thread(desk.rate, rating.rater, _find_done(desk, rating.piece), rating.rating)
         return rating
 
-    @app.post("/api/pairs", status_code=201, dependencies=_JSON, responses=_WITH_BODY | _problems(429))
-    async def create_pair(request: PairRequest) -> dict[str, Any]:
+    @app.post(
+        "/api/pairs",
+        status_code=201,
+        response_model=CreatedPair,
+        response_model_exclude_none=True,
+        dependencies=_JSON,
+        responses=_WITH_BODY | _problems(429),
+    )
+    async def create_pair(request: PairRequest, http: Request) -> dict[str, Any]:
         """Two pieces for one prompt, in blind order. Both show when both are there."""
         with desk.reading():
             pair = await asyncio.to_thread(desk.order_pair, request.prompt)
-        return {"pair": pair.id, "a": created(pair.a), "b": created(pair.b)}
+        return {"pair": pair.id, "a": created(pair.a, _root(http)), "b": created(pair.b, _root(http))}
 
-    @app.post("/api/pairs/{pair_id}/choice", status_code=201, dependencies=_JSON,
+    @app.post("/api/pairs/{pair_id}/choice", status_code=201, response_model=Systems, dependencies=_JSON,
               responses=_WITH_BODY | _problems(404, 409, 507))  # fmt: skip
     async def choose(pair_id: _Id, made: ChoiceMade) -> dict[str, str]:
         """Which of the two somebody likes better; tells afterwards who wrote them."""
@@ -247,13 +311,13 @@ def _add_opinions(app: FastAPI, desk: Desk) -> None:
 
 
 def _add_about(app: FastAPI, desk: Desk) -> None:
-    @app.get("/api/health")
+    @_get(app, "/api/health", response_model=Health)
     async def health() -> dict[str, Any]:
         """Whether pieces can be asked for."""
         desk.check_model()
         return {"status": "ok", "model": str(desk.writer.model), "queue": desk.writer.queue, "busy": desk.writer.busy}
 
-    @app.get("/api/styles")
+    @_get(app, "/api/styles")
     async def styles() -> dict[str, Any]:
         """What may be asked for, and the limits."""
         return {
@@ -273,7 +337,7 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
             "compared": "previous" if desk.previous is not None else "arranger",
         }
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @_get(app, "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(desk.measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -283,7 +347,7 @@ class _Page(Mount):
     """Everything but the service's own addresses, whose problems are to be theirs."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        own = scope["type"] == "http" and scope["path"].startswith(("/api/", "/metrics", "/openapi.json"))
+        own = scope["type"] == "http" and path_in_app(scope).startswith(("/api/", "/metrics", "/openapi.json"))
         return (Match.NONE, {}) if own else super().matches(scope)
 
 
@@ -292,21 +356,37 @@ def _add_page(app: FastAPI, folder: Path = PAGE) -> None:
         app.router.routes.append(_Page("/", StaticFiles(directory=folder, html=True), name="page"))
     else:
 
-        @app.get("/", include_in_schema=False)
+        @_get(app, "/", include_in_schema=False)
         async def no_page(_: Request) -> HTMLResponse:
             return HTMLResponse(_NO_PAGE)
 
 
-def listen(desk: Desk, host: str = "127.0.0.1", port: int = 8000, token: str | None = None) -> Listening:
-    """Load the models and take the address. Raises InputError where it cannot listen there, ModelError where a model
-    is missing."""
-    import uvicorn
+class EndingServer(uvicorn.Server):
+    """uvicorn's; `before_end` is called as soon as it is to end, so that streams are over before they would be cut."""
 
-    from plagal.serving.connections import EndingServer, PatientProtocol, most_connections
+    def __init__(self, config: uvicorn.Config, before_end: Callable[[], None]):
+        super().__init__(config)
+        self._before_end = before_end
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(asyncio.to_thread(self._before_end))
+        await super().shutdown(sockets)
+        await ending
+
+
+def listen(
+    desk: Desk, host: str = "127.0.0.1", port: int = 8000, token: str | None = None,
+    public_hosts: tuple[str, ...] = (), root_path: str = "",
+) -> Listening:  # fmt: skip
+    """Load the models and take the address. `public_hosts`: names by which a reverse proxy is asked for it.
+    Raises InputError where it cannot listen there, ModelError where a model is missing."""
     loopback = host in LOOPBACK
-    if not loopback and token is None:
+    if token is None and not loopback:
         raise InputError(f"--host {host} is open to the network: give --token-file FILE, or stay on 127.0.0.1")
+    if token is None and public_hosts:
+        raise InputError(f"--allow-host {public_hosts[0]} opens it to the network: give --token-file FILE")
+    if root_path and not re.fullmatch(r"(/[^/?#\s]+)+", root_path):
+        raise InputError(f"--root-path {root_path}: write the prefix as in /plagal")
     desk.start()
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -314,14 +394,25 @@ def listen(desk: Desk, host: str = "127.0.0.1", port: int = 8000, token: str | N
     except (OSError, OverflowError) as error:
         desk.close()
         raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --port") from None
-    app = create_app(desk, token, LOOPBACK if loopback else None)
-    PatientProtocol.most = most_connections()
+    # With its protocol's number asyncio sets TCP_NODELAY. Without, each answer on a kept connection waits 40 ms for the
+    # client's acknowledgement of its head.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, taken.detach())
+    hosts = (*LOOPBACK, *public_hosts) if loopback or public_hosts else None
     config = uvicorn.Config(
-        app, http=PatientProtocol, ws="none", log_level="warning", access_log=False, server_header=False,
-        proxy_headers=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        create_app(desk, token, hosts, root_path), http="h11", ws="none", log_level="warning", access_log=False,
+        server_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        limit_concurrency=most_connections(),
     )  # fmt: skip
     name = f"[{host}]" if ":" in host else host
     return Listening(f"http://{name}:{taken.getsockname()[1]}", EndingServer(config, desk.close), taken)
+
+
+def most_connections() -> int:
+    """As many as this process may hold with files to spare; at least 16."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(16, min(MOST_CONNECTIONS, allowed - _OTHER_FILES))
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,24 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, Field
+
 from plagal.asking.arranged import generate_melody
 from plagal.asking.request import Request, read_request
 from plagal.music.chords import parse_chord
 from plagal.music.keys import chord_symbol, key_name, key_then
 from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.plumbing.files import disk_error
-from plagal.serving.events import EventReader
-from plagal.serving.measures import Measures
+from plagal.serving.guards import Problem
 from plagal.serving.service import new_seed
-from plagal.serving.sse import piece_problem
 from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, choice_row, new_id, rating_row
-from plagal.serving.writer import Job, Writer
+from plagal.serving.writer import Job, Status, Writer
 from plagal.tokens.codec import decode, encode
 
 PAIR_BARS = 8
+_MOST_TUNES = 48
+"""That are arranged in search of one in the mode and metre asked for; six of the book's 75 are in minor."""
 _PAIR_PROMPTS = ("traditional gospel", "contemporary gospel", "gospel jazz", "worship")
 GRACE_SECONDS = 15.0
 """So long a piece goes on being written after its last reader has gone: time to come back after a broken connection."""
@@ -44,6 +47,46 @@ class Limits:
     write_seconds: float = 300.0
     pieces: int = MOST_PIECES
     grace_seconds: float = GRACE_SECONDS
+
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120, 300)
+
+
+class Measures:
+    """What a server tells Prometheus about itself. One registry a server, so that two in a process do not add up."""
+
+    def __init__(self, queue: Callable[[], int], busy: Callable[[], bool]):
+        self.registry = CollectorRegistry()
+        self.pieces = Counter("plagal_pieces", "Pieces by how they ended.", ["status"], registry=self.registry)
+        self.words = Counter("plagal_words", "Words written.", registry=self.registry)
+        self.notes = Counter("plagal_notes", "Notes written.", registry=self.registry)
+        self.requests = Counter(
+            "plagal_http_requests", "Answers by route and status.", ["route", "status"], registry=self.registry
+        )
+        self.ratings = Counter("plagal_ratings", "Ratings and choices heard.", ["kind"], registry=self.registry)
+        self._queued = self._histogram("plagal_queue_seconds", "From asking to the start of writing.")
+        self._first = self._histogram("plagal_first_word_seconds", "From asking to the first word.")
+        self._written = self._histogram("plagal_write_seconds", "From the start of writing to its end.")
+        Gauge("plagal_queue", "Pieces that wait.", registry=self.registry).set_function(queue)
+        Gauge("plagal_busy", "Whether a piece is being written.", registry=self.registry).set_function(busy)
+
+    def _histogram(self, name: str, what: str) -> Histogram:
+        return Histogram(name, what, buckets=_SECONDS, registry=self.registry)
+
+    def over(self, job: Job) -> None:
+        """A job has ended, however it did."""
+        self.pieces.labels(job.status).inc()
+        self.words.inc(len(job.words))
+        self.notes.inc(sum(word.startswith("NOTE_ON_") for word in job.words))
+        if job.started is not None:
+            self._queued.observe(job.started - job.created)
+        if job.first_word is not None:
+            self._first.observe(job.first_word - job.created)
+        if job.started is not None and job.finished is not None:
+            self._written.observe(job.finished - job.started)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
 
 
 class Desk:
@@ -91,9 +134,15 @@ class Desk:
         request = read_request(
             values, find=self.store.finished_words, find_request=self._request_of, seed=new_seed(), tries=1
         )
-        piece = Piece(new_id(), "model", request, Job(request, on_over=self.measures.over))
-        self.store.pieces.put(piece)
-        return self._submit(piece, self.writer)
+        job = Job(request, on_over=self.measures.over)
+        piece = Piece(new_id(), "model", request, job)
+        try:
+            self.store.pieces.put(piece)
+            self.writer.submit(job)
+        except BaseException:
+            job.cancel()
+            raise
+        return piece
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -111,17 +160,8 @@ class Desk:
             raise InputError(f"vary.piece: there is no piece {piece_id!r}; only the newest are kept")
         return source.request
 
-    def _submit(self, piece: Piece, writer: Writer) -> Piece:
-        assert piece.job is not None  # noqa: S101  # pieces of the arranger are never submitted
-        try:
-            writer.submit(piece.job)
-        except BaseException:
-            piece.job.cancel()
-            raise
-        return piece
-
-    def leave(self, piece: Piece, later: Callable[[float, Callable[[], None]], Any]) -> None:
-        """A reader of its events has gone: cancel it if nobody comes back in time."""
+    def leave(self, piece: Piece) -> None:
+        """A reader of its events has gone: cancel it if nobody comes back in time. Called on the event loop."""
         piece.watchers -= 1
         piece.asked_for = time.monotonic()
 
@@ -131,7 +171,7 @@ class Desk:
                 piece.job.cancel()
 
         if piece.watchers == 0 and not piece.over:
-            later(self.limits.grace_seconds + 0.05, look)
+            asyncio.get_running_loop().call_later(self.limits.grace_seconds + 0.05, look)
 
     # --- blind pairs
 
@@ -141,7 +181,13 @@ class Desk:
         seed = seed if seed is not None else new_seed()
         draw = random.Random(seed)
         prompt = prompt or f"{draw.choice(_PAIR_PROMPTS)} in {draw.choice(('C', 'Db', 'Eb', 'F', 'G', 'Ab', 'Bb'))}"
-        request, words = _matched(prompt, seed)
+        words: list[str] = []
+        if self.previous is None:
+            request, words = _matched(prompt, seed)
+        else:
+            request = read_request({"prompt": prompt, "seed": seed})
+            if request.bars is None:
+                request = request.changed(bars=PAIR_BARS)
         job = Job(request, on_over=self.measures.over)
         mine = Piece(new_id(), "model", request, job, blind=True, hidden_until=(job,))
         if self.previous is not None:
@@ -152,12 +198,18 @@ class Desk:
             other = Piece(new_id(), "arranger", request, ready=words, blind=True, hidden_until=(job,))
         a, b = (mine, other) if secrets.randbelow(2) else (other, mine)
         pair = Pair(new_id(), a, b)
-        self.store.pieces.put(mine)
-        self.store.pieces.put(other)
-        self.store.pairs.put(pair)
-        if other.job is not None and self.previous is not None:
-            self._submit(other, self.previous)
-        self._submit(mine, self.writer)
+        try:
+            self.store.pieces.put(mine)
+            self.store.pieces.put(other)
+            self.store.pairs.put(pair)
+            if other.job is not None and self.previous is not None:
+                self.previous.submit(other.job)
+            self.writer.submit(job)
+        except BaseException:  # whichever side is refused, the other isn't written for nobody either
+            for side in (mine, other):
+                if side.job is not None:
+                    side.job.cancel()
+            raise
         return pair
 
     # --- opinions
@@ -213,8 +265,13 @@ def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
     tempo) is asked of the model as the arranger chose it."""
     said = read_request({"prompt": prompt, "seed": seed})
     key = key_name(said.key) if said.key is not None else None
-    score = generate_melody(prompt, key, said.quarters_per_minute, said.bars or PAIR_BARS, seed)
-    words, metre = encode(score), score.metres[0]
+    # The arranger's tunes have modes and metres of their own: one is looked for that has those that were asked for.
+    for tune in range(_MOST_TUNES):
+        score = generate_melody(prompt, key, said.quarters_per_minute, said.bars or PAIR_BARS, seed + tune)
+        words, metre = encode(score), score.metres[0]
+        fits = said.key is None or said.key.minor == score.keys[0].minor
+        if fits and said.metre in (None, (metre.numerator, metre.denominator)):
+            break
     request = read_request(
         {
             "prompt": prompt,
@@ -232,20 +289,73 @@ def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
 # --- what a client sees
 
 
-def links_of(piece: Piece) -> dict[str, str]:
-    base = f"/api/pieces/{piece.id}"
+class Created(BaseModel):
+    """`seed` is left out of a blind pair's sides."""
+
+    id: str
+    seed: int | None = None
+    links: dict[str, str]
+
+
+class CreatedPair(BaseModel):
+    pair: str
+    a: Created
+    b: Created
+
+
+class Systems(BaseModel):
+    """Who wrote the two sides of a blind pair."""
+
+    a: str
+    b: str
+
+
+class Words(BaseModel):
+    words: list[str]
+
+
+class PieceAnswer(BaseModel):
+    """Onsets, durations and bar lines in ticks, 24 a quarter note."""
+
+    id: str
+    status: Status
+    request: dict[str, Any] = Field(description="What was asked for and understood, as it may be sent again.")
+    not_understood: list[str] = Field(description="Parts of the prompt that nothing was made of.")
+    key: str | None
+    tempo: float = Field(description="Quarter notes a minute.")
+    metre: str
+    bars: int
+    notes: list[tuple[int, int, int, int]] = Field(description="Onset, pitch, duration, velocity.")
+    chords: list[tuple[int, str]]
+    pedal: list[tuple[int, str]]
+    bar_lines: list[int]
+    title: str
+    problem: Problem | None
+    links: dict[str, str]
+
+
+class Health(BaseModel):
+    status: str
+    model: str
+    queue: int
+    busy: bool
+
+
+def links_of(piece: Piece, root: str = "") -> dict[str, str]:
+    """`root`: the prefix under which a reverse proxy shows the server."""
+    base = f"{root}/api/pieces/{piece.id}"
     return {"self": base, "events": f"{base}/events", "midi": f"{base}.mid", "words": f"{base}/words"}
 
 
-def created(piece: Piece) -> dict[str, Any]:
-    told: dict[str, Any] = {"id": piece.id, "links": links_of(piece)}
-    return told if piece.blind else {"id": piece.id, "seed": piece.request.seed, "links": told["links"]}
+def created(piece: Piece, root: str = "") -> dict[str, Any]:
+    seed = {} if piece.blind else {"seed": piece.request.seed}
+    return {"id": piece.id, **seed, "links": links_of(piece, root)}
 
 
-def piece_json(piece: Piece) -> dict[str, Any]:
+def piece_json(piece: Piece, root: str = "") -> dict[str, Any]:
     """A piece as far as it is written."""
     words = piece.words
-    reader, lines = EventReader(), []
+    reader, lines = piece.reader(), []
     for word in words:
         lines += [event.data["onset"] for event in reader.feed(word) if event.kind == "bar"]
     score = decode(words).score
@@ -269,8 +379,8 @@ def piece_json(piece: Piece) -> dict[str, Any]:
         "pedal": [[pedal.onset, pedal.state] for pedal in score.pedals],
         "bar_lines": lines,
         "title": title_of(piece),
-        "problem": piece_problem(piece),
-        "links": links_of(piece),
+        "problem": piece.problem,
+        "links": links_of(piece, root),
     }
 
 
@@ -281,7 +391,3 @@ def title_of(piece: Piece) -> str:
         return ""
     style = str(asked.get("style", "gospel")).replace("_", " ").capitalize()
     return f"{style} in {asked['key']}" if "key" in asked else style
-
-
-def later_on_loop(seconds: float, call: Callable[[], None]) -> None:
-    asyncio.get_running_loop().call_later(seconds, call)

@@ -124,3 +124,34 @@ class EventReader:
                 note = {"onset": self._onset, "pitch": self._pitch, "duration": self._ticks, "velocity": velocity}
                 yield Event("note", note)
             self._pitch = -1
+
+
+_EVENTS: dict[str, dict[str, str]] = {
+    "queued": {"ahead": "integer"},
+    "start": {"key": "string?", "tempo": "number", "metre": "string", "bars_asked": "integer?"},
+    "bar": {"bar": "integer", "onset": "integer", "ticks": "integer"},
+    "chord": {"onset": "integer", "symbol": "string"},
+    "note": {"onset": "integer", "pitch": "integer", "duration": "integer", "velocity": "integer"},
+    "pedal": {"onset": "integer", "state": "string"},
+    "tempo": {"onset": "integer", "tempo": "number"},
+    "done": {"bars": "integer", "notes": "integer", "seconds": "number", "end": "integer"},
+    "problem": {"type": "string", "title": "string", "status": "integer", "detail": "string"},
+}
+"""What `data` holds in each kind of event; "?" where it may be null."""
+
+
+def event_schema() -> dict[str, Any]:
+    """An event as OpenAPI 3.2 describes one: `data` is a text that holds an object."""
+
+    def data_of(fields: dict[str, str]) -> dict[str, Any]:
+        types = {name: {"type": [kind[:-1], "null"] if kind[-1] == "?" else kind} for name, kind in fields.items()}
+        return {"type": "object", "properties": types, "required": list(types), "additionalProperties": False}
+
+    kinds = [
+        {"properties": {
+            "id": {"type": "string", "pattern": "^[0-9]+$"}, "event": {"const": kind},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data_of(fields)},
+        }, "required": ["id", "event", "data"]}
+        for kind, fields in _EVENTS.items()
+    ]  # fmt: skip
+    return {"type": "object", "oneOf": kinds}

@@ -13,6 +13,7 @@ from plagal.compose.write import room_for, write
 from plagal.music.keys import key_name
 from plagal.music.midi import write_midi
 from plagal.music.score import Score
+from plagal.serving.writer import claim_process
 from plagal.tokens.codec import decode
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def write_pieces(
                 counted[row] = done
                 on_bar()
 
+    claim_process()
     longest = max(room_for(request.new_bars) for request in requests)
     words = write(loaded(Path(model)), requests, max_words=longest, on_draft=on_draft)
     return [Written(request, tuple(words)) for request, words in zip(requests, words, strict=True)]

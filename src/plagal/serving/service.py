@@ -107,13 +107,15 @@ class FinetunedQwenService:
         self, prompt_or_style: str, key: str | None = None, tempo: float | None = None, bars: int | None = None,
         seed: int = 0,
     ) -> Score:  # fmt: skip
-        """The arranger's interface, written by the model. It blocks: call it where no event loop runs, or in a thread
-        of its own."""
+        """The arranger's interface, written by the model. It blocks, also an event loop that runs (a notebook's)."""
         asked = {"prompt": prompt_or_style, "key": key, "tempo": tempo, "bars": bars, "seed": seed}
         request = read_request(asked)
         self.writer.start()
         job = self.writer.submit(Job(request))
-        return _score_of(asyncio.run(job.wait()))
+        try:
+            return _score_of(job.result())
+        finally:
+            job.cancel()
 
     @staticmethod
     def parse_token_response(text: str) -> TokenResponse:

@@ -6,12 +6,14 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from plagal.asking.request import Request
-from plagal.plumbing.errors import BusyError, InputError, PlagalError
+from plagal.plumbing.errors import BusyError, InputError
+from plagal.serving.events import Event, EventReader
+from plagal.serving.guards import problem, problem_of
 from plagal.serving.writer import Job, Status
 
 MOST_PIECES = 512
@@ -56,13 +58,51 @@ class Piece:
         return list(self.job.words if self.job is not None else self.ready)
 
     @property
-    def error(self) -> PlagalError | None:
-        return self.job.error if self.job is not None else None
+    def problem(self) -> dict[str, Any] | None:
+        """Why it will never be done; None where it is or may be."""
+        if self.status == "cancelled":
+            return problem(409, "the piece was cancelled")
+        error = self.job.error if self.job is not None and self.status == "failed" else None
+        return problem_of(error) if error is not None else None
+
+    async def events(self) -> AsyncIterator[Event]:
+        """queued, then what its words say as they come, then done or problem. They are made anew from the words for
+        each reader, so nothing but the words is kept."""
+        yield Event("queued", {"ahead": self.job.ahead if self.job is not None else 0})
+        reader, seen = self.reader(), 0
+        while True:
+            over, words = self.over, self.words[seen:]
+            seen += len(words)
+            for word in words:
+                for event in reader.feed(word):
+                    yield event
+            if over:
+                yield self._last_event(reader)
+                return
+            # The job whose progress changes what there is to see: another one's, while the piece is hidden.
+            job = next((job for job in self.hidden_until if not job.over), self.job)
+            if job is not None:
+                async for _ in job.follow(seen if job is self.job else len(job.words)):
+                    if self.visible:
+                        break
 
     @property
-    def waits_for(self) -> Job | None:
-        """The job whose progress changes what there is to see of the piece."""
-        return next((job for job in self.hidden_until if not job.over), self.job)
+    def event_count(self) -> int:
+        """Of a piece that is over: so many events it has, and so the last one is numbered."""
+        reader = self.reader()
+        return 2 + sum(1 for word in self.words for _ in reader.feed(word))
+
+    def reader(self) -> EventReader:
+        return EventReader(self.request.kept_bars + self.request.new_bars)
+
+    def _last_event(self, reader: EventReader) -> Event:
+        job = self.job
+        if self.status != "done":
+            return Event("problem", self.problem or {})
+        seconds = 0.0
+        if job is not None and job.finished is not None and job.started is not None and not self.blind:
+            seconds = round(job.finished - job.started, 3)
+        return Event("done", {"bars": reader.bars, "notes": reader.notes, "seconds": seconds, "end": reader.end})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ loop follow their piece word by word and may go away at any time.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -54,6 +56,7 @@ class Job:
         """When the first word that was not given beforehand was there."""
         self.finished: float | None = None
         self._on_over = on_over
+        self._ended = threading.Event()
         self._lock = threading.Lock()
         self._watchers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
 
@@ -78,6 +81,7 @@ class Job:
             self.status, self.error, self.finished = status, error, time.monotonic()
         if self._on_over is not None:
             self._on_over(self)
+        self._ended.set()
         self._notify()
 
     def begin(self) -> None:
@@ -100,9 +104,8 @@ class Job:
                 except RuntimeError:  # the loop has closed, and its caller with it
                     pass
 
-    async def follow(self, seen: int = 0, patience: float | None = None) -> AsyncIterator[int]:
-        """Yield how many words there are, whenever there are more than `seen` and than before, until it is over; also
-        after `patience` seconds without any."""
+    async def follow(self, seen: int = 0) -> AsyncIterator[int]:
+        """Yield how many words there are, whenever there are more than `seen` and than before, until it is over."""
         event, loop = asyncio.Event(), asyncio.get_running_loop()
         with self._lock:
             self._watchers.add((loop, event))
@@ -116,10 +119,7 @@ class Job:
                 if over:
                     return
                 if len(self.words) == count and not self.over:
-                    try:
-                        await asyncio.wait_for(event.wait(), patience)
-                    except TimeoutError:
-                        yield seen
+                    await event.wait()
         finally:
             with self._lock:
                 self._watchers.discard((loop, event))
@@ -128,9 +128,30 @@ class Job:
         """Its words once it is done. Raises what it failed with; BusyError where it was cancelled."""
         async for _ in self.follow():
             pass
+        return self.result()
+
+    def result(self) -> list[str]:
+        """As `wait`, but it blocks: for callers without an event loop, or inside one that they cannot leave."""
+        self._ended.wait()
         if self.status != "done":
             raise self.error or BusyError("the piece was cancelled")
         return list(self.words)
+
+
+_model_process: int | None = None
+"""The process that has loaded a model, if any has."""
+
+
+def claim_process() -> None:
+    """Note that a model works in this process. Raises ModelError in a fork of a process where one did: MLX's threads
+    and the writer's do not come along, and whoever waited for them would wait for ever."""
+    global _model_process
+    if _model_process not in (None, os.getpid()):
+        raise ModelError(
+            "this process was forked from one that had loaded a model, which cannot write here; load models after the "
+            "fork (gunicorn without --preload), or start processes by spawn"
+        )
+    _model_process = os.getpid()
 
 
 class _AllOver(Exception):  # noqa: N818  # no error: it ends a batch that nobody waits for
@@ -164,12 +185,16 @@ class Writer:
 
     def start(self) -> None:
         """Load the model, once. Raises ModelError."""
+        claim_process()
         with self._bell:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="plagal-writer", daemon=True)
                 self._thread.start()
+                # A process that ends while a thread of MLX's is at work aborts, whatever its exit code was to be.
+                atexit.register(self.close)
         self._loaded.wait()
         if self._load_error is not None:
+            self.close()
             raise self._load_error
 
     @property
@@ -183,6 +208,7 @@ class Writer:
 
     def submit(self, job: Job) -> Job:
         """Put it into the queue. Raises BusyError where that is full or the writer has stopped."""
+        claim_process()
         with self._bell:
             if self._closing:
                 raise BusyError("the service is stopping; try again later")
@@ -196,6 +222,9 @@ class Writer:
 
     def close(self, seconds: float = 10.0) -> None:
         """End everything and let the thread end."""
+        atexit.unregister(self.close)
+        if _model_process not in (None, os.getpid()):  # a fork's: the thread is not here, its lock may never open
+            return
         with self._bell:
             self._closing = True
             jobs = [*self._waiting, *self.writing]
