@@ -58,7 +58,7 @@ def arrange(tune: str | None = None, style: str = "traditional_gospel", **wishes
 
 
 def generate(prompt: str, model: str | Path = "models/fused", **wishes: Any) -> Score:
-    """A piece for a prompt, from a model folder; see `plagal.serving.piece.write_piece`."""
-    from plagal.serving.piece import write_piece
+    """A piece for a prompt, from a model folder; see `plagal.serving.service.write_piece`."""
+    from plagal.serving.service import write_piece
 
     return write_piece(prompt, model, **wishes).score

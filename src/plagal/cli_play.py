@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from plagal.asking.chat import Talk
     from plagal.asking.request import Request
     from plagal.music.score import Score
-    from plagal.serving.piece import Written
+    from plagal.serving.service import Written
 
 MODEL = Path("models/fused")
 TOKEN_VARIABLE = "PLAGAL_TOKEN"  # noqa: S105  # the name of a variable, not a token
@@ -105,7 +105,7 @@ def _requests(given: dict[str, Any], file: Path | None, count: int) -> list[Requ
 def _written(requests: list[Request], model: Path) -> list[Written]:
     from tqdm import tqdm
 
-    from plagal.serving.piece import write_pieces
+    from plagal.serving.service import write_pieces
 
     total = sum(request.new_bars for request in requests)
     with tqdm(total=total, unit="bar", desc="write", disable=not sys.stderr.isatty(), leave=False) as progress:
@@ -173,7 +173,7 @@ def chat(
     """One prompt after another; "again", "slower", "in G", "go on" change the last piece. Ends with "quit"."""
     from plagal.asking.chat import HELP, Talk
     from plagal.plumbing.errors import PlagalError
-    from plagal.serving.piece import loaded
+    from plagal.serving.service import loaded
     from plagal.serving.sound import play as play_file
 
     player = _check_sound(play, None, soundfont)
@@ -238,10 +238,11 @@ def serve(
     root_path: Annotated[str, typer.Option(help="Prefix under which a proxy shows it, as in /plagal.")] = "",
 ) -> None:
     """A prompt in a browser or an app, music as it is written: HTTP, and the page."""
-    from plagal.serving import api
+    from plagal.serving.desk import Desk, Limits
+    from plagal.serving.server import listen
 
-    desk = api.Desk(model, output, previous, api.Limits(queue=queue))
-    listening = api.listen(desk, host, port, _token(token_file), tuple(allow_host), root_path.rstrip("/"))
+    desk = Desk(model, output, previous, Limits(queue=queue))
+    listening = listen(desk, host, port, _token(token_file), tuple(allow_host), root_path.rstrip("/"))
     _say(f"plagal serves {model} at {listening.address}")
     listening.run()
 

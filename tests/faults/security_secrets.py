@@ -122,8 +122,8 @@ def _card() -> str:
 
 def _representation(folder: Path) -> str:
     """Of a service that other machines reach."""
-    from plagal.serving.api import listen
     from plagal.serving.desk import Desk, Limits
+    from plagal.serving.server import listen
 
     desk = Desk(next(folder.glob("base*")), folder / "out2", limits=Limits())
     try:

@@ -19,8 +19,10 @@ from serving_helpers import ask, running
 from waiting import wait_until
 
 from plagal.plumbing.errors import BusyError, InputError
-from plagal.serving import api, guards
+from plagal.serving import guards
+from plagal.serving import server as process
 from plagal.serving.desk import Desk
+from plagal.serving.server import listen, most_connections
 
 Server = tuple[httpx.Client, Desk]
 
@@ -117,9 +119,9 @@ def test_a_reverse_proxy_may_show_it_under_a_name_and_a_prefix(tmp_path: Path) -
 def test_public_names_need_a_token_and_prefixes_a_stroke(tmp_path: Path) -> None:
     desk = Desk(tmp_path, tmp_path)
     with pytest.raises(InputError, match="--token-file"):
-        api.listen(desk, port=0, public_hosts=("plagal.example",))
+        listen(desk, port=0, public_hosts=("plagal.example",))
     with pytest.raises(InputError, match="--root-path"):
-        api.listen(desk, port=0, root_path="plagal")
+        listen(desk, port=0, root_path="plagal")
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "//"])
@@ -150,14 +152,14 @@ def test_what_fails_unforeseen_is_a_problem_with_headers_of_safety(
 
 def test_an_answer_never_waits_for_the_acknowledgement_of_its_head(tmp_path: Path) -> None:
     """asyncio sends at once (TCP_NODELAY) only where the listening socket names its protocol."""
-    listening = api.listen(Desk(tiny_base(tmp_path), tmp_path), port=0)
+    listening = listen(Desk(tiny_base(tmp_path), tmp_path), port=0)
     with listening.taken as taken:
         assert taken.proto == socket.IPPROTO_TCP
     listening.server._before_end()  # type: ignore[attr-defined]
 
 
 def test_connections_beyond_the_most_are_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "most_connections", lambda: 2)
+    monkeypatch.setattr(process, "most_connections", lambda: 2)
     with running(tmp_path) as (client, _), connect(client), connect(client):
         wait_until(lambda: httpx.get(client.base_url.join("/api/styles")).status_code == 503)
     with running(tmp_path / "again") as (client, _):
@@ -167,7 +169,7 @@ def test_connections_beyond_the_most_are_told_so(tmp_path: Path, monkeypatch: py
 def test_as_many_connections_may_be_open_as_leave_files_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     for soft, most in ((256, 192), (20, 16), (1 << 20, 1024), (resource.RLIM_INFINITY, 1024)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        assert api.most_connections() == most
+        assert most_connections() == most
 
 
 def test_only_so_many_requests_are_read_at_once(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_arrangers_interface_answers_inside_a_loop_that_runs_and_leaves_noth
 def test_a_fork_of_a_process_with_a_model_is_told_so_and_never_waits(model: Path, tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom plagal.plumbing.errors import ModelError\n"
-        "from plagal.serving import FinetunedQwenService\nfrom plagal.serving.piece import write_piece\n"
+        "from plagal.serving import FinetunedQwenService\nfrom plagal.serving.service import write_piece\n"
         "service = FinetunedQwenService(sys.argv[1])\nservice.generate_melody('gospel', bars=1)\n"
         "child = os.fork()\nif child == 0:\n"
         "    tries = [lambda: service.generate_melody('gospel', bars=1), lambda: write_piece('gospel', sys.argv[1]),\n"

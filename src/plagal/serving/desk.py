@@ -28,7 +28,7 @@ from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.plumbing.files import disk_error
 from plagal.serving.guards import Problem
 from plagal.serving.service import new_seed
-from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, choice_row, new_id, rating_row
+from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, new_id
 from plagal.serving.writer import Job, Status, Writer
 from plagal.tokens.codec import decode, encode
 
@@ -215,7 +215,8 @@ class Desk:
     # --- opinions
 
     def rate(self, rater: str, piece: Piece, rating: float) -> None:
-        self._append(rating_row(rater, piece, rating))
+        row = {"kind": "rating", "rater": rater, "piece": piece.id, "system": piece.system, "rating": rating}
+        self._append(row)
 
     def choose(self, rater: str, pair: Pair, choice: Choice) -> bool:
         """False where this rater has chosen already. Raises DiskError."""
@@ -224,14 +225,16 @@ class Desk:
                 return False
             pair.raters.add(rater)
         try:
-            self._append(choice_row(rater, pair, choice))
+            sides = {"a": pair.a.system, "b": pair.b.system}
+            self._append({"kind": "ab", "rater": rater, "pair": pair.id, **sides, "choice": choice})
         except BaseException:
             pair.raters.discard(rater)
             raise
         return True
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        """One line, whole or not at all, on the disk before anybody is told so. Raises DiskError."""
+        """One line, as `plagal.evaluation.ratings` reads it, whole or not at all, on the disk before anybody is told
+        so. Raises DiskError."""
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
         try:
             with self._ratings_lock:

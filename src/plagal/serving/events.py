@@ -81,6 +81,10 @@ class EventReader:
         else:
             yield from self._note(word)
 
+    def done(self, seconds: float) -> Event:
+        """The last event; `seconds` that the piece took to write."""
+        return Event("done", {"bars": self.bars, "notes": self.notes, "seconds": round(seconds, 3), "end": self.end})
+
     @property
     def _onset(self) -> int:
         return self._bar_start + self._position

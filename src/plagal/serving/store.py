@@ -77,7 +77,9 @@ class Piece:
                 for event in reader.feed(word):
                     yield event
             if over:
-                yield self._last_event(reader)
+                done = self.status == "done"
+                seconds = self.job.seconds if self.job is not None and not self.blind else 0.0
+                yield reader.done(seconds) if done else Event("problem", self.problem or {})
                 return
             # The job whose progress changes what there is to see: another one's, while the piece is hidden.
             job = next((job for job in self.hidden_until if not job.over), self.job)
@@ -94,15 +96,6 @@ class Piece:
 
     def reader(self) -> EventReader:
         return EventReader(self.request.kept_bars + self.request.new_bars)
-
-    def _last_event(self, reader: EventReader) -> Event:
-        job = self.job
-        if self.status != "done":
-            return Event("problem", self.problem or {})
-        seconds = 0.0
-        if job is not None and job.finished is not None and job.started is not None and not self.blind:
-            seconds = round(job.finished - job.started, 3)
-        return Event("done", {"bars": reader.bars, "notes": reader.notes, "seconds": seconds, "end": reader.end})
 
 
 @dataclass(frozen=True)
@@ -169,13 +162,3 @@ def new_id() -> str:
 
 
 Choice = Literal["a", "b", "tie"]
-
-
-def rating_row(rater: str, piece: Piece, rating: float) -> dict[str, Any]:
-    """As `plagal.evaluation.ratings` reads it."""
-    return {"kind": "rating", "rater": rater, "piece": piece.id, "system": piece.system, "rating": rating}
-
-
-def choice_row(rater: str, pair: Pair, choice: Choice) -> dict[str, Any]:
-    """As `plagal.evaluation.ratings` reads it."""
-    return {"kind": "ab", "rater": rater, "pair": pair.id, "a": pair.a.system, "b": pair.b.system, "choice": choice}

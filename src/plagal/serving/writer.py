@@ -70,6 +70,11 @@ class Job:
         request = self.request
         return (request.temperature, request.top_p, request.tries, self.max_words, request.refill is not None)
 
+    @property
+    def seconds(self) -> float:
+        """That it took to write, once it is over."""
+        return self.finished - self.started if self.finished is not None and self.started is not None else 0.0
+
     def cancel(self) -> None:
         """Stop it; harmless where it is over."""
         self.end("cancelled")
