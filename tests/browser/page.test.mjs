@@ -78,11 +78,9 @@ test("the roll draws notes, chords and bars before the piece is done", async () 
     () => document.querySelector("#roll").dataset.status === "writing" && document.querySelectorAll(".bar").length >= 3 && Number(document.querySelector("#roll").dataset.notes) > 10,
   );
   assert.ok(seen);
-  await page.waitForTimeout(100);
-  const violet = await page.evaluate(drawn);
+  await page.waitForFunction(`(${drawn})() > 200`); // a busy machine draws its frames late
   assert.equal(await status(page), "writing");
   assert.equal(empty, 0);
-  assert.ok(violet > 200, `${violet} pixels of notes`);
   assert.match(await page.textContent("#status"), /Writing 32 bars/);
   await page.click("#cancel");
   assert.match(await page.textContent("#status"), /Stopped after/);
