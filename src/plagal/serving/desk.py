@@ -267,10 +267,9 @@ def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
     """One request for both sides, and the arranger's words for it: whatever the prompt leaves open (key, mode, metre,
     tempo) is asked of the model as the arranger chose it."""
     said = read_request({"prompt": prompt, "seed": seed})
-    key = key_name(said.key) if said.key is not None else None
     # The arranger's tunes have modes and metres of their own: one is looked for that has those that were asked for.
-    for tune in range(_MOST_TUNES):
-        score = generate_melody(prompt, key, said.quarters_per_minute, said.bars or PAIR_BARS, seed + tune)
+    for tune in range(_MOST_TUNES if said.tune is None else 1):
+        score = generate_melody(prompt, bars=said.bars or PAIR_BARS, seed=seed + tune)
         words, metre = encode(score), score.metres[0]
         fits = said.key is None or said.key.minor == score.keys[0].minor
         if fits and said.metre in (None, (metre.numerator, metre.denominator)):
