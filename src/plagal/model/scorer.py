@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.model.base import LanguageModel
-from plagal.model.cpu import blas
-from plagal.model.cpu.kernels import cpu_kernels, on_cpu
+from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.grow import rows_of
 from plagal.model.loss import hidden_states
 from plagal.model.scoring import word_scores
@@ -50,18 +49,9 @@ class ModelScorer:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One BLAS thread: a step's matrices are too small to share, and waking a second costs more. What was set
-        before holds again afterwards."""
         self.lm.model.eval()
-        threads = blas.blas_threads()
-        if on_cpu():
-            blas.set_threads(1)
-        try:
-            with cpu_kernels(self.lm.model):
-                yield
-        finally:
-            if on_cpu():
-                blas.set_threads(threads)
+        with cpu_kernels(self.lm.model):
+            yield
 
     def open(self, contexts: Sequence[Sequence[int]], columns: npt.NDArray[np.int32]) -> _Reader:
         return _Reader(self, contexts, columns)
