@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import symusic
 
-from plagal.corpus.quality import Limits
-from plagal.corpus.reading import Discard, Piece, read_candidate
+from plagal.corpus.reading import Discard, Limits, Piece, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
 from plagal.music.hands import unplayable
 from plagal.music.midi import load
