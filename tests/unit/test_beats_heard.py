@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import symusic
+from corpus_helpers import collect_settings, sources_file
 from test_performance import METRONOME, score_of
 from typer.testing import CliRunner
 
 from plagal.cli import app
+from plagal.corpus.collect import collect
+from plagal.corpus.quality import Limits
+from plagal.corpus.reading import Discard, read_candidate
+from plagal.corpus.sources import candidates, load_sources
+from plagal.corpus.store import read_pieces
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
 from plagal.music.midi import load, parse, read_midi, write_midi
@@ -27,7 +33,7 @@ from plagal.music.performance.reading import BY_EAR, TO_CLICK, click_offset, kee
 from plagal.music.performance.show import write_click, write_picture
 from plagal.music.performance.written import write_down
 from plagal.music.score import DURATION, ONSET, Metre
-from plagal.plumbing.errors import InputError
+from plagal.plumbing.errors import CorpusError, InputError
 
 PERFORMANCES = Path(__file__).parents[3] / "shared" / "corpus" / "performances"
 
@@ -242,6 +248,7 @@ def written_file(path: Path, onsets: np.ndarray, pitches: np.ndarray, tempo: flo
     for onset, pitch in zip(onsets.tolist(), pitches.tolist(), strict=True):
         track.notes.append(symusic.Note(int(onset), 100, int(pitch), 80))
     file.tracks.append(track)
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(bytes(file.dumps_midi()))
     return path
 
@@ -323,6 +330,36 @@ def test_beats_takes_hints_and_refuses_what_is_none(recording: Path):
     assert "4/4, about 8" in said.stdout or "4/4, about 7" in said.stdout
     refused = CliRunner().invoke(app, ["beats", str(recording), "--metre", "7/4"])
     assert isinstance(refused.exception, InputError)
+
+
+def test_a_recording_goes_the_way_to_training_that_the_page_on_the_corpus_tells(tmp_path: Path):
+    performance = perform(arrange("jesus_loves_me", "blues", seed=2), 12)
+    folder = tmp_path / "midi_sources" / "traditional_gospel"
+    folder.mkdir(parents=True)
+    write_click(performance.played, hear(performance.played), folder / "recording.mid")
+    settings = collect_settings(
+        sources_file(tmp_path / "s.yaml", ("traditional_gospel", folder)), 1, {"traditional_gospel": 1},
+        min_confidence=0.05,
+    )  # fmt: skip
+    report = collect("stage2", settings, tmp_path / "out", 1)
+    assert report["genres"]["traditional_gospel"]["played"] == 1
+    row = next(iter(read_pieces(tmp_path / "out")))["metadata"]
+    assert row["played"] is True
+    assert 0.05 <= row["confidence"] <= 1.0
+
+
+def test_what_has_no_steady_beat_is_left_out_under_that_name(tmp_path: Path):
+    draw = np.random.default_rng(9)
+    onsets = np.sort(draw.integers(0, 60_000, 400))
+    written_file(tmp_path / "noise" / "anywhere.mid", onsets, draw.integers(40, 80, 400))
+    sources = sources_file(tmp_path / "s.yaml", ("gospel", tmp_path / "noise"))
+    with pytest.raises(CorpusError):
+        collect("stage2", collect_settings(sources, 1, {"gospel": 1}), tmp_path / "out", 1)
+    limits = Limits(24, 6000, 4, 400)
+    candidate = next(iter(candidates(load_sources(sources)[0], 1)))
+    discard = read_candidate(candidate, limits)
+    assert isinstance(discard, Discard)
+    assert discard.reason == "no steady beat"
 
 
 @pytest.mark.skipif(not PERFORMANCES.is_dir(), reason="the performances are not here")
