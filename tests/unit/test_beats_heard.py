@@ -15,11 +15,9 @@ from test_performance import METRONOME, score_of
 from typer.testing import CliRunner
 
 from plagal.cli import app
-from plagal.corpus.collect import collect
-from plagal.corpus.quality import Limits
-from plagal.corpus.reading import Discard, read_candidate
+from plagal.corpus.collect import collect, read_pieces
+from plagal.corpus.reading import Discard, Limits, read_candidate
 from plagal.corpus.sources import candidates, load_sources
-from plagal.corpus.store import read_pieces
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
 from plagal.music.midi import load, parse, read_midi, write_midi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from plagal.music.parts import piano_tracks
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -145,9 +147,11 @@ def _parsed(source: str | Path | bytes) -> Any:
 
 
 def _pitched(file: Any) -> list[Any]:
+    """The piano's tracks, as `load` chooses them."""
     from plagal.music.midi import FIRST_EFFECT_PROGRAM
 
-    return [track for track in file.tracks if not track.is_drum and track.program < FIRST_EFFECT_PROGRAM]
+    pitched = [track for track in file.tracks if not track.is_drum and track.program < FIRST_EFFECT_PROGRAM]
+    return piano_tracks(pitched, Counter())
 
 
 def read_played(source: str | Path | bytes) -> Played:

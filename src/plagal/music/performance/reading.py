@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from plagal.music.barlines import with_heard_bars
 from plagal.music.grid import bar_lines, last_event, regular
+from plagal.music.harmony import with_heard_keys
 from plagal.music.performance.hear import calibrated, hear, raw_of
 from plagal.music.performance.played import Ints, Played, Pulse, beat_ticks, raw_onsets, read_played, seconds_at
 from plagal.music.performance.written import write_down
@@ -29,6 +31,8 @@ _CLICK = 0.3
 grid, near 0 where playing and grid know nothing of each other. Fingers 15 ms beside sixteenths at 90 give 0.7."""
 _EARLY = 0.06
 """A note so little [s] before a bar line belongs to it."""
+_OF_TRACKS = frozenset({"notes_drums", "notes_effects", "notes_other_parts", "notes_out_of_range", "tracks_merged"})
+"""What a plain reading tells that is true of a heard one, too."""
 _FEWEST = 24
 """Onsets below which nothing can be said: such a file is taken as it is."""
 
@@ -63,19 +67,23 @@ def as_played(source: str | Path | bytes, written: Score) -> Score:
     onsets, per_quarter = raw_onsets(source)
     if keeps_grid(onsets, per_quarter):
         return written
+    from plagal.music.midi import read_midi
+
     played = read_played(source)
     late = click_offset(onsets, per_quarter)
-    if late is not None and (pulse := _own_pulse(written, late)) is not None:
+    # The file's own bars, before any ear has moved them: its seconds are counted from there.
+    plain = read_midi(source)
+    kept = {name: count for name, count in written.losses.items() if name in _OF_TRACKS}
+    if late is not None and (pulse := _own_pulse(plain, late)) is not None:
         score = write_down(played, pulse)
-        losses = {**written.losses, **score.losses, TO_CLICK: 1.0, "played_confidence": 1.0}
-        return regular(replace(written, notes=score.notes, pedals=score.pedals, losses=losses))
+        losses = {**kept, **score.losses, TO_CLICK: 1.0, "played_confidence": 1.0}
+        return with_heard_keys(
+            regular(with_heard_bars(replace(plain, notes=score.notes, pedals=score.pedals, losses=losses)))
+        )
     heard = hear(played)
     score = write_down(played, heard.pulse)
     losses = {**score.losses, BY_EAR: 1.0, "played_confidence": round(heard.confidence, 3)}
-    kept = {
-        name: count for name, count in written.losses.items() if name.startswith("notes_") or name == "tracks_merged"
-    }
-    return regular(replace(score, title=written.title, losses={**kept, **losses}))
+    return with_heard_keys(regular(replace(score, title=written.title, losses={**kept, **losses})))
 
 
 def surest_stretch(source: str | Path | bytes, sure: float, least_bars: int) -> Score | None:
