@@ -93,7 +93,7 @@ def test_a_terminal_that_knows_few_letters_gets_no_traceback(encoding: str):
 
 
 def test_words_go_through_a_terminal_and_back(tmp_path: Path):
-    words = "SONG_START TIMESIG_4_4 TEMPO_120 BAR_START BEAT_0 NOTE_ON_60 DUR_QUARTER VEL_MF SONG_END"
+    words = "SONG_START KEY_C TIMESIG_4_4 TEMPO_120 BAR_START BEAT_0 NOTE_ON_60 DUR_QUARTER VEL_MF SONG_END"
     (tmp_path / "words.txt").write_text(words)
     assert plagal("detokenize", "words.txt", "-o", "x.mid", "--strict", cwd=tmp_path).returncode == 0
     assert plagal("tokenize", "x.mid", "--no-chords", cwd=tmp_path).stdout.strip() == words

@@ -13,6 +13,7 @@ from plagal.model import base, trainer
 from plagal.model.fuse import fuse
 from plagal.model.scoring import Spellings, word_scores
 from plagal.model.words import WordTokens
+from plagal.plumbing.files import write_json
 from plagal.tokens.template import split_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
@@ -83,7 +84,7 @@ def test_a_base_trains_on_its_own_sub_words_and_comes_out_as_a_stock_model(tmp_p
                            tmp_path / "run", tmp_path / "adapter", seed=1)  # fmt: skip
     assert report.best_valid_loss < report.first_valid_loss
     config = base.read_config(folder)
-    base.write_json_file(folder / "config.json", base.with_encoding(config, "text"))
+    write_json(folder / "config.json", base.with_encoding(config, "text"))
     fused = fuse(folder, tmp_path / "adapter", tmp_path / "fused", texts(2, 1), max_tokens=300)
     assert fused.lost_share <= 0.01
     again = base.load(tmp_path / "fused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,20 @@ import pytest
 from model_helpers import tiny_base
 
 from plagal.asking.request import Request, read_request
+from plagal.asking.styles import arranger_style
 from plagal.compose.decode import draft
+from plagal.compose.form import returning_bars
 from plagal.compose.opening import spread_chords
 from plagal.compose.write import in_its_key, write
 from plagal.evaluation.control import chords_kept
 from plagal.model import base
 from plagal.model.scorer import ModelScorer
+from plagal.music.arranger.harmony_grammar import QUALITY_INDEX, classify
+from plagal.music.arranger.harmony_grammar import allowed as allowed_chords
 from plagal.music.chords import parse_chord
+from plagal.music.hands import unplayable
 from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.keys import key_tonic
 from plagal.music.score import DURATION, ONSET, PITCH, Metre, Score, Tempo
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
@@ -139,3 +146,88 @@ def test_a_prompt_with_the_same_beginning_is_not_read_again_and_changes_nothing(
     again = draft(remembering, asked, max_words=300)
     assert remembering.reused > 10
     assert [word for word in again[0] if word.startswith("BAR")] == [w for w in alone[0] if w.startswith("BAR")]
+
+
+# --- what every piece of the style keeps
+
+STYLES = ("traditional gospel", "worship", "gospel jazz", "blues", "hymn", "contemporary gospel")
+
+
+@pytest.fixture(scope="module")
+def pieces(scorer: ModelScorer) -> list[tuple[Request, list[str]]]:
+    """Sixteen bars from random weights in each style and a key of its own."""
+    requests = [
+        read_request({"style": style, "key": key, "metre": "4/4", "tempo": 80, "bars": 16, "seed": seed, "tries": 1})
+        for seed, (style, key) in enumerate(zip(STYLES, ("Ab", "Db", "F", "A", "G", "F#m"), strict=True))
+    ]
+    return list(zip(requests, draft(scorer, requests, max_words=6000), strict=True))
+
+
+def test_two_hands_can_play_every_onset(pieces: list[tuple[Request, list[str]]]) -> None:
+    for request, words in pieces:
+        score = decode(words).score
+        assert unplayable(score.notes, score.pedals) == [], request.style
+
+
+def test_a_piece_ends_on_its_tonic_struck_at_once_and_held_for_half_a_bar(
+    pieces: list[tuple[Request, list[str]]],
+) -> None:
+    for request, words in pieces:
+        score = decode(words).score
+        last = score.notes[score.notes[:, ONSET] >= 15 * BAR]
+        assert set(last[:, ONSET].tolist()) == {15 * BAR} and len(last) >= 2
+        assert last[:, DURATION].min() >= BAR // 2
+        assert request.key is not None and last[0, PITCH] % 12 == key_tonic(request.key)
+
+
+def test_chords_follow_each_other_as_the_style_lets_them(pieces: list[tuple[Request, list[str]]]) -> None:
+    for request, words in pieces:
+        assert request.key is not None
+        chords = [
+            marker for marker in decode(words).score.markers if marker.kind == "chord" and marker.onset < 15 * BAR
+        ]
+        for before, after in pairwise(chords):
+            if after.onset // BAR not in returning_bars(request):  # there it is the phrase that leads
+                chord = parse_chord(after.text)
+                weights = allowed_chords(request.key, arranger_style(request.style), parse_chord(before.text))
+                assert weights[chord.root, QUALITY_INDEX[chord.quality]] > 0, (before.text, after.text)
+
+
+def test_chords_from_outside_the_key_are_written_too(pieces: list[tuple[Request, list[str]]]) -> None:
+    """Until 0.1.0 the mask forbade them: no #IV diminished, no altered dominants, no backdoor."""
+    kinds = {
+        classify(parse_chord(marker.text), request.key, arranger_style(request.style))
+        for request, words in pieces
+        for marker in decode(words).score.markers
+        if marker.kind == "chord" and request.key is not None
+    }
+    assert len(kinds - {"diatonic", "foreign"}) >= 3, kinds
+
+
+def test_the_pedal_is_never_held_through_a_change_of_chord(pieces: list[tuple[Request, list[str]]]) -> None:
+    for _, words in pieces:
+        down, moved, chord = False, False, ""
+        for word in words:
+            if word.startswith(("BEAT_", "BAR_")):
+                moved = False
+            elif word.startswith("PEDAL_"):
+                down, moved = word != "PEDAL_OFF", True
+            elif word.startswith("CHORD_"):
+                assert not down or moved or word == chord
+                chord = word
+
+
+def test_phrases_come_back_with_their_melody(pieces: list[tuple[Request, list[str]]]) -> None:
+    kept, asked = 0, 0
+    for request, words in pieces:
+        notes = decode(words).score.notes
+        returns = returning_bars(request)
+        assert returns == {4: 0, 5: 1, 12: 0, 13: 1}
+        for bar, source in returns.items():
+            first = notes[(notes[:, ONSET] // BAR == source) & (notes[:, PITCH] >= 60)]
+            again = notes[notes[:, ONSET] // BAR == bar]
+            for onset in np.unique(first[:, ONSET]):
+                top = first[first[:, ONSET] == onset, PITCH].max()
+                asked += 1
+                kept += top in again[again[:, ONSET] % BAR == onset % BAR, PITCH]
+    assert kept >= 0.6 * asked  # where hands are still full of what random weights hold, a note gives way

@@ -8,9 +8,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.chords import QUALITIES, Chord, parse_chord
+from plagal.music.arranger import harmony_grammar
+from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES
+from plagal.music.chords import QUALITIES, Chord, parse_chord, parse_pitch_class
 from plagal.music.keys import key_tonic
-from plagal.music.score import HIGHEST_PITCH, TICKS_PER_QUARTER, Key
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import (
     ARTICULATIONS,
@@ -23,8 +25,6 @@ from plagal.tokens.vocabulary import (
 
 Mask = npt.NDArray[np.bool_]
 
-_OUTSIDERS = 1
-"""Tones outside the key that a chord may have: that of a secondary dominant."""
 _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
 """The minor has its leading tone, too."""
 
@@ -32,6 +32,12 @@ _MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
 def scale(key: Key) -> frozenset[int]:
     tonic = key_tonic(key)
     return frozenset((tonic + step) % 12 for step in (_MINOR if key.minor else _MAJOR))
+
+
+def colour_scale(chord: Chord, scale: frozenset[int]) -> frozenset[int]:
+    """The key's notes that go with a chord: what one of its own tones alters (C under A7, for its C#) gives way."""
+    altered = chord.pitch_classes - scale
+    return frozenset(pc for pc in scale if pc in chord.pitch_classes or not {(pc - 1) % 12, (pc + 1) % 12} & altered)
 
 
 def chord_scale(chord: Chord) -> frozenset[int]:
@@ -70,6 +76,12 @@ ON_GRID: Mask = ((_beat_tick < 0) & (_length_ticks == 0)) | np.array(
     [(tick % 3 == 0) | (tick % 4 == 0) for tick in np.maximum(_beat_tick, _length_ticks)]
 )
 """All words but places and lengths that are neither of 32nds nor of triplet 16ths."""
+_chords = [parse_chord(word.removeprefix("CHORD_")) for word in MUSIC_WORDS if word.startswith("CHORD_")]
+_chord_root = np.array([chord.root for chord in _chords])
+_chord_quality = np.array([harmony_grammar.QUALITY_INDEX[chord.quality] for chord in _chords])
+_bass_class = np.array(
+    [parse_pitch_class(word.removeprefix("BASS_"))[0] for word in MUSIC_WORDS if word.startswith("BASS_")]
+)
 PEDALS: Mask = np.isin(_KINDS, [g.PEDAL, g.PEDAL_OFF])
 BEATS: Mask = _KINDS == g.BEAT
 PIECE_ENDS: Mask = _KINDS == g.SONG_END
@@ -94,6 +106,12 @@ def pitches(bits: int, low: int, high: int) -> Mask:
     return np.asarray(fits | (_note_pitch < 0))
 
 
+@lru_cache(maxsize=8192)
+def keys(reachable: int) -> Mask:
+    """All words but the notes that are no bit of `reachable` (bit 60 is middle C)."""
+    return np.array([pitch < 0 or bool(reachable >> int(pitch) & 1) for pitch in _note_pitch])
+
+
 @lru_cache(maxsize=1024)
 def beats_up_to(tick: int) -> Mask:
     return np.asarray(_beat_tick <= tick)
@@ -109,33 +127,21 @@ def durations(least: int, most: int) -> Mask:
     return np.asarray(fits if fits.any() else known)
 
 
-def resolution(chord: Chord | None, scale: frozenset[int]) -> frozenset[int] | None:
-    """The roots that a chord with a tone from outside the key leads to, its own among them; None where it has none. A
-    dominant: a fifth or a semitone down; a diminished one: a semitone either way; others: a fifth or a tone up."""
-    if chord is None or chord.pitch_classes <= scale:
-        return None
-    steps = QUALITIES[chord.quality]
-    ways = (5, 11) if 4 in steps else (1, 11) if 6 in steps else (7, 2)
-    return frozenset((chord.root + way) % 12 for way in ways) | {chord.root}
-
-
-@lru_cache(maxsize=512)
-def chord_words_in(scale: frozenset[int], roots: frozenset[int] | None) -> Mask:
-    """All words but chords too far from the key: those of its own tones, secondary dominants, diminished chords and
-    minor sixths, on `roots` where some are given."""
+@lru_cache(maxsize=4096)
+def grammatical_chords(key: Key, style: str, previous: Chord | None) -> Mask:
+    """All words but the chords that the harmony of a style does not let follow `previous` in a key."""
+    weights = harmony_grammar.allowed(key, style, previous)
     mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-    for place in np.flatnonzero(CHORD_WORDS):
-        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
-        outside = len(chord.pitch_classes - scale)
-        leads = _leads(QUALITIES[chord.quality])
-        near = outside == 0 or (outside <= _OUTSIDERS and leads)
-        mask[place] = near and chord.root in scale and (roots is None or chord.root in roots)
+    mask[CHORD_WORDS] = weights[_chord_root, _chord_quality] > 0
     return mask
 
 
-def _leads(steps: tuple[int, ...]) -> bool:
-    """Whether a chord asks to be resolved: a dominant, diminished, or minor with a sixth."""
-    return (4 in steps and 10 in steps) or (3 in steps and 6 in steps) or (3 in steps and 9 in steps)
+@lru_cache(maxsize=4096)
+def grammatical_basses(key: Key, style: str, chord: Chord, previous: Chord | None) -> Mask:
+    """All words but the basses that a style does not put under `chord` after `previous`."""
+    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+    mask[BASS_WORDS] = harmony_grammar.allowed_basses(key, style, chord, previous)[_bass_class] > 0
+    return mask
 
 
 @lru_cache(maxsize=64)
@@ -148,3 +154,31 @@ def tonic_chords(tonic: int, minor: bool) -> Mask:
         third = 3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and 10 not in steps
         mask[place] = chord.root == tonic and third
     return mask
+
+
+@lru_cache(maxsize=65536)
+def within_reach(keys: tuple[int, ...]) -> int:
+    """The keys that two hands can strike or hold besides `keys` (sorted), as bits (bit 60 is middle C): for every way
+    to split the keys between the hands, what either hand still reaches between its neighbour and its own span."""
+    reachable = 0
+    for cut in range(len(keys) + 1):
+        left, right = keys[:cut], keys[cut:]
+        if not (_in_one_hand(left) and _in_one_hand(right)):
+            continue
+        if len(left) < MOST_NOTES:
+            lowest = left[-1] - LARGEST_SPAN if left else LOWEST_PITCH
+            highest = min(left[0] + LARGEST_SPAN if left else HIGHEST_PITCH, right[0] - 1 if right else HIGHEST_PITCH)
+            reachable |= _bits(lowest, highest)
+        if len(right) < MOST_NOTES:
+            lowest = max(right[-1] - LARGEST_SPAN if right else LOWEST_PITCH, left[-1] + 1 if left else LOWEST_PITCH)
+            reachable |= _bits(lowest, right[0] + LARGEST_SPAN if right else HIGHEST_PITCH)
+    return reachable
+
+
+def _bits(lowest: int, highest: int) -> int:
+    lowest, highest = max(lowest, LOWEST_PITCH), min(highest, HIGHEST_PITCH)
+    return ((1 << (highest + 1)) - 1) & ~((1 << lowest) - 1) if lowest <= highest else 0
+
+
+def _in_one_hand(keys: tuple[int, ...]) -> bool:
+    return not keys or (len(keys) <= MOST_NOTES and keys[-1] - keys[0] <= LARGEST_SPAN)

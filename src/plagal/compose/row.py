@@ -87,7 +87,10 @@ class Row:
         return mask
 
     def take(self, column: int) -> None:
-        """Write one more column, and the word that it ends."""
+        """Write one more column, and the word that it ends; what belongs before that word first."""
+        if self.asked and self.speller.whole:  # columns are words
+            for word in self._steering.inserted_before(MUSIC_WORDS[column]):
+                self.take(_PLACE[word])
         self.waiting.append(column)
         typed = (*self.typed, column)
         if self.typed and not self.speller.beginning(typed).any():

@@ -1,37 +1,45 @@
-"""What a piece must keep, word by word: its key, a chord progression, a melody, how many notes a bar.
+"""What a piece must keep, word by word: its key, harmony, form, hands, and whatever else was asked.
 
-The grammar says which words may follow; steering narrows that to the words that keep what was asked. It never widens:
-where nothing would be left, the grammar's own choice stands, so a piece is valid whatever is asked.
+The word grammar says which words may follow; steering narrows that to the words that keep what was asked and what every
+piece of the style keeps. It never widens: where nothing would be left, the grammar's own choice stands, so a piece is
+valid whatever is asked.
 
-- key: notes of the key's scale or of the chord in force; those foreign to the chord pass quickly. Chords of the key,
-  and those with one tone from outside that lead somewhere: then there they go. A key that was asked for, not the
-  model's own: its tonic opens each phrase of four bars and ends the piece.
+- harmony: a chord is one that the style lets follow the one before (`plagal.music.arranger.harmony_grammar`):
+  diatonic, or a device that leads somewhere, and then there it goes. Until 0.1.0 a mask demanded a diatonic root and
+  one foreign tone at most: it banned a chord of 88 of our own 90 arrangements.
+- notes: of the chord in force and of the key, as far as the chord does not alter them; blue notes where the style has
+  them. What is foreign to the chord passes quickly. Where a chord is written its bass, or one of its tones, is lowest.
+- hands: two hands of five fingers and a tenth can strike and hold what is written.
+- form: phrases come back: the melody and the chords of a bar that a later phrase repeats are asked for there again.
+- the end: the last bar is its tonic, struck at once and held for half the bar at least.
+- pedal: lifted and pressed again where a chord is written, never held through (`inserted_before`).
 - time: places and lengths are those of written music; what was played off the grid taught the model to read, not to
   write so.
-- the model's own chords: where one is written its bass, or one of its tones, lies lowest.
-- chords: each is written where it was asked for and nowhere else; where it begins its bass lies lowest and all tones
-  that name it are struck; notes that do not belong to it pass quickly.
-- melody: each of its notes is struck where it was asked for, as long as asked, and nothing sounds above it.
+- asked chords: each is written where it was asked for and nowhere else; where it begins its bass lies lowest and all
+  tones that name it are struck.
+- an asked melody: each of its notes is struck where it was asked for, as long as asked, and nothing sounds above it.
 - density: notes struck in a bar, at least and at most.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from plagal.asking.request import Request
+from plagal.asking.styles import arranger_style
 from plagal.compose import masks
+from plagal.compose.form import Form
 from plagal.compose.masks import Mask
 from plagal.compose.opening import PlacedNote, bar_ticks, notes_a_bar, placed_chords, placed_melody
-from plagal.music.arranger.voicing import essential
+from plagal.music.arranger import harmony_grammar
+from plagal.music.arranger.voicing import LARGEST_SPAN, essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
 from plagal.music.keys import key_tonic
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.tokens import grammar as g
-from plagal.tokens.vocabulary import (
-    KEY_OF,
-    duration_words,
-)
+from plagal.tokens.vocabulary import DURATION_TICKS, KEY_OF, TIED_DURATIONS, duration_words
 
 PASSING_TICKS = TICKS_PER_QUARTER // 2
 """A note foreign to its chord and key lasts an eighth at most."""
@@ -43,69 +51,99 @@ _HIGHEST_WITH_CHORD = 84
 _BASS_BELOW = 55
 """The bass of an asked chord lies under G3 where the words have reached no higher note yet."""
 _LOW = 48
-"""Below middle C's octave only root, third and fifth keep a chord clear."""
+"""Below middle C's octave only root, third and fifth keep an asked chord clear."""
 _FREE_FROM = 60
-"""From middle C up, notes of the key that do not belong to the chord last a quarter at most."""
-_PHRASE_BARS = 4
+"""From middle C up, notes of the key that do not belong to the chord last a quarter at most; the melody lies there."""
+_LONGEST_TICKS = 16 * TICKS_PER_QUARTER
+_LAST_CHORD_NOTES = 4
 
 
 class Steering:
     """What one piece must keep while it is being written: tell it each word, ask it to narrow each mask."""
 
     def __init__(self, request: Request):
-        key = request.key_in_force
-        self._key, self._last_bar = key, request.kept_bars + request.new_bars
+        self._key, self._key_is_asked = request.key_in_force, request.key_in_force is not None
+        self._style = arranger_style(request.style)
+        self._last_bar = request.kept_bars + request.new_bars
+        self._ends = request.refill is None
         self._density = notes_a_bar(request)
-        self._scale = masks.scale(key) if key is not None else None
-        self._home = (0, False) if key is None else (key_tonic(key), key.minor)
+        self._scale = masks.scale(self._key) if self._key is not None else None
+        self._chords_are_asked = bool(request.chords)
+        self._form = Form(request)
         self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in placed_chords(request)}
-        self._melody_at: dict[tuple[int, int], PlacedNote] = {}
         melody = placed_melody(request.melody, bar_ticks(request))
-        for note in melody:
-            top = self._melody_at.get((note.bar, note.tick))
-            if top is None or note.pitch > top.pitch:
-                self._melody_at[note.bar, note.tick] = note
+        self._melody_at = {(note.bar, note.tick): note for note in melody}
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
         self._grid = masks.ON_GRID if on_grid else masks.ALL
         self._next = 0
         self._here = _Here()
         self._chord: Chord | None = None
+        self._before: Chord | None = None
+        """The chord before that in force."""
         self._chord_bar = 0
         self._notes_in_bar = 0
         self._ceiling, self._ceiling_until = HIGHEST_PITCH, (0, 0)
         self._queue: list[str] = []
         self._state = g.start()
+        self._bar_start = 0
+        self._held: list[tuple[int, int]] = []
+        """Keys down: pitch, and when they are let go [ticks from the start of the piece]."""
+        self._ticks = 0
+        self._pedal_down, self._pedal_moved = False, False
+
+    # --- what was written
 
     def add(self, word: str, state: g.State) -> None:
         """`word` was written, `state` is the grammar's after it."""
         before, self._state = self._state, state
         if self._queue and self._queue[0] == word:
             self._queue.pop(0)
-        kind = state.kind
+        kind, bar = state.kind, state.bars - 1
         if kind == g.BAR:
+            self._bar_start += before.bar_ticks if before.bars else 0
             self._notes_in_bar = 0
-            self._arrive(state.bars - 1, -1)
+            self._form.begin_bar(bar, self._chord)
+            if bar in self._form.returns:  # its chords and its melody are asked for where they were
+                chords, melody = self._form.coming_back(bar)
+                self._chord_at |= {(bar, tick): chord for tick, chord in chords.items()}
+                self._melody_at |= {(bar, note.tick): note for note in melody}
+                self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
+                self._next = bisect_left(self._places, (bar, -1))
+            self._arrive(bar, -1)
         elif state.position != before.position or kind == g.BEAT:
-            self._arrive(state.bars - 1, state.position)
-        if kind in (g.KEY, g.HEAD_KEY) and self._key is None:
-            self._scale = masks.scale(Key(0, *KEY_OF[word]))
+            self._arrive(bar, state.position)
+        if kind in (g.KEY, g.HEAD_KEY) and not self._key_is_asked:
+            self._key = Key(0, *KEY_OF[word])
+            self._scale = masks.scale(self._key)
+        elif kind in (g.PEDAL, g.PEDAL_OFF):
+            self._pedal_down, self._pedal_moved = kind == g.PEDAL, True
         elif kind == g.CHORD:
-            self._chord = parse_chord(word.removeprefix("CHORD_"))
+            self._before, self._chord = self._chord, parse_chord(word.removeprefix("CHORD_"))
             self._chord_bar = state.bars
             self._here.wants_chord = False
             self._here.own = self._here.chord is None
             asked = self._here.chord
             if asked is not None and asked.bass != asked.root:
                 self._queue = [f"BASS_{ROOT_NAMES[asked.bass]}"]
+            self._form.add_chord(bar, max(state.position, 0), self._chord)
         elif kind == g.BASS and self._chord is not None:
             self._chord = Chord(self._chord.root, self._chord.quality, _PITCH_CLASS[word.removeprefix("BASS_")])
+            self._form.add_chord(bar, max(state.position, 0), self._chord)
         elif kind == g.NOTE_ON:
             self._struck(state.pitch)
+        elif kind in (g.TIE, g.DURATION):
+            self._ticks += TIED_DURATIONS.get(word) or DURATION_TICKS.get(word, state.bar_ticks)
+            if kind == g.DURATION:
+                tick = max(state.position, 0)
+                self._held.append((state.pitch, self._bar_start + tick + self._ticks))
+                self._form.add_note(bar, tick, state.pitch, self._ticks)
 
     def _arrive(self, bar: int, tick: int) -> None:
         """A new bar (tick -1) or position: what is asked for here, and what comes next."""
-        place = (bar, tick)
+        place, now = (bar, tick), self._bar_start + max(tick, 0)
+        self._held = [(pitch, end) for pitch, end in self._held if end > now]
+        self._pedal_moved = False
         while self._next < len(self._places) and self._places[self._next] < place:
             self._next += 1
         self._here = _Here()
@@ -114,9 +152,12 @@ class Steering:
         if self._next < len(self._places) and self._places[self._next] == place:
             chord, note = self._chord_at.get(place), self._melody_at.get(place)
             if chord is not None:
-                self._chord = chord
                 pending = {(chord.root + step) % 12 for step in essential(chord.quality)} | {chord.bass}
                 self._here = _Here(chord=chord, wants_chord=True, pending=pending)
+            if note is not None and bar in self._form.returns:
+                keys = tuple(sorted({pitch for pitch, _ in self._held}))
+                if not masks.within_reach(keys) >> note.pitch & 1:  # it came back by our own plan, and hands are full
+                    note = None
             if note is not None:
                 self._here.melody = note
                 self._ceiling = note.pitch
@@ -126,13 +167,28 @@ class Steering:
 
     def _struck(self, pitch: int) -> None:
         self._notes_in_bar += 1
+        self._ticks = 0
         here = self._here
         here.count += 1
+        here.struck.append(pitch)
         here.pending.discard(pitch % 12)
         if here.melody is not None and pitch == here.melody.pitch:
             self._queue = duration_words(here.melody.ticks)
             here.melody = None
             self._ceiling = pitch - 1
+
+    def inserted_before(self, word: str) -> tuple[str, ...]:
+        """Words that come before a chosen one: a pianist changes the pedal with the chord. What is down is lifted and
+        pressed again; the last chord is held under a pedal of its own. Masks could only forbid the chord."""
+        may = not self._pedal_moved and g.PEDAL_OFF in g.FOLLOWERS[self._state.kind]
+        if not (may and word.startswith("CHORD_")):
+            return ()
+        if self._is_last(self._state):
+            return ("PEDAL_OFF", "PEDAL_ON") if self._pedal_down else ("PEDAL_ON",)
+        same = self._chord is not None and word == f"CHORD_{ROOT_NAMES[self._chord.root]}{self._chord.quality}"
+        return ("PEDAL_OFF", "PEDAL_ON") if self._pedal_down and not same else ()
+
+    # --- what may follow
 
     def narrow(self, mask: Mask, state: g.State) -> Mask:
         """The part of `mask` that keeps the wishes; `mask` itself where none would."""
@@ -141,19 +197,35 @@ class Steering:
             if (mask & only).any():
                 return mask & only
             self._queue = []
-        mask = mask & self._grid if (mask & self._grid).any() else mask
-        if self._key is None and not self._places and self._density is None:
-            narrowed = mask & self._wanted(state)
-            return narrowed if narrowed.any() else mask
-        plain = mask & masks.PLAIN
-        for wanted in (self._wanted(state), self._not_past(state), masks.ALL):
-            narrowed = plain & wanted
-            if narrowed.any():
-                return narrowed
+        for least in (mask & self._grid & masks.PLAIN & self._hands(), mask & masks.PLAIN):
+            for wanted in (self._wanted(state), self._at_least(state), masks.ALL):
+                narrowed = least & wanted
+                if narrowed.any():
+                    return narrowed
         return mask
 
-    def _not_past(self, state: g.State) -> Mask:
-        """Where all that is wanted cannot be had: at least what is asked for later in this bar is not passed by."""
+    def _hands(self) -> Mask:
+        """Notes that two hands reach besides what they hold and what they still have to strike here."""
+        here = self._here
+        keys = {pitch for pitch, _ in self._held} | set(here.struck)
+        if here.melody is None:
+            return masks.keys(masks.within_reach(tuple(sorted(keys))))
+        return masks.keys(masks.within_reach(tuple(sorted(keys | {here.melody.pitch}))) | 1 << here.melody.pitch)
+
+    def _is_last(self, state: g.State) -> bool:
+        """Whether this is the bar in which the piece ends on its own: nothing is asked for behind its bar line."""
+        last = state.bars == self._last_bar and self._ends
+        return last and not (self._places and self._places[-1] > (self._last_bar - 1, 0))
+
+    def _is_fixed(self, state: g.State) -> bool:
+        """Whether this bar's chords are asked for."""
+        return self._chords_are_asked or state.bars - 1 in self._form.returns
+
+    def _at_least(self, state: g.State) -> Mask:
+        """Where all that is wanted cannot be had: what is asked for later in this bar is not passed by, and the last
+        chord stays alone."""
+        if self._is_last(state) and state.position >= 0:
+            return ~masks.BEATS
         due = self._due(state.bars - 1)
         return ~masks.CHORD_WORDS if due < 0 else masks.beats_up_to(due) & ~masks.BAR_ENDS & ~masks.CHORD_WORDS
 
@@ -163,31 +235,30 @@ class Steering:
             return self._durations(state)
         if state.kind == g.DURATION or state.bars == 0:
             return masks.ALL
-        if state.kind in g.BEFORE_BEAT and self._places[self._next : self._next + 1] == [(state.bars - 1, 0)]:
+        last = self._is_last(state)
+        opens = state.kind in g.BEFORE_BEAT
+        if opens and (last or self._places[self._next : self._next + 1] == [(state.bars - 1, 0)]):
             return masks.one("BEAT_0")  # what is asked for at the bar line must not be passed by
         wanted = self._notes(state) & self._chords(state) & self._onward(state)
-        if self._scale is None or self._chord_at:
+        if self._key is None or self._is_fixed(state) or self._here.chord is not None:
             return wanted
-        if self._at_home(state):
-            due = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF) and self._chord_bar != state.bars
-            tonic = masks.tonic_chords(*self._home)
-            return tonic & (masks.CHORD_WORDS | masks.PEDALS) if due else wanted & tonic
-        return wanted & masks.chord_words_in(self._scale, masks.resolution(self._chord, self._scale))
-
-    def _at_home(self, state: g.State) -> bool:
-        """Whether the asked key's tonic is due: with the first chord of the piece and of each phrase, and in the last
-        bar."""
-        if self._key is None:
-            return False
-        opens = (state.bars - 1) % _PHRASE_BARS == 0 and self._chord_bar != state.bars
-        return self._chord is None or opens or state.bars == self._last_bar
+        if self._chord_bar != state.bars and (last or (self._key_is_asked and self._chord is None)):
+            tonic = masks.tonic_chords(key_tonic(self._key), self._key.minor)
+            at_chord = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF)
+            return tonic & (masks.CHORD_WORDS | masks.PEDALS) if at_chord else wanted & tonic
+        if state.kind == g.CHORD and self._chord is not None:
+            below = masks.grammatical_basses(self._key, self._style, self._chord, self._before)
+            return wanted & (below & ~masks.BASS_WORDS if last else below)
+        return wanted & masks.grammatical_chords(self._key, self._style, self._chord)
 
     def _chords(self, state: g.State) -> Mask:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
         if self._here.wants_chord and self._here.chord is not None and state.position >= 0 and state.kind != g.BAR:
             chord = self._here.chord
             return masks.one(f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}") | masks.PEDALS
-        return ~(masks.CHORD_WORDS | masks.BASS_WORDS) if self._chord_at else masks.ALL
+        if not self._is_fixed(state):
+            return masks.ALL
+        return ~(masks.CHORD_WORDS | masks.BASS_WORDS)
 
     def _notes(self, state: g.State) -> Mask:
         """Which pitches may be struck here."""
@@ -200,40 +271,50 @@ class Steering:
         floor = state.pitch if state.kind in (g.VELOCITY, g.ARTICULATION) else LOWEST_PITCH - 1
         if here.chord is not None and here.melody is None:
             high = min(high, _HIGHEST_WITH_CHORD)
-        pending = {pc for pc in here.pending if masks.reachable(pc, floor, high)}
-        here.pending = pending
+        here.pending = {pc for pc in here.pending if masks.reachable(pc, floor, high)}
         if here.chord is not None:
             if here.count == 0:
                 return masks.pitches(masks.bits({here.chord.bass}), low, min(high, _BASS_BELOW))
             wanted = masks.pitches(masks.bits(set(here.chord.pitch_classes)), low, high)
-            if pending:  # leave an octave for what is still to be struck
+            if here.pending:  # leave an octave for what is still to be struck
                 wanted = (wanted & masks.pitches(masks.EVERY, low, high - 12)) | masks.pitches(
-                    masks.bits(pending), low, high
+                    masks.bits(here.pending), low, high
                 )
+        elif self._is_last(state) and self._chord is not None:
+            bass_first = here.count == 0 and here.melody is None
+            tones = {self._chord.bass} if bass_first else set(self._chord.pitch_classes)
+            wanted = masks.pitches(masks.bits(tones), low, min(high, _BASS_BELOW) if bass_first else high)
         else:
-            wanted = self._free_notes(low, high)
+            wanted = self._free_notes(state, low, high)
         if here.melody is not None:
             wanted = (wanted & masks.pitches(masks.EVERY, low, here.melody.pitch - 1)) | masks.one(
                 f"NOTE_ON_{here.melody.pitch}"
             )
         return wanted
 
-    def _free_notes(self, low: int, high: int) -> Mask:
-        """Between asked chords: the chord's tones and the key's, low down only the chord's."""
+    def _free_notes(self, state: g.State, low: int, high: int) -> Mask:
+        """Between asked chords: the chord's tones and the key's; low down under asked chords only the chord's."""
         chord, scale = self._chord, self._scale
-        if scale is None and not self._chord_at:
+        if scale is None and not self._is_fixed(state):
             return masks.pitches(masks.EVERY, low, high)
         if chord is not None and self._here.own and self._here.count == 0:
             return masks.pitches(masks.bits({chord.bass}), low, min(high, _BASS_BELOW - 1)) | masks.pitches(
                 masks.bits(set(chord.pitch_classes)), _BASS_BELOW, high
             )
-        tones = set(chord.pitch_classes) if chord is not None else set()
-        classes = tones | set(scale or (masks.chord_scale(chord) if chord is not None else range(12)))
-        if chord is None or not self._chord_at:
-            return masks.pitches(masks.bits(classes), low, high)
-        firm = {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))} & tones
-        return masks.pitches(masks.bits(firm), low, min(high, _LOW - 1)) | masks.pitches(
-            masks.bits(classes), max(low, _LOW), high
+        if chord is None:
+            return masks.pitches(masks.bits(set(scale or range(12))), low, high)
+        tones = set(chord.pitch_classes)
+        classes = tones | set(masks.chord_scale(chord) if scale is None else masks.colour_scale(chord, scale))
+        upper = classes
+        if self._key is not None:
+            upper = classes | harmony_grammar.blue_notes(self._key, self._style)
+        if self._is_fixed(state):
+            firm = {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))} & tones
+            return masks.pitches(masks.bits(firm), low, min(high, _LOW - 1)) | masks.pitches(
+                masks.bits(classes), max(low, _LOW), high
+            )
+        return masks.pitches(masks.bits(classes), low, min(high, _FREE_FROM - 1)) | masks.pitches(
+            masks.bits(upper), max(low, _FREE_FROM), high
         )
 
     def _onward(self, state: g.State) -> Mask:
@@ -241,6 +322,9 @@ class Steering:
         here, density = self._here, self._density
         if here.owes and state.position >= 0:
             return ~masks.LEAVING
+        if self._is_last(state) and state.position >= 0:
+            full = here.count >= _LAST_CHORD_NOTES or self._notes_in_bar >= (density or (0, 64))[1]
+            return ~masks.BEATS if full else ~masks.LEAVING
         bar = state.bars - 1
         wanted = masks.ALL
         if self._next < len(self._places):
@@ -254,12 +338,10 @@ class Steering:
         if self._notes_in_bar >= density[1]:
             return wanted & ~(masks.BEATS & ~masks.beats_up_to(self._due(bar)))
         if self._notes_in_bar < density[0]:
-            return wanted & ~masks.BAR_ENDS & masks.beats_up_to(self._pace(state, density[0]))
+            # The next position lies no later than leaves room for the notes that the bar still needs.
+            pace = max(state.position + _LEAST_STEP_TICKS, state.bar_ticks * self._notes_in_bar // density[0])
+            return wanted & ~masks.BAR_ENDS & masks.beats_up_to(pace)
         return wanted
-
-    def _pace(self, state: g.State, fewest: int) -> int:
-        """The tick up to which the next position may lie, so that the notes that a bar still needs have room."""
-        return max(state.position + _LEAST_STEP_TICKS, state.bar_ticks * self._notes_in_bar // fewest)
 
     def _due(self, bar: int) -> int:
         """The tick of what is still asked for in this bar, -1 if nothing is."""
@@ -268,41 +350,43 @@ class Steering:
         return -1
 
     def _durations(self, state: g.State) -> Mask:
-        """Lengths that keep the chord or the key, and end before a melody note that lies lower."""
-        lengths = self._lengths(state)
-        return lengths & masks.durations(1, self._until_lower(state)) if self._melody_at else lengths
+        """Lengths that keep chord and key, leave the hands free for the last chord, and end before a melody note that
+        lies lower or that the hand which holds the note could not reach. What is tied already counts."""
+        least, most = self._lengths(state)
+        if self._melody_at:
+            most = min(most, self._until(state, self._melody_at, lower_than=state.pitch))
+        if self._ends and self._last_bar > state.bars:
+            most = min(most, (self._last_bar - state.bars) * state.bar_ticks - max(state.position, 0))
+        return masks.durations(max(min(least, most) - self._ticks, 1), max(most - self._ticks, 1))
 
-    def _until_lower(self, state: g.State) -> int:
-        """Ticks to the next melody note below the note at hand; two bars at least where none comes before."""
-        bar, tick = state.bars - 1, max(state.position, 0)
-        for place in self._places[self._next :]:
-            note = self._melody_at.get(place)
-            if note is not None and note.pitch < state.pitch:
-                return max(1, (place[0] - bar) * state.bar_ticks + place[1] - tick)
-        return 2 * state.bar_ticks
-
-    def _lengths(self, state: g.State) -> Mask:
-        """Notes that belong to no chord or key in force pass quickly; those of an asked chord end with it."""
+    def _lengths(self, state: g.State) -> tuple[int, int]:
+        """Fewest and most ticks: notes that belong to no chord or key in force pass quickly; those of an asked chord
+        end with it; the last ones are held."""
         chord, pitch_class = self._chord, state.pitch % 12
-        if self._chord_at and chord is not None:
-            room = self._until_next_chord(state)
-            if pitch_class not in chord.pitch_classes:
-                return masks.durations(1, min(PASSING_TICKS, room))
-            if self._here.chord is not None:
-                return masks.durations(min(TICKS_PER_QUARTER, room), room)
-            return masks.durations(1, room)
-        if self._scale and chord is not None and pitch_class not in chord.pitch_classes:
-            return masks.durations(
-                1, PASSING_TICKS if state.pitch < _FREE_FROM or pitch_class not in self._scale else TICKS_PER_QUARTER
-            )
-        return masks.ALL
+        if self._is_last(state) and self._here.melody is None:
+            return state.bar_ticks // 2, state.bar_ticks
+        if chord is None:
+            return 1, _LONGEST_TICKS
+        foreign = pitch_class not in chord.pitch_classes
+        if self._is_fixed(state):
+            room = self._until(state, self._chord_at)
+            if foreign:
+                return 1, min(PASSING_TICKS, room)
+            return (min(TICKS_PER_QUARTER, room) if self._here.chord is not None else 1), room
+        if self._scale and foreign:
+            quick = state.pitch < _FREE_FROM or pitch_class not in self._scale
+            return 1, PASSING_TICKS if quick else TICKS_PER_QUARTER
+        return 1, _LONGEST_TICKS
 
-    def _until_next_chord(self, state: g.State) -> int:
-        """Ticks to the next asked chord; two bars at least where it is further away or there is none."""
+    def _until(self, state: g.State, asked: Mapping[tuple[int, int], object], lower_than: int = 0) -> int:
+        """Ticks to the next place where something is asked for: a chord, or a melody note below a pitch or, where the
+        right hand holds it, beyond a tenth above; two bars where there is none."""
         bar, tick = state.bars - 1, max(state.position, 0)
-        for next_bar, next_tick in self._places[self._next :]:
-            if (next_bar, next_tick) in self._chord_at:
-                return max(1, (next_bar - bar) * state.bar_ticks + next_tick - tick)
+        reach = lower_than + LARGEST_SPAN if lower_than >= _BASS_BELOW else HIGHEST_PITCH
+        for place in self._places[self._next :]:
+            thing = asked.get(place)
+            if thing is not None and not (isinstance(thing, PlacedNote) and lower_than <= thing.pitch <= reach):
+                return max(1, (place[0] - bar) * state.bar_ticks + place[1] - tick)
         return 2 * state.bar_ticks
 
 
@@ -319,6 +403,7 @@ class _Here:
     """Whether a chord that nobody asked for was written here."""
     count: int = 0
     """Notes struck here."""
+    struck: list[int] = field(default_factory=list)
 
     @property
     def owes(self) -> bool:

@@ -202,10 +202,7 @@ def _answers() -> Callable[[bytes], bool]:
                 value = json.loads(text)
             except (ValueError, RecursionError):
                 return bool(answer.found)
-            request = taken(lambda: read_request(value)) if isinstance(value, dict) else None
-            if request is not None and request.melody is not None:
-                taken(request.melody.score)
-            return request is not None
+            return isinstance(value, dict) and taken(lambda: read_request(value)) is not None
 
     return try_one
 

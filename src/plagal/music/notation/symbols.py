@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from plagal.music.chords import QUALITIES, Chord, parse_chord, parse_pitch_class
+from plagal.music.chords import QUALITIES, Chord, parse_chord, parse_pitch_class, read_chord
 from plagal.plumbing.errors import ChordError
 
 KINDS = {
@@ -35,7 +35,9 @@ def chord_of_text(text: str, losses: Counter[str]) -> Chord | None:
     if _NO_CHORD.fullmatch(plain):
         return None
     try:
-        return parse_chord(plain)
+        chord, exact = read_chord(plain)
+        losses["chord_symbols_simplified"] += not exact
+        return chord
     except ChordError:
         pass
     try:
