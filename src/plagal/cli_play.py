@@ -78,6 +78,8 @@ def _deliver(piece: Written, path: Path, sound: Path | None, picture: Path | Non
     """Write the files and tell their names."""
     piece.write(path)
     _say(f"{path}: {piece.description}")
+    if piece.request.prompt:
+        _say(piece.request.summary)
     if sound is not None:
         from plagal.serving.sound import write_wav
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from plagal.asking.progression import read_progression
 from plagal.asking.prompt import read_prompt
+from plagal.asking.request import read_request
 from plagal.cli import app
 from plagal.music.keys import parse_key
 from plagal.plumbing.errors import InputError
@@ -133,3 +134,9 @@ def test_no_word_with_a_meaning_is_dropped_in_silence(prompt: str) -> None:
 def test_people_read_what_was_understood() -> None:
     done = CliRunner().invoke(app, ["understand", "worship in F#m with a choir of angels"])
     assert done.output.splitlines() == ["style: worship", "key: F# minor", "not understood: angels"]
+
+
+def test_what_is_not_understood_is_said_under_the_piece_in_one_line() -> None:
+    request = read_request({"prompt": "worship in Db, 12/8, 66 bpm, 16 bars, tritone subs"})
+    assert request.summary.startswith("understood: worship, Db major, ♩. = 66, 12/8, 16 bars")
+    assert request.summary.endswith("not understood: tritone subs")

@@ -50,6 +50,8 @@ export interface Links {
 export interface Created {
   id: string;
   seed: number;
+  /** what was made of the prompt, and what was not, in one line; nothing for blind pieces */
+  understood?: string;
   links: Links;
 }
 

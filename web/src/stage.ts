@@ -97,6 +97,7 @@ export class Stage {
     const { piece } = take;
     find("piece-title").textContent = take.title;
     find("piece-facts").textContent = take.facts;
+    find("piece-understood").textContent = take.created.understood ?? "";
     find("roll").dataset["notes"] = String(piece.notes.length);
     find("roll").dataset["status"] = piece.status;
     find("roll").dataset["piece"] = take.created.id;

@@ -22,7 +22,9 @@ export class Take {
   /** Metre, tempo and seed in one line. */
   get facts(): string {
     const { metre, tempo } = this.piece;
-    return [metre, tempo ? `♩ = ${Math.round(tempo)}` : "", `seed ${this.created.seed}`].filter(Boolean).join(" · ");
+    // A tempo counts the metre's beats: dotted quarters in 6/8, 9/8 and 12/8.
+    const [note, quarters] = /^(6|9|12)\/8$/.test(metre) ? ["♩.", 1.5] : ["♩", 1];
+    return [metre, tempo ? `${note} = ${Math.round(tempo / quarters)}` : "", `seed ${this.created.seed}`].filter(Boolean).join(" · ");
   }
 
   /** A name for the downloaded file. */

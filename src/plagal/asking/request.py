@@ -458,6 +458,18 @@ class Request(BaseModel):
         }
         return {name: value for name, value in values.items() if value is not None}
 
+    @property
+    def summary(self) -> str:
+        """One line for people: "understood: worship, Db major, ♩ = 66, 16 bars; not understood: tritone subs"."""
+        values = self.understood()
+        note = "♩." if values.pop("beat", "") == "dotted quarter" else "♩"
+        parts = [
+            f"{note} = {value:g}" if name == "tempo" else f"{value} bars" if name == "bars" else str(value)
+            for name, value in values.items()
+        ]
+        line = f"understood: {', '.join(part.replace('_', ' ') for part in parts) or 'nothing in particular'}"
+        return line + (f"; not understood: {', '.join(self.not_understood)}" if self.not_understood else "")
+
     def as_json(self) -> dict[str, Any]:
         """The request as it may be sent again, but for music that it holds."""
         values: dict[str, Any] = {"prompt": self.prompt} if self.prompt else {}

@@ -225,7 +225,7 @@ class Steering:
         """Where all that is wanted cannot be had: what is asked for later in this bar is not passed by, and the last
         chord stays alone."""
         if self._is_last(state) and state.position >= 0:
-            return ~masks.BEATS
+            return masks.BAR_ENDS if self._here.count else ~masks.BEATS
         due = self._due(state.bars - 1)
         return ~masks.CHORD_WORDS if due < 0 else masks.beats_up_to(due) & ~masks.BAR_ENDS & ~masks.CHORD_WORDS
 

@@ -292,10 +292,11 @@ def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
 
 
 class Created(BaseModel):
-    """`seed` is left out of a blind pair's sides."""
+    """`seed` and `understood` are left out of a blind pair's sides."""
 
     id: str
     seed: int | None = None
+    understood: str | None = Field(None, description="What was made of the prompt, and what was not, in one line.")
     links: dict[str, str]
 
 
@@ -350,8 +351,8 @@ def links_of(piece: Piece, root: str = "") -> dict[str, str]:
 
 
 def created(piece: Piece, root: str = "") -> dict[str, Any]:
-    seed = {} if piece.blind else {"seed": piece.request.seed}
-    return {"id": piece.id, **seed, "links": links_of(piece, root)}
+    own = {} if piece.blind else {"seed": piece.request.seed, "understood": piece.request.summary}
+    return {"id": piece.id, **own, "links": links_of(piece, root)}
 
 
 def piece_json(piece: Piece, root: str = "") -> dict[str, Any]:
