@@ -187,8 +187,3 @@ def _in_key(match: re.Match[str], key: Key, circle: bool, old_style: bool, domin
         ) % 12
         symbol += f"/{chord_symbol(Chord(low, 'maj', low), key)}"
     return symbol
-
-
-def written(symbol: str) -> str:
-    """As people write it: "Bbdom7/F" -> "Bb7/F", "Cmaj" -> "C", "Amin9" -> "Am9"."""
-    return chord_symbol(parse_chord(symbol))

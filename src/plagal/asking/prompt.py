@@ -17,7 +17,7 @@ from plagal.asking import lexicon
 from plagal.asking.progression import Progression, approximated, read_progression
 from plagal.asking.styles import UNSURE, choose, find_styles
 from plagal.music.arranger.tunebook import tune_titles
-from plagal.music.chords import Chord, parse_chord
+from plagal.music.chords import parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.keys import chord_symbol, fifths_of, key_at, key_name
 from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
@@ -63,28 +63,6 @@ class Understood:
             "chords": " | ".join(bars), "mood": self.mood, "tune": self.tune,
         }  # fmt: skip
         return {name: value for name, value in values.items() if value} | {"not_understood": list(self.not_understood)}
-
-
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """The same in fewer fields: tempo in quarters a minute, chords without bars."""
-
-    style: str | None = None
-    key: Key | None = None
-    tempo: float | None = None
-    metre: tuple[int, int] | None = None
-    bars: int | None = None
-    chords: tuple[Chord, ...] = ()
-    mood: str | None = None
-
-
-def parse_prompt(text: str) -> Controls:
-    """The controls that a prompt names. Never raises."""
-    said = read_prompt(text)
-    chords = tuple(chord for bar in said.chords for chord in bar)
-    tempo = said.quarters_per_minute
-    tempo = None if tempo is None else min(max(tempo, SLOWEST), FASTEST)
-    return Controls(said.style, said.key, tempo, said.metre, said.bars, chords, said.mood)
 
 
 def read_prompt(text: str) -> Understood:

@@ -1,6 +1,6 @@
 """What a piece is asked for with: prompts that tell the truth about it, and the controls that plain prompts hold.
 
-Training draws from `WORDINGS`; evaluation asks in `HELD_OUT_WORDINGS`, which training never sees. `parse_prompt` in
+Training draws from `WORDINGS`; evaluation asks in `HELD_OUT_WORDINGS`, which training never sees. `read_prompt` in
 `plagal.asking.prompt` reads both, and what people write.
 """
 
