@@ -18,7 +18,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from plagal.corpus.sources import candidates, load_sources
-from plagal.music.midi import load
+from plagal.music.load import load
 from plagal.music.notation import read_text, score_from_abc, split_tunes
 from plagal.music.score import Score
 from plagal.plumbing.errors import PlagalError

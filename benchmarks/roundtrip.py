@@ -35,7 +35,8 @@ from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.arranger.tunebook import tune_book
 from plagal.music.chords import parse_chord
 from plagal.music.grid import regular
-from plagal.music.midi import load, to_midi_bytes
+from plagal.music.load import load
+from plagal.music.midi import to_midi_bytes
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
 from plagal.plumbing.errors import PlagalError
 from plagal.tokens.codec import decode, encode

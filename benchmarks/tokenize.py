@@ -34,7 +34,8 @@ else:
     import numpy as np
     import symusic
 
-    from plagal.music.midi import load, read_midi, to_midi_bytes
+    from plagal.music.load import load
+    from plagal.music.midi import read_midi, to_midi_bytes
     from plagal.music.score import Score
     from plagal.tokens.codec import decode, encode
     from plagal.tokens.interchange import remi_tokenizer

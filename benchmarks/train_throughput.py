@@ -39,7 +39,7 @@ from plagal.model import adapters, base, gguf, trainer
 from plagal.model.cpu import blas
 from plagal.model.grow import rows_of
 from plagal.music.arranger.arrange import arrange
-from plagal.music.midi import load
+from plagal.music.load import load
 from plagal.plumbing.params import LoraSettings, TrainSettings
 from plagal.tokens.codec import encode
 

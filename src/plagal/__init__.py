@@ -25,7 +25,7 @@ __all__ = ["__version__", "arrange", "decode", "detokenize", "errors", "generate
 
 def tokenize(source: str | Path | Score, chords: bool = True) -> list[str]:
     """A MIDI, MusicXML or ABC file, or a Score, as words. `chords`: also write the chords heard. Raises InputError."""
-    from plagal.music.midi import load
+    from plagal.music.load import load
     from plagal.music.score import Score
     from plagal.tokens.codec import encode
 

@@ -131,7 +131,7 @@ def tokenize(
     chords: Annotated[bool, typer.Option(help="Write the chords heard as words.")] = True,
 ) -> None:
     """Music to words, on one line."""
-    from plagal.music.midi import load
+    from plagal.music.load import load
     from plagal.tokens.codec import encode
 
     _say(" ".join(encode(load(file), chords=chords)))

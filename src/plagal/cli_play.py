@@ -128,7 +128,7 @@ def _number_or_text(text: str | None) -> str | float | None:
 
 def _score(file: Path | None) -> Score | None:
     """Music in any form that is read."""
-    from plagal.music.midi import load
+    from plagal.music.load import load
 
     return None if file is None else load(file)
 

@@ -90,7 +90,7 @@ def _pickles(place: Path) -> Iterator[Try]:
     from plagal.model.base import load
     from plagal.model.checkpoint import load_checkpoint
     from plagal.model.gguf import make_from_gguf
-    from plagal.music.midi import load as load_music
+    from plagal.music.load import load as load_music
     from plagal.plumbing.files import read_json
     from plagal.plumbing.params import load_params
 
@@ -138,7 +138,7 @@ def _music21_cache(folder: Path, trap: bytes) -> Callable[[], Any]:
     from music21.converter import PickleFilter
 
     from faults.fuzz.music import MUSICXML
-    from plagal.music.midi import load
+    from plagal.music.load import load
 
     file = folder / "a.musicxml"
     file.write_text(MUSICXML, encoding="utf-8")

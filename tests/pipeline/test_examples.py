@@ -46,6 +46,7 @@ NOT_RUN = {
     "mlx_lm.": "test_stock_road.py and test_stages.py run them; here their options are looked up",
     "mlx.launch": "needs two machines; test_launch.py runs two processes",
     "curl -s localhost:8081": "asks mlx_lm.server, which holds a port until it is killed",
+    "plagal beats recording.mid": "needs a recording; test_beats_heard.py walks that page with a made one",
     "make wheel": "test_wheel.py builds it",
     "make web": "needs Node and a registry of packages",
     "git tag": "for whoever releases",

@@ -18,7 +18,8 @@ from plagal.music.barlines import with_heard_bars
 from plagal.music.grid import regular
 from plagal.music.harmony import with_heard_keys
 from plagal.music.keys import same_key
-from plagal.music.midi import load, read_midi, to_midi_bytes
+from plagal.music.load import load
+from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.score import ONSET, VELOCITY, Key, Marker, Metre, Score
 from plagal.tokens.codec import encode
 

@@ -20,7 +20,8 @@ from plagal.corpus.reading import Discard, Limits, read_candidate
 from plagal.corpus.sources import candidates, load_sources
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
-from plagal.music.midi import load, parse, read_midi, write_midi
+from plagal.music.load import load
+from plagal.music.midi import parse, read_midi, write_midi
 from plagal.music.performance.decode import Hints, decode, read_bars
 from plagal.music.performance.hear import calibrated, hear, raw_of
 from plagal.music.performance.net import WEIGHTS, activations

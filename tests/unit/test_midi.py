@@ -14,7 +14,8 @@ from music_strategies import scores
 
 from plagal.music import midi
 from plagal.music.grid import last_event, regular
-from plagal.music.midi import load, read_midi, to_midi_bytes, write_midi
+from plagal.music.load import load
+from plagal.music.midi import read_midi, to_midi_bytes, write_midi
 from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.plumbing.errors import InputError, MidiError
 from plagal.tokens import grammar

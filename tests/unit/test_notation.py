@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plagal.music.midi import load
+from plagal.music.load import load
 from plagal.music.notation import load_all, load_notation, score_from_abc, split_tunes
 from plagal.music.score import Key, Marker, Metre
 from plagal.plumbing.errors import AbcError, InputError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from model_helpers import settings, text_of, texts, tiny_base
 
-from plagal.model import base, checkpoint, trainer
+from plagal.model import base, checkpoint, tensors, trainer
 from plagal.model.adapters import load_adapters
 from plagal.plumbing.errors import CheckpointError, DiskError, LockedError, ModelError, TrainingError
 from plagal.plumbing.lock import ASKED_TO_END
@@ -74,10 +74,10 @@ def test_a_full_disk_is_told_where_mlx_tells_nothing(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(mx, "save_safetensors", fail)
     with pytest.raises(OSError, match="Unable to write 8 bytes") as caught:
-        base.save_tensors(tmp_path / "a.safetensors", {})
+        tensors.save_tensors(tmp_path / "a.safetensors", {})
     assert caught.value.filename == str(tmp_path / "a.safetensors")
     with pytest.raises(FileNotFoundError):
-        base.save_tensors(tmp_path / "none" / "a.safetensors", {})
+        tensors.save_tensors(tmp_path / "none" / "a.safetensors", {})
 
 
 def test_the_best_weights_are_published_and_not_the_last(tmp_path: Path) -> None:

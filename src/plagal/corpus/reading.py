@@ -111,7 +111,7 @@ def _score(candidate: Candidate) -> Score:
         from plagal.music.notation import read_text, score_from_abc, split_tunes
 
         return score_from_abc(split_tunes(read_text(file))[candidate.part], candidate.path)
-    from plagal.music.midi import load
+    from plagal.music.load import load
 
     return load(file)
 

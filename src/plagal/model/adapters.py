@@ -12,10 +12,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from plagal.model.base import LanguageModel, load, save_tensors
+from plagal.model.base import LanguageModel, load
 from plagal.model.checkpoint import sha256_of
 from plagal.model.curve import CurveRow, write_curve
 from plagal.model.grow import GrownEmbedding, merge_grown
+from plagal.model.tensors import save_tensors
 from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, TrainingError
 from plagal.plumbing.files import atomic_path, read_json, write_json

@@ -5,7 +5,6 @@ All come out as an ordinary MLX model folder, so every later step takes one road
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from plagal.model.cpu import blas
 from plagal.model.cpu.kernels import on_cpu
 from plagal.model.grow import grow
+from plagal.model.tensors import save_tensors
 from plagal.model.words import Encoding, LanguageModel, find_words, word_text
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, read_json, write_json
@@ -303,18 +303,3 @@ def load_tokenizer(folder: Path) -> Any:
 
 def total_bytes(tensors: Iterable[Any]) -> int:
     return sum(int(tensor.nbytes) for tensor in tensors)
-
-
-_PROBE = bytes(1 << 16)
-
-
-def save_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
-    """Write one file. Raises OSError with the reason and the file's name, where MLX tells neither: its RuntimeError is
-    the same for a full disk and for a wrong type."""
-    try:
-        mx.save_safetensors(str(path), tensors, metadata=metadata)
-    except RuntimeError as error:
-        with path.open("ab") as file:  # what stops MLX stops this, and has a number
-            file.write(_PROBE)
-            file.flush()
-        raise OSError(errno.EIO, " ".join(str(error).split()), str(path)) from error

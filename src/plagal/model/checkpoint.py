@@ -21,7 +21,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from plagal.model.base import save_tensors
+from plagal.model.tensors import save_tensors
 from plagal.plumbing.errors import CheckpointError, DiskError
 from plagal.plumbing.files import atomic_path, remove_whole, write_json
 from plagal.plumbing.lock import hold

@@ -15,7 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from plagal.model.base import save_tensors
+from plagal.model.tensors import save_tensors
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, write_json
 from plagal.tokens.template import END_MARK, PAD_MARK

@@ -51,20 +51,6 @@ _SHARE_AT_OFFSET = 0.9
 """So many of the onsets must lie at one distance from the grid before it is taken for the file's own offset."""
 
 
-def load(path: str | Path) -> Score:
-    """A score from a file: MIDI (.mid, .midi, .kar), or notation (.abc, .musicxml, .mxl, .xml, .krn, .ly) through
-    `plagal.music.notation`. Raises InputError or one of its kinds, naming the file."""
-    path = Path(path)
-    if path.suffix.lower() in {".abc", ".musicxml", ".mxl", ".xml", ".krn", ".ly"}:
-        from plagal.music import notation  # music21 takes a second to import
-
-        score: Score = notation.load_notation(path)
-        return score
-    from plagal.music.performance.reading import as_played  # it reads by this module
-
-    return as_played(path, read_midi(path, heard=True))
-
-
 def read_midi(source: str | Path | bytes, *, heard: bool = False) -> Score:
     """A regular score from a MIDI file or its bytes; `losses` says what was left out or bent. `heard`: the upbeat, the
     metre and the key are judged by ear where the file's own cannot be right (`barlines`, `harmony.with_heard_keys`), as

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from plagal.music import midi
 from plagal.music.grid import FASTEST, SLOWEST
+from plagal.music.load import load
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -88,8 +89,8 @@ def roundtrip_file(piece: str | Path | Piece) -> dict[str, Any]:
     """One file's row."""
     name = piece[0] if isinstance(piece, tuple) else str(piece)
     is_midi = not isinstance(piece, tuple) and Path(piece).suffix.lower() in MIDI_SUFFIXES
-    # What words lose is counted against the file itself, so played notes are not set in bars anew before (`midi.load`).
-    read = midi.read_midi if is_midi else midi.load
+    # What words lose is counted against the file itself, so played notes are not set in bars anew before (`load`).
+    read = midi.read_midi if is_midi else load
     try:
         score = piece[1] if isinstance(piece, tuple) else read(piece)
         words = encode(score)

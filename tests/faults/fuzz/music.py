@@ -116,7 +116,7 @@ def _book_seeds() -> list[bytes]:
 
 def _notation() -> Callable[[bytes], bool]:
     """The first byte says which kind of file the rest is."""
-    from plagal.music.midi import load
+    from plagal.music.load import load
 
     folder = own_folder()
     files = [folder / f"score{suffix}" for suffix in (".musicxml", ".mxl", ".krn", ".xml")]

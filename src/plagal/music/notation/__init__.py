@@ -13,14 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plagal.music.notation.abc import AbcReader
-from plagal.music.notation.bars import to_score
+from plagal.music.notation.bars import MAX_NOTATION_BYTES, to_score
 from plagal.music.score import Score
 from plagal.plumbing.errors import AbcError, InputError
 
 NOTATION_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn", ".ly")
-MAX_NOTATION_BYTES = 8_000_000
-"""Unpacked. Larger files are orchestral scores, or no music at all."""
-
 _LONGEST_HEADER = 50
 """Lines of a file's header that hold for each of its tunes: every tune is given a copy."""
 _HEADER_FIELD = re.compile(r"[A-JL-WY-Za-z]:|%%|I:")

@@ -27,6 +27,8 @@ DYNAMICS = {"pppp": 20, "ppp": 20, "pp": 35, "p": 50, "mp": 65, "mf": 80, "f": 9
             "sf": 95, "sfz": 95, "fp": 95, "rf": 95, "rfz": 95, "sfp": 95, "fz": 95}  # fmt: skip
 """Mark -> velocity, that of the words' levels."""
 
+MAX_NOTATION_BYTES = 8_000_000
+"""Unpacked. Larger files are orchestral scores, or no music at all."""
 MOST_NOTES = 100_000
 """Played; a Beethoven quartet has 20,000. Bounds what repeats may make of a small file: 5 s and 100 MB."""
 

@@ -16,8 +16,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from plagal.music.grid import FASTEST, SLOWEST
-from plagal.music.notation import MAX_NOTATION_BYTES
-from plagal.music.notation.bars import DYNAMICS, MOST_NOTES, USUAL_VELOCITY, Bar, section_named, to_score
+from plagal.music.notation.bars import (
+    DYNAMICS,
+    MAX_NOTATION_BYTES,
+    MOST_NOTES,
+    USUAL_VELOCITY,
+    Bar,
+    section_named,
+    to_score,
+)
 from plagal.music.notation.repeats import MOST_PLAYED, MOST_TIMES, Marks, read_words, settle_codas
 from plagal.music.notation.symbols import Degree, chord_of_kind
 from plagal.music.score import Score
