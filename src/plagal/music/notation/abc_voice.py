@@ -218,9 +218,8 @@ def _colons(sign: str) -> tuple[int, int]:
     bare = sign.replace("[", "").replace("]", "").replace(".", "")
     if "|" not in bare:
         return len(bare) // 2, len(bare) // 2
-    # "[|]:|" is an invisible bar line before the repeat's end: what does not close the sign ends a repeat.
-    begins = len(bare) - len(bare.rstrip(":"))
-    return bare.count(":") - begins, begins
+    ends, begins = len(bare) - len(bare.lstrip(":")), len(bare) - len(bare.rstrip(":"))
+    return ends, begins
 
 
 def passes_of(text: str) -> frozenset[int]:
