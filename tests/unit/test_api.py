@@ -215,6 +215,7 @@ def test_vary_asks_for_the_same_with_another_seed(client: httpx.Client) -> None:
         (b'{"prompt": "gospel", "bars": 65}', 422, "64"),
         (b'{"prompt": "100 bars of gospel"}', 422, "64"),
         (b'{"chords": "Dbmaj9 | Hx"}', 422, "'Hx'"),
+        (b'{"chords": "%s"}' % (b"C | " * 250_000), 422, "at most 2000"),
         (b'{"chords": "C |  | D"}', 422, "no chord"),
         (b'{"key": "H"}', 422, "F# minor"),
         (b'{"metre": "4/5"}', 422, "metre"),

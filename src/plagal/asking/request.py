@@ -107,6 +107,8 @@ def _read_metre(value: Any) -> Any:
 def _read_chords(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if len(value) > LONGEST_PROMPT:  # before it is read: a million of them would keep a core busy for minutes
+        raise ValueError(f"{len(value)} characters; at most {LONGEST_PROMPT} are read")
     try:
         return read_progression(value) if value.strip() else ()
     except InputError as error:
