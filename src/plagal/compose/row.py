@@ -125,7 +125,10 @@ class Row:
             size += sizes[first - 1]
             first -= 1
         self._first_bar = max(first, 0)
-        return [*self.prompt, *self.spelling.encode(self._from_bar(first, whole=False)), *typed]
+        ids = [*self.spelling.encode(self._from_bar(first, whole=False)), *typed]
+        # A bar that fills the window (nothing holds a piece without the grammar back) is cut within: else all of it
+        # would be read again for every word.
+        return [*self.prompt, *ids[-(window // 2) :]] if len(self.prompt) + len(ids) >= window else [*self.prompt, *ids]
 
     def _from_bar(self, first: int, whole: bool = True) -> list[str]:
         """What holds at a bar and the words from there; with `whole` all words from the beginning of the piece."""
