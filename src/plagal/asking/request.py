@@ -41,7 +41,6 @@ from plagal.music.score import (
     LOWEST_PITCH,
     ONSET,
     PITCH,
-    TICKS_PER_QUARTER,
     Key,
     Metre,
     Score,
@@ -76,8 +75,12 @@ FindWords = Callable[[str], Sequence[str]]
 FindRequest = Callable[[str], "Request"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
-_PIECE_SCHEMA: dict[str, Any] = {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."}
 _MIDI_SCHEMA: dict[str, Any] = {"type": "string", "contentEncoding": "base64", "description": "A MIDI file in base64."}
+_SOURCE_SCHEMA: dict[str, Any] = {
+    "piece": {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."},
+    "midi": _MIDI_SCHEMA,
+}
+"""Where music that is there already comes from: exactly one of the two."""
 
 
 # --- values that are written as text
@@ -142,8 +145,7 @@ class Continue(BaseModel):
     model_config = _STRICT | ConfigDict(
         json_schema_extra={
             "properties": {
-                "piece": _PIECE_SCHEMA,
-                "midi": _MIDI_SCHEMA,
+                **_SOURCE_SCHEMA,
                 "from_bar": {"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."},
             }
         }
@@ -170,8 +172,7 @@ class Refill(BaseModel):
     model_config = _STRICT | ConfigDict(
         json_schema_extra={
             "properties": {
-                "piece": _PIECE_SCHEMA,
-                "midi": _MIDI_SCHEMA,
+                **_SOURCE_SCHEMA,
                 "first_bar": {"type": "integer", "minimum": 1},
                 "last_bar": {"type": "integer", "minimum": 1},
             }
@@ -528,8 +529,7 @@ def _take_from_melody(tune: Score, given: dict[str, Any]) -> None:
         notes = tune.notes.copy()
         notes[:, PITCH] = np.clip(notes[:, PITCH] + semitones, LOWEST_PITCH, HIGHEST_PITCH)
         tune = given["melody"] = replace(tune, notes=notes, keys=(asked,))
-    bar_ticks = 4 * TICKS_PER_QUARTER * own[0] // own[1]
-    needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // bar_ticks)
+    needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // tune.metres[0].bar_ticks)
     if isinstance(bars := given.setdefault("bars", needs), int) and bars < needs:
         raise ValueError(f"bars {bars}: the melody has {needs}; ask for {needs} or more, or leave bars out")
 
