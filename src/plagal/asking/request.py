@@ -323,14 +323,15 @@ class Request(BaseModel):
         names = ("style", "chords", "bars") if "continue_" in given else ("style", "chords") if among else _SAID
         for name in names:
             value = getattr(said, name)
+            if name == "tune" and "melody" in given:
+                continue  # what is given is played, so the tune that is named is not
             if value is not None and value != ():
                 given.setdefault(name, value)
         if said.tempo is not None and not among and "tempo" not in given:
             given |= {"tempo": said.tempo, "beat": given.get("beat", said.beat)}
 
-        # What a melody brings: its metre always, key and tempo where they are not asked otherwise. A tune of the book
-        # that the prompt names is one, unless chords of the user's own are to carry something else.
-        if "tune" in given and "melody" not in given and not given.get("chords") and isinstance(given["tune"], str):
+        # What a melody, or a tune of the book, brings: its metre always, key and tempo where they are not asked.
+        if isinstance(given.get("tune"), str):
             given["melody"] = melody_of(find_tune(given["tune"]))
         if "melody" in given:
             tune = given["melody"] = _read_melody(given["melody"])
@@ -441,7 +442,8 @@ class Request(BaseModel):
 
     def changed(self, **changes: Any) -> Request:
         """The same but for some fields, written as in JSON. Raises InputError."""
-        return read_request({name: getattr(self, name) for name in self.model_fields_set} | changes)
+        brought = {"melody"} if self.tune is not None else set()  # by the tune, which brings it again
+        return read_request({name: getattr(self, name) for name in self.model_fields_set - brought} | changes)
 
     def understood(self) -> dict[str, Any]:
         """What the music is to be, as people write it; what is left open is left out."""
@@ -497,7 +499,7 @@ def _said(prompt: str) -> Understood:
 
 
 def _refuse_contradictions(given: Mapping[str, Any]) -> None:
-    sources = [name for name in ("continue_", "refill", "melody") if name in given]
+    sources = [name for name in ("continue_", "refill", "melody", "tune") if name in given]
     if len(sources) > 1:
         names = " and ".join(name.rstrip("_") for name in sources)
         raise ValueError(f"{names} exclude each other; give one of them")
