@@ -155,3 +155,8 @@ def test_a_tune_is_not_claimed_where_other_music_is_given() -> None:
         read_request({"tune": "amazing_grace", "melody": melody})
     with pytest.raises(InputError, match="tune"):
         read_request({"tune": "amazing_grace", "continue": {"words": ["SONG_START", "BAR_START", "SONG_END"]}})
+
+
+def test_a_chord_that_the_vocabulary_has_only_nearly_is_said_in_whatever_way_it_is_asked_for() -> None:
+    for asked in ({"prompt": "gospel over C9#11 | F"}, {"style": "gospel", "chords": "C9#11 | F"}):
+        assert read_request(asked).not_understood == ("C9#11 (as C7#11)",)

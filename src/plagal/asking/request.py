@@ -27,8 +27,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
-from plagal.asking.progression import Progression, read_progression
+from plagal.asking.progression import Progression, approximated, read_progression
 from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
 from plagal.asking.styles import STYLE_NAMES, style_named
 from plagal.music.arranger.tunebook import find_tune, melody_of
@@ -289,6 +290,8 @@ class Request(BaseModel):
         None, description="Or notes a bar."
     )
     chords: ChordsField = Field((), description='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')
+    chords_nearly: SkipJsonSchema[tuple[str, ...]] = ()
+    """What in `chords` the vocabulary has only nearly, worked out where they are given as text."""
     melody: MelodyField | None = None
     tune: str | None = Field(None, max_length=80, description="A tune of the book, by name or title, to harmonise.")
     continue_: Continue | None = Field(None, alias="continue")
@@ -313,6 +316,9 @@ class Request(BaseModel):
         _refuse_contradictions(given)
         given.setdefault("seed", context.get("seed", 0))
         given.setdefault("tries", context.get("tries", MOST_TRIES))
+
+        if isinstance(chords := given.get("chords"), str) and len(chords) <= LONGEST_PROMPT:
+            given["chords_nearly"] = approximated(chords)
 
         # What the prompt says fills what is not given.
         prompt = given.get("prompt", "")
@@ -378,8 +384,8 @@ class Request(BaseModel):
 
     @property
     def not_understood(self) -> tuple[str, ...]:
-        """Parts of the prompt that nothing was made of."""
-        return self.said.not_understood
+        """Parts of the prompt that nothing was made of, and chords that are played as the nearest there is."""
+        return self.said.not_understood + self.chords_nearly
 
     @property
     def kept_bars(self) -> int:
@@ -442,8 +448,10 @@ class Request(BaseModel):
 
     def changed(self, **changes: Any) -> Request:
         """The same but for some fields, written as in JSON. Raises InputError."""
-        brought = {"melody"} if self.tune is not None else set()  # by the tune, which brings it again
-        return read_request({name: getattr(self, name) for name in self.model_fields_set - brought} | changes)
+        # What follows from another field is not carried over: it follows again.
+        follows = {"melody"} if self.tune is not None else set()
+        follows |= {"chords_nearly"} if "chords" in changes else set()
+        return read_request({name: getattr(self, name) for name in self.model_fields_set - follows} | changes)
 
     def understood(self) -> dict[str, Any]:
         """What the music is to be, as people write it; what is left open is left out."""
@@ -577,7 +585,8 @@ def one_line(errors: Any) -> str:
     place = [part for part in place if not part.startswith(("literal", "constrained", "function"))]
     what = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "should be")
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(field.alias or name for name, field in Request.model_fields.items())
+        fields = Request.model_fields.items()
+        allowed = ", ".join(field.alias or name for name, field in fields if name != "chords_nearly")
         known = f"; allowed are {allowed}" if len(place) == 1 else ""
         return f"{'.'.join(place)} is no key that is known{known}"
     if place and place[0] == "density":
