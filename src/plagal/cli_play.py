@@ -78,7 +78,7 @@ def _deliver(piece: Written, path: Path, sound: Path | None, picture: Path | Non
     """Write the files and tell their names."""
     piece.write(path)
     _say(f"{path}: {piece.description}")
-    if piece.request.prompt:
+    if piece.request.prompt or piece.request.not_understood:
         _say(piece.request.summary)
     if sound is not None:
         from plagal.serving.sound import write_wav

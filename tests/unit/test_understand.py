@@ -140,3 +140,23 @@ def test_what_is_not_understood_is_said_under_the_piece_in_one_line() -> None:
     request = read_request({"prompt": "worship in Db, 12/8, 66 bpm, 16 bars, tritone subs"})
     assert request.summary.startswith("understood: worship, Db major, ♩. = 66, 12/8, 16 bars")
     assert request.summary.endswith("not understood: tritone subs")
+
+
+def test_a_tune_that_is_named_is_harmonised_also_over_chords_of_ones_own() -> None:
+    request = read_request({"prompt": "Amazing Grace over C | F | G | C"})
+    assert request.tune == "amazing_grace" and request.chords and request.melody is not None
+    assert request.changed(bars=40).melody == request.melody
+
+
+def test_a_tune_is_not_claimed_where_other_music_is_given() -> None:
+    melody = read_request({"tune": "kum_ba_yah"}).melody
+    assert read_request({"prompt": "like Amazing Grace", "melody": melody}).tune is None
+    with pytest.raises(InputError, match="tune"):
+        read_request({"tune": "amazing_grace", "melody": melody})
+    with pytest.raises(InputError, match="tune"):
+        read_request({"tune": "amazing_grace", "continue": {"words": ["SONG_START", "BAR_START", "SONG_END"]}})
+
+
+def test_a_chord_that_the_vocabulary_has_only_nearly_is_said_in_whatever_way_it_is_asked_for() -> None:
+    for asked in ({"prompt": "gospel over C9#11 | F"}, {"style": "gospel", "chords": "C9#11 | F"}):
+        assert read_request(asked).not_understood == ("C9#11 (as C7#11)",)

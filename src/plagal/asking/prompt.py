@@ -19,7 +19,7 @@ from plagal.asking.styles import UNSURE, choose, find_styles
 from plagal.music.arranger.tunebook import tune_titles
 from plagal.music.chords import parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
-from plagal.music.keys import chord_symbol, fifths_of, key_at, key_name
+from plagal.music.keys import fifths_of, key_at, key_name
 from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
 from plagal.plumbing.errors import ChordError, InputError
 from plagal.tokens.vocabulary import METRES
@@ -53,16 +53,6 @@ class Understood:
     @property
     def quarters_per_minute(self) -> float | None:
         return None if self.tempo is None else self.tempo * (1.5 if self.beat == DOTTED_QUARTER else 1.0)
-
-    def as_json(self) -> dict[str, Any]:
-        """As people read it: "Db major", "12/8", "Dm7 | G7"; what is None or empty left out."""
-        bars = [" ".join(chord_symbol(chord, self.key) for chord in bar) or "N.C." for bar in self.chords]
-        values = {
-            "style": self.style, "key": key_name(self.key) if self.key else None, "tempo": self.tempo,
-            "beat": self.beat, "metre": "{}/{}".format(*self.metre) if self.metre else None, "bars": self.bars,
-            "chords": " | ".join(bars), "mood": self.mood, "tune": self.tune,
-        }  # fmt: skip
-        return {name: value for name, value in values.items() if value} | {"not_understood": list(self.not_understood)}
 
 
 def read_prompt(text: str) -> Understood:

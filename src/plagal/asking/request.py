@@ -27,8 +27,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
-from plagal.asking.progression import Progression, read_progression
+from plagal.asking.progression import Progression, approximated, read_progression
 from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
 from plagal.asking.styles import STYLE_NAMES, style_named
 from plagal.music.arranger.tunebook import find_tune, melody_of
@@ -41,7 +42,6 @@ from plagal.music.score import (
     LOWEST_PITCH,
     ONSET,
     PITCH,
-    TICKS_PER_QUARTER,
     Key,
     Metre,
     Score,
@@ -76,8 +76,12 @@ FindWords = Callable[[str], Sequence[str]]
 FindRequest = Callable[[str], "Request"]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
-_PIECE_SCHEMA: dict[str, Any] = {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."}
 _MIDI_SCHEMA: dict[str, Any] = {"type": "string", "contentEncoding": "base64", "description": "A MIDI file in base64."}
+_SOURCE_SCHEMA: dict[str, Any] = {
+    "piece": {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."},
+    "midi": _MIDI_SCHEMA,
+}
+"""Where music that is there already comes from: exactly one of the two."""
 
 
 # --- values that are written as text
@@ -142,8 +146,7 @@ class Continue(BaseModel):
     model_config = _STRICT | ConfigDict(
         json_schema_extra={
             "properties": {
-                "piece": _PIECE_SCHEMA,
-                "midi": _MIDI_SCHEMA,
+                **_SOURCE_SCHEMA,
                 "from_bar": {"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."},
             }
         }
@@ -170,8 +173,7 @@ class Refill(BaseModel):
     model_config = _STRICT | ConfigDict(
         json_schema_extra={
             "properties": {
-                "piece": _PIECE_SCHEMA,
-                "midi": _MIDI_SCHEMA,
+                **_SOURCE_SCHEMA,
                 "first_bar": {"type": "integer", "minimum": 1},
                 "last_bar": {"type": "integer", "minimum": 1},
             }
@@ -288,6 +290,8 @@ class Request(BaseModel):
         None, description="Or notes a bar."
     )
     chords: ChordsField = Field((), description='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')
+    chords_nearly: SkipJsonSchema[tuple[str, ...]] = ()
+    """What in `chords` the vocabulary has only nearly, worked out where they are given as text."""
     melody: MelodyField | None = None
     tune: str | None = Field(None, max_length=80, description="A tune of the book, by name or title, to harmonise.")
     continue_: Continue | None = Field(None, alias="continue")
@@ -313,6 +317,9 @@ class Request(BaseModel):
         given.setdefault("seed", context.get("seed", 0))
         given.setdefault("tries", context.get("tries", MOST_TRIES))
 
+        if isinstance(chords := given.get("chords"), str) and len(chords) <= LONGEST_PROMPT:
+            given["chords_nearly"] = approximated(chords)
+
         # What the prompt says fills what is not given.
         prompt = given.get("prompt", "")
         said = _said(prompt) if isinstance(prompt, str) and len(prompt) <= LONGEST_PROMPT else Understood()
@@ -322,14 +329,15 @@ class Request(BaseModel):
         names = ("style", "chords", "bars") if "continue_" in given else ("style", "chords") if among else _SAID
         for name in names:
             value = getattr(said, name)
+            if name == "tune" and "melody" in given:
+                continue  # what is given is played, so the tune that is named is not
             if value is not None and value != ():
                 given.setdefault(name, value)
         if said.tempo is not None and not among and "tempo" not in given:
             given |= {"tempo": said.tempo, "beat": given.get("beat", said.beat)}
 
-        # What a melody brings: its metre always, key and tempo where they are not asked otherwise. A tune of the book
-        # that the prompt names is one, unless chords of the user's own are to carry something else.
-        if "tune" in given and "melody" not in given and not given.get("chords") and isinstance(given["tune"], str):
+        # What a melody, or a tune of the book, brings: its metre always, key and tempo where they are not asked.
+        if isinstance(given.get("tune"), str):
             given["melody"] = melody_of(find_tune(given["tune"]))
         if "melody" in given:
             tune = given["melody"] = _read_melody(given["melody"])
@@ -376,8 +384,8 @@ class Request(BaseModel):
 
     @property
     def not_understood(self) -> tuple[str, ...]:
-        """Parts of the prompt that nothing was made of."""
-        return self.said.not_understood
+        """Parts of the prompt that nothing was made of, and chords that are played as the nearest there is."""
+        return self.said.not_understood + self.chords_nearly
 
     @property
     def kept_bars(self) -> int:
@@ -440,7 +448,10 @@ class Request(BaseModel):
 
     def changed(self, **changes: Any) -> Request:
         """The same but for some fields, written as in JSON. Raises InputError."""
-        return read_request({name: getattr(self, name) for name in self.model_fields_set} | changes)
+        # What follows from another field is not carried over: it follows again.
+        follows = {"melody"} if self.tune is not None else set()
+        follows |= {"chords_nearly"} if "chords" in changes else set()
+        return read_request({name: getattr(self, name) for name in self.model_fields_set - follows} | changes)
 
     def understood(self) -> dict[str, Any]:
         """What the music is to be, as people write it; what is left open is left out."""
@@ -496,7 +507,7 @@ def _said(prompt: str) -> Understood:
 
 
 def _refuse_contradictions(given: Mapping[str, Any]) -> None:
-    sources = [name for name in ("continue_", "refill", "melody") if name in given]
+    sources = [name for name in ("continue_", "refill", "melody", "tune") if name in given]
     if len(sources) > 1:
         names = " and ".join(name.rstrip("_") for name in sources)
         raise ValueError(f"{names} exclude each other; give one of them")
@@ -528,8 +539,7 @@ def _take_from_melody(tune: Score, given: dict[str, Any]) -> None:
         notes = tune.notes.copy()
         notes[:, PITCH] = np.clip(notes[:, PITCH] + semitones, LOWEST_PITCH, HIGHEST_PITCH)
         tune = given["melody"] = replace(tune, notes=notes, keys=(asked,))
-    bar_ticks = 4 * TICKS_PER_QUARTER * own[0] // own[1]
-    needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // bar_ticks)
+    needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // tune.metres[0].bar_ticks)
     if isinstance(bars := given.setdefault("bars", needs), int) and bars < needs:
         raise ValueError(f"bars {bars}: the melody has {needs}; ask for {needs} or more, or leave bars out")
 
@@ -575,7 +585,8 @@ def one_line(errors: Any) -> str:
     place = [part for part in place if not part.startswith(("literal", "constrained", "function"))]
     what = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "should be")
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(field.alias or name for name, field in Request.model_fields.items())
+        fields = Request.model_fields.items()
+        allowed = ", ".join(field.alias or name for name, field in fields if name != "chords_nearly")
         known = f"; allowed are {allowed}" if len(place) == 1 else ""
         return f"{'.'.join(place)} is no key that is known{known}"
     if place and place[0] == "density":

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from plagal.music.arranger import harmony_grammar
 from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES
 from plagal.music.chords import QUALITIES, Chord, parse_chord, parse_pitch_class
+from plagal.music.hands import in_one_hand
 from plagal.music.keys import key_tonic
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.tokens import grammar as g
@@ -163,7 +164,7 @@ def within_reach(keys: tuple[int, ...]) -> int:
     reachable = 0
     for cut in range(len(keys) + 1):
         left, right = keys[:cut], keys[cut:]
-        if not (_in_one_hand(left) and _in_one_hand(right)):
+        if not (in_one_hand(left) and in_one_hand(right)):
             continue
         if len(left) < MOST_NOTES:
             lowest = left[-1] - LARGEST_SPAN if left else LOWEST_PITCH
@@ -178,7 +179,3 @@ def within_reach(keys: tuple[int, ...]) -> int:
 def _bits(lowest: int, highest: int) -> int:
     lowest, highest = max(lowest, LOWEST_PITCH), min(highest, HIGHEST_PITCH)
     return ((1 << (highest + 1)) - 1) & ~((1 << lowest) - 1) if lowest <= highest else 0
-
-
-def _in_one_hand(keys: tuple[int, ...]) -> bool:
-    return not keys or (len(keys) <= MOST_NOTES and keys[-1] - keys[0] <= LARGEST_SPAN)

@@ -13,7 +13,7 @@ import numpy as np
 from plagal.asking.progression import Progression
 from plagal.asking.request import USUAL_METRE, Request
 from plagal.music.chords import Chord
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Score
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
 from plagal.tokens.bars import cut_bars
 from plagal.tokens.grammar import BEFORE_BEAT, KIND_OF
 from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, tempo_word
@@ -106,7 +106,7 @@ class PlacedNote:
 
 def bar_ticks(request: Request) -> int:
     """Of the metre in force where writing begins."""
-    return 4 * TICKS_PER_QUARTER * request.metre_in_force[0] // request.metre_in_force[1]
+    return Metre(0, *request.metre_in_force).bar_ticks
 
 
 def placed_chords(request: Request) -> tuple[PlacedChord, ...]:

@@ -64,7 +64,7 @@ class Row:
         self.max_words = max_words + len(opening)
         self._steering = Steering(request)
         self._last_bar = request.kept_bars + request.new_bars
-        self._kept = _kept(opening)
+        self._kept = _kept(tuple(held for held in HELD_PREFIXES if any(word.startswith(held) for word in opening)))
         self._silent = False
         self._first_bar = 0
         for word in (FIRST_WORD, *opening):
@@ -176,10 +176,9 @@ class Row:
 
 
 @cache
-def _kept(opening: tuple[str, ...]) -> Mask:
-    """All words but those that would change a key, metre or tempo that the piece begins with."""
-    asked = tuple(held for held in HELD_PREFIXES if any(word.startswith(held) for word in opening))
-    return np.array([not word.startswith(asked) for word in MUSIC_WORDS]) if asked else masks.ALL
+def _kept(held: tuple[str, ...]) -> Mask:
+    """All words but those that would change a key, metre or tempo (by their prefixes) that the piece begins with."""
+    return np.array([not word.startswith(held) for word in MUSIC_WORDS]) if held else masks.ALL
 
 
 def _close(mask: Mask) -> Mask:

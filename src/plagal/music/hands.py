@@ -124,8 +124,8 @@ def _held_until(rows: Sequence[HandNote], pedals: Sequence[Pedal]) -> list[int]:
 
 
 def _splits(keys: Sequence[int]) -> bool:
-    return any(_one_hand(keys[:cut]) and _one_hand(keys[cut:]) for cut in range(len(keys) + 1))
+    return any(in_one_hand(keys[:cut]) and in_one_hand(keys[cut:]) for cut in range(len(keys) + 1))
 
 
-def _one_hand(keys: Sequence[int]) -> bool:
+def in_one_hand(keys: Sequence[int]) -> bool:
     return not keys or (len(keys) <= MOST_NOTES and keys[-1] - keys[0] <= LARGEST_SPAN)

@@ -56,6 +56,8 @@ def write_picture(played: Played, heard: Heard, path: str | Path) -> None:
     curve.set_ylabel("beats a minute", fontsize=8)
     curve.tick_params(labelsize=7)
     title = f"{pulse.metre}, about {pulse.bpm:.0f} beats a minute, confidence {heard.confidence:.2f}"
+    if played.seconds > rows * _SECONDS_A_ROW:
+        title += f"; keys of the first {rows * _SECONDS_A_ROW:.0f} of {played.seconds:.0f} seconds"
     figure.suptitle(title, fontsize=10, color=INK)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
