@@ -12,13 +12,14 @@ _SCHNELL = "schnell(?:e|er|en|es)?"
 
 TEMPO_WORDS: tuple[tuple[float, str], ...] = (
     (48, f"very slow(?:ly)?|largo|grave|sehr {_LANGSAM}|tres {_LENT}|muy {_LENT}|muito {_LENT}|bem {_LENT}"),
-    (66, f"slow(?:ly)?|adagio|gent(?:le|ly)|meditative|prayerful|{_LANGSAM}|{_LENT}"),
+    (66, f"slow(?:ly)?|devagar|despacio|pausad[oa]|adagio|gent(?:le|ly)|meditative|prayerful|{_LANGSAM}|{_LENT}"),
     (84, "andante|walking pace|relaxed|laid back|ruhig(?:e|er|en|es)?|gemutlich"),
     (96, "medium(?: tempo)?|mid tempo|moderate(?:ly)?|moderato|modere|moderad[oa]|massig(?:e[rns]?)?|mittelschnell"),
-    (126, "up tempo|upbeat|lively|allegro|energetic|driving|lebhaft|enleve|animad[oa]"),
+    (126, "up tempo|upbeat|lively|allegro|energetic|driving|lebhaft|flott(?:e[rns]?)?|zugig(?:e[rns]?)?|enleve|"
+          "entrainante?|anime|animad[oa]|movid[oa]"),
     (152, f"fast|quick(?:ly)?|vivace|{_SCHNELL}|{_RAPID}"),
     (168, f"very fast|presto|double time|sehr {_SCHNELL}|tres (?:{_RAPID})|muy (?:{_RAPID})|muito (?:{_RAPID})"),
-)
+)  # fmt: skip
 """Beats a minute, and what says so."""
 BALLAD_TEMPO = 66.0
 SHOUT_TEMPO = 152.0
@@ -28,7 +29,7 @@ NO_TEMPO_AFTER = "(?:hold(?:ing)?|stand(?:ing)?|the|his|her|my|from the|an open)
 """"Hold fast", "up from the grave": the word is no tempo there."""
 
 MOOD_WORDS: tuple[tuple[str, str], ...] = (
-    ("peaceful", "peaceful|friedlich(?:e[rns]?)?|paisible|pacific[oa]"),
+    ("peaceful", "peaceful|calm[eo]?|tranquil[oa]?|friedlich(?:e[rns]?)?|paisible|pacific[oa]"),
     ("tender", "tender|zart(?:e[rns]?)?|tendre|tiern[oa]|tern[oa]"),
     ("reverent", "reverent[e]?|ehrfurchtig(?:e[rns]?)?"),
     ("joyful", "joyful|happy|glucklich(?:e[rns]?)?|heureu(?:x|se)|feliz|frohlich(?:e[rns]?)?|joyeu(?:x|se)|alegre"),
@@ -47,19 +48,34 @@ the same; a model knows no others."""
 METRE_WORDS: tuple[tuple[tuple[int, int], str], ...] = (
     (
         (3, 4),
-        "(?:slow )?waltz(?: time)?|walzer|vals|valse|valsa|three (?:four|quarter)(?: time)?|dreivierteltakt",
+        "(?:slow )?waltz(?: time)?|walzer|vals|valse|valsa|three (?:four|quarter)(?: time)?|dreivierteltakt|"
+        "drei viertel|trois (?:quatre|temps)|tres por (?:cuatro|quatro)|tres t(?:iempos|empos)|compas(?:so)? ternario",
     ),
-    ((12, 8), "twelve eight|zwolfachteltakt"),
-    ((6, 8), "six eight|sechsachteltakt"),
+    ((12, 8), "twelve eight|zwolfachteltakt|douze huit|doce por ocho|doze por oito"),
+    ((6, 8), "six eight|sechsachteltakt|six huit|seis por ocho|seis por oito"),
     ((9, 8), "nine eight"),
     ((2, 2), "cut time|alla breve"),
-    ((4, 4), "common time|four four|viervierteltakt"),
+    ((4, 4), "common time|four four|viervierteltakt|quatre temps|cuatro por cuatro|quatro por quatro"),
 )
 COUNTED_IN = {
     "2": (2, 4), "two": (2, 4), "3": (3, 4), "three": (3, 4), "4": (4, 4), "four": (4, 4), "5": (5, 4), "five": (5, 4),
     "6": (6, 8), "six": (6, 8), "9": (9, 8), "nine": (9, 8), "12": (12, 8), "twelve": (12, 8),
 }  # fmt: skip
 """"Something in 3"."""
+
+FEEL_WORDS = (
+    ("straight", "straight(?: (?:eighths?|8ths?|feel))?|(?:no|without|ohne|sans|sin|sem) swing|gerade achtel|binaire"),
+    ("half-time", "half time(?: feel)?"),
+    ("shuffle", "shuffle(?: feel)?"),
+    ("swing", "swing(?:ing)?(?: feel| it)?|swung|ternaire|suingad[oa]"),
+)
+MODULATE = "modul\\w+|key change|change(?: the)? key|go(?:es)? up|move up|raise|sub(?:ir|e|a)|sobe|montez?|hoch"
+UP = "up|higher|hoher|hoch|nach oben|plus haut|vers le haut|acima|arriba|para cima|hacia arriba"
+STEPS_UP = (
+    "half(?: ?step| ?tone)|semi ?tone|halb(?:en )?ton|medio tono|semitono|meio tom|semitom|demi ton",
+    "(?:whole|full) ?(?:step|tone)|ganz(?:en )?ton|tono entero|tono|tom|ton entier|ton",
+)
+SEMITONES = "(?:semitones|half steps|halbtone|demi tons|semitonos|semitons)"
 
 BARS = "bars?|measures?|takten?|takte|mesures?|compases|compassos"
 SECTIONS = (
@@ -74,6 +90,7 @@ NUMBERS = {
     "doce": 12, "dieciseis": 16, "quatro": 4, "oito": 8, "doze": 12, "dezesseis": 16,
 }  # fmt: skip
 
+ABOUT = "around|about|roughly|circa|ca|etwa|ungefahr|environ|vers|unos|alrededor de|cerca de|por volta de"
 BEATS_A_MINUTE = (
     "bpm|b\\.p\\.m\\.?|ppm|beats? (?:per|a) minute|quarters? a minute|schlage pro minute|battements par minute|"
     "pulsaciones por minuto|pulsos por minuto|batidas por minuto"

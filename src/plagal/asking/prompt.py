@@ -7,21 +7,21 @@ Each takes its words out of the text; what is left, fillers aside, is said not t
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 from plagal.asking import lexicon
+from plagal.asking.page import Page, spaced, without_accent
 from plagal.asking.progression import Progression, approximated, read_progression
+from plagal.asking.said_form import said_feel, said_intro_and_ending, said_modulation
+from plagal.asking.said_harmony import bare_key, chord_run, said_key
 from plagal.asking.styles import UNSURE, choose, find_styles
 from plagal.music.arranger.tunebook import tune_titles
-from plagal.music.chords import parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
-from plagal.music.keys import fifths_of, key_at, key_name
+from plagal.music.keys import key_at
 from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
-from plagal.plumbing.errors import ChordError, InputError
+from plagal.plumbing.errors import InputError
 from plagal.tokens.vocabulary import METRES
 
 MOST_BARS = 64
@@ -45,6 +45,11 @@ class Understood:
     chords: Progression = ()
     mood: str | None = None
     tune: str | None = None
+    feel: str | None = None
+    intro: str | None = None
+    ending: str | None = None
+    modulate: int | None = None
+    """Semitones up before the last verse."""
     not_understood: tuple[str, ...] = ()
     """Parts of the text that nothing used, in its own words."""
     problems: tuple[str, ...] = ()
@@ -57,18 +62,21 @@ class Understood:
 
 def read_prompt(text: str) -> Understood:
     """What a prompt asks for. Never raises."""
-    page = _Page(text)
+    page = Page(text)
     tune = _tune(page)
     page.refuse(r'"[^"]{2,}"')  # any other title
-    run = _chord_run(page)
-    key, minor_said = _key(page)
+    intro, ending = said_intro_and_ending(page)
+    modulate = said_modulation(page)
+    feel = said_feel(page)
+    run = chord_run(page)
+    key, minor_said = said_key(page)
     metre = page.one_of("metre", _metres(page))
     bars = page.one_of("bars", _bars(page))
     if bars == 0:
         page.problems.append(f"bars 0: from 1 to {MOST_BARS} can be asked for")
         bars = None
     if key is None:
-        key, minor_said = _bare_key(page)
+        key, minor_said = bare_key(page)
     tempo, beat = _typed_tempo(page)
     if key is not None and not minor_said and page.take(r"(?<![\w])(?:minor|moll|mineur|menor)(?![\w])"):
         key = key_at(key.fifths, True)
@@ -77,7 +85,7 @@ def read_prompt(text: str) -> Understood:
     page.take(r"(?:no|without) (?:lyrics|words|vocals?|singing|singer)", whole_words=True)  # there never are any
     page.refuse(r"(?<!\w)(?:no|without|ohne|sans|sin|sem) \w+")
     style, leaning_tempo = _style(page)
-    for _, words in lexicon.MOOD_WORDS:
+    for _, words in (*lexicon.MOOD_WORDS, *lexicon.FEEL_WORDS):
         page.take(words, whole_words=True)
     chords: Progression = ()
     if run is not None:
@@ -92,7 +100,7 @@ def read_prompt(text: str) -> Understood:
         beat = DOTTED_QUARTER if metre and Metre(0, *metre).tempo_beat_ticks > TICKS_PER_QUARTER else QUARTER
     said = Understood(
         style, key, tempo, beat, tempo is not None and not page.typed_tempo, metre, bars, chords,
-        moods[0] if moods else None, tune,
+        moods[0] if moods else None, tune, feel, intro, ending, modulate or page.modulate,
     )  # fmt: skip
     return replace(said, not_understood=page.left_over(), problems=(*page.problems, *_beyond_limits(said)))
 
@@ -103,103 +111,6 @@ def _beyond_limits(said: Understood) -> Iterator[str]:
     tempo = said.quarters_per_minute
     if tempo is not None and not SLOWEST <= tempo <= FASTEST:
         yield f"tempo {said.tempo:g}: from {SLOWEST:g} to {FASTEST:g} quarters a minute can be asked for"
-
-
-class _Page:
-    """A prompt out of which readers take words. `cased` is the text without accents, `plain` the same in lower case;
-    both are as long as the text, and what is taken is blanked in both."""
-
-    def __init__(self, text: str) -> None:
-        self.text = unicodedata.normalize("NFC", text)
-        self.cased = "".join(map(_without_accent, self.text))
-        self.plain = "".join(char.lower()[0] for char in self.cased)
-        self.german = re.search(rf"(?<!\w)(?:{lexicon.GERMAN})(?!\w)", self.plain) is not None
-        self.lost: list[str] = []
-        self.problems: list[str] = []
-        self.typed_tempo = False
-
-    def take(
-        self,
-        pattern: str,
-        cased: bool = False,
-        whole_words: bool = False,
-        keep: Callable[[re.Match[str]], bool] | None = None,
-    ) -> re.Match[str] | None:
-        """The first match that is kept, taken out."""
-        if whole_words:
-            pattern = rf"(?<![\w]){_spaced(pattern)}(?![\w])"
-        for match in re.finditer(pattern, self.cased if cased else self.plain):
-            if keep is None or keep(match):
-                self.blank(*match.span())
-                return match
-        return None
-
-    def blank(self, start: int, end: int) -> None:
-        gap = "\0" * (end - start)
-        self.cased = self.cased[:start] + gap + self.cased[end:]
-        self.plain = self.plain[:start] + gap + self.plain[end:]
-
-    def refuse(self, pattern: str, cased: bool = False) -> None:
-        """Take out what nothing here understands, and say so."""
-        while match := self.take(pattern, cased):
-            self.lost.append(self.text[slice(*match.span())].strip('"\u201c\u201d\u201e\u00ab\u00bb ,'))
-
-    def one_of(self, name: str, found: list[tuple[Any, tuple[int, int]]]) -> Any:
-        """The first of the values found. Another one is a contradiction, unless the text speaks of a change."""
-        if not found:
-            return None
-        first, others = found[0][0], [(value, span) for value, span in found[1:] if value != found[0][0]]
-        for value, span in others:
-            self.lost.append(self.text[slice(*span)].strip())
-            if not re.search(lexicon.CHANGES, self.plain[found[0][1][1] : span[0]]):
-                self.problems.append(f"{name} {_shown(first)} and {_shown(value)}: ask for one of them")
-        return first
-
-    def left_over(self) -> tuple[str, ...]:
-        """What was refused, and runs of words that nothing took and that are no fillers."""
-        for run in re.finditer(r"[^\0,;:.!?()|\[\]\n\"=]+", self.plain):
-            every = list(re.finditer(r"[\w&%#'\u2669]+(?:-\w+)*", run[0]))
-            words = [
-                word for word in every if _has_meaning(word[0]) or self._is_note(run.start() + word.start(), word[0])
-            ]
-            capitals = [word for word in every if self.cased[run.start() + word.start()].isupper()]
-            if len(capitals) > 2 and not {word[0] for word in capitals} <= {"in", "the", "key", "of", "time"}:
-                words = sorted({*words, *capitals}, key=lambda word: word.start())  # a title: "Great I Am"
-            if words:
-                start = run.start()
-                self.lost.append(self.text[start + words[0].start() : start + words[-1].end()])
-        return tuple(dict.fromkeys(part for part in self.lost if part))
-
-    def _is_note(self, start: int, word: str) -> bool:
-        """Whether a word is a capital B to G (an A may be an article)."""
-        return len(word) == 1 and self.cased[start] in "BCDEFG"
-
-
-def _without_accent(char: str) -> str:
-    if char in "\u266d\u266f":
-        return "b" if char == "\u266d" else "#"
-    if char in "\u2010\u2011\u2012\u2013\u2014\u2212":
-        return "-"
-    if char in "\u201c\u201d\u201e\u00ab\u00bb":
-        return '"'
-    if char in "\u2018\u2019":
-        return "'"
-    return unicodedata.normalize("NFKD", char)[0]
-
-
-def _spaced(pattern: str) -> str:
-    """A pattern of words, a space in it standing for spaces or a hyphen."""
-    return "(?:" + pattern.replace(" ", "[ -]+") + ")"
-
-
-def _has_meaning(word: str) -> bool:
-    return any(part not in lexicon.FILLERS for part in re.split(r"['-]", word) if len(part) > 1 or part.isdigit())
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Key):
-        return key_name(value)
-    return "/".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
 
 
 # --- titles
@@ -223,7 +134,7 @@ def _titles() -> tuple[tuple[re.Pattern[str], str, bool], ...]:
     capitals."""
     names: dict[str, tuple[str, bool]] = {}
     for name, title in tune_titles().items():
-        plain = "".join(map(_without_accent, title)).lower()
+        plain = "".join(map(without_accent, title)).lower()
         whole = re.sub(r"\(.*?\)", "", plain)
         for alias in (whole, re.sub(r"^(?:the|a) ", "", whole), *re.findall(r"\((.*?)\)", plain)):
             names.setdefault(" ".join(re.findall(r"[\w']+", alias)), (name, False))
@@ -240,7 +151,7 @@ def _titles() -> tuple[tuple[re.Pattern[str], str, bool], ...]:
     )
 
 
-def _tune(page: _Page) -> str | None:
+def _tune(page: Page) -> str | None:
     for pattern, name, as_title in _titles():
         for match in pattern.finditer(page.plain):
             if not as_title or page.cased[match.start()].isupper():
@@ -250,158 +161,10 @@ def _tune(page: _Page) -> str | None:
     return None
 
 
-# --- chords
-
-
-_CHORD = (
-    r"[A-G][b#]?(?::?(?:[Mm][Aa][Jj]|[Mm]in|mi|ma|m|M|[Dd]im|[Aa]ug|[Ss]us|add|alt|dom|halfdim|no|[b#+^\u25b3\u0394\u2206"
-    r"\u00f8\u00b0]|-(?=\d)|o(?=7|\b)|\d+|\([^()\s]{1,12}\)))*(?:/9|/[A-G][b#]?)?(?![\w#])"
-    r"(?![ -]*(?i:major|minor|flat|sharp|dur|moll|maj|min)\b)"
-)
-_STEP = r"(?:[ \t]*(?:[,;>\u2192]|->|-(?=[ A-G])|:?\|+:?)+[ \t]*|[ \t]+)"
-_RUN = (
-    rf"(?<![\w#/'])(?:\|:?[ \t]*)?(?:{_CHORD}|N\.?C\.?)(?:{_STEP}(?:{_CHORD}|N\.?C\.?|%|/(?=[ \t|])))*(?:[ \t]*:?\|+)?"
-)
-_DEGREE = (
-    r"[b#]?(?:[1-7]|VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:maj\d*|m(?:in)?\d*|dim\d?|sus\d?|\u00b0|\u00f8|7|9|11|13"
-    r"|-(?=[ ,]|$))?(?:/[1-7])?(?![\w/])"
-)
-_DEGREES = rf"(?<![\w/.,:#])(?<!\d ){_DEGREE}(?:[ ,|-]+{_DEGREE}){{2,}}"
-_LATIN_ROOT = r"(?:do|re|mi|fa|sol|la|si)(?:[ -]?(?:bemol|sostenido|sustenido|diese|#|b))?"
-_LATIN_CHORD = rf"{_LATIN_ROOT}(?: ?(?:mayor|menor|majeur|mineur|maior)|m)?7?(?!\w)"
-_LATIN_RUN = rf"(?<!\w){_LATIN_CHORD}(?: ?[,|-] ?{_LATIN_CHORD})+"
-
-
-def _chord_run(page: _Page) -> str | None:
-    """The text of the progression: chords after a word such as "over", or so many in a row that they can be nothing
-    else."""
-    after = rf"(?<!\w)(?:{lexicon.CHORDS_FOLLOW})(?: the)?(?: (?:chords?|changes|progression))?[ :]+$"
-    for match in re.finditer(_RUN, page.cased):
-        symbols = re.findall(_CHORD, match[0])
-        before = page.plain[: match.start()]
-        announced = re.search(after, before)
-        start = match.start()
-        if re.search(r"(?<!\w)(?:in|key|key of|key[:=]|tom|tono|en|em)[ ]*$", before) and "|" not in match[0]:
-            step = re.match(rf"{_CHORD}{_STEP}", match[0])
-            if step is None:
-                continue
-            start, symbols = start + step.end(), symbols[1:]
-        sure = "|" in match[0] or len(symbols) > 2 or all(len(symbol.rstrip("b#")) > 1 for symbol in symbols)
-        if len(symbols) >= 2 and (announced or sure) and all(map(_is_chord, symbols)):
-            end = match.end()
-            page.blank(announced.start() if announced else start, end)
-            return page.text[start:end].strip(" ,;")
-    if latin := page.take(rf"(?<!\w)(?:{lexicon.CHORDS_FOLLOW})[ :]+({_LATIN_RUN})"):
-        return " | ".join(_latin_chord(name) for name in re.findall(_LATIN_CHORD, latin[1]))
-    if degrees := page.take(_DEGREES, cased=True):
-        page.take(r"progressions?|progresion|progressao|progressao", whole_words=True)
-        return page.text[slice(*degrees.span())].strip(" ,")
-    return None
-
-
-def _is_chord(symbol: str) -> bool:
-    try:
-        return parse_chord(symbol) is not None
-    except ChordError:
-        return False
-
-
-def _latin_chord(name: str) -> str:
-    match = re.match(r"(do|re|mi|fa|sol|la|si)[ -]?(bemol|sostenido|sustenido|diese|#|b)?(.*)", name)
-    assert match is not None  # noqa: S101  # the caller's pattern is longer
-    minor = re.search(r"menor|mineur|m", match[3].replace("mayor", "").replace("majeur", "").replace("maior", ""))
-    root = lexicon.ROMANCE_TONICS[match[1]] + lexicon.ACCIDENTALS.get(match[2] or "", "")
-    return root + ("m" if minor else "") + ("7" if name.endswith("7") else "")
-
-
-# --- keys
-
-
-_ENGLISH = r"([A-G])(b(?![a-z])|#|[ -]?(?i:flat|sharp)(?![a-z]))?"
-_LATIN = r"(do|ut|re|mi|fa|sol|la|si)(?:[ -]?(bemol|sostenido|sustenido|diese|#|b(?![a-z])))?"
-_IN = r"(?:in|key(?: of)?|key ?[:=]|tonart ?:?|transpose(?:d)? to|to)(?: the key of)?[ ]*"
-_EN = r"(?:en|em|tono(?: de)?|tom ?:?(?: de)?|ton(?: de)?|tonalite ?:?(?: de)?|tonalidade? ?:?(?: de)?)[ ]+"
-_MODE = "|".join(mode for mode in lexicon.MODES if mode != "m")
-_ENDS = r"(?=[ ]*(?:$|[,.;:!?)\0]|\d))"
-
-
-def _key(page: _Page) -> tuple[Key | None, bool]:
-    """The key, and whether its mode is said: first with a mode in any language, then after "in", "key of" and so on."""
-    found: list[tuple[Key, tuple[int, int]]] = []
-
-    def add(match: re.Match[str], tonic: str, mode: str | None) -> None:
-        key = key_at(fifths_of(tonic), lexicon.MODES[mode or "major"])
-        found.append((key, match.span()))
-        page.blank(*match.span())
-        if mode in lexicon.CHURCH_MODES:
-            page.lost.append(mode)
-
-    for match in re.finditer(rf"(?<!\w){_LATIN}[ -]+({_MODE}|m)(?!\w)", page.plain):
-        add(match, _romance(match), match[3])
-    for match in re.finditer(rf"(?<!\w)({'|'.join(lexicon.GERMAN_TONICS)})[ -]?(dur|moll)(?!\w)", page.plain):
-        add(match, lexicon.GERMAN_TONICS[match[1]], match[2])
-    for match in re.finditer(rf"(?<![\w#])(?i:{_ENGLISH}[ -]*({_MODE}))(?!\w)", page.cased):
-        article = match[1] == "a" and not match[2]  # "in a minor key" names none, "in a minor" does
-        if not article or (
-            re.search(r"(?:in|of|:)\s*$", page.plain[: match.start()]) and re.match(_ENDS, page.plain[match.end() :])
-        ):
-            add(match, _english(match), match[3].lower())
-    if found:
-        found.sort(key=lambda one: one[1])
-        return _first_key(page, found), True
-    mode_said = False
-    for pattern in (
-        rf"(?<!\w)(?i:{_IN}){_ENGLISH}(m(?:in)?)?(?![\w#/])",
-        rf"(?<!\w)(?i:{_EN}){_ENGLISH}(m)?(?![\w#/])",
-    ):
-        for match in re.finditer(pattern, page.cased):
-            german_b = page.german and match[1] == "B" and not match[2]
-            mode_said |= bool(match[3])
-            add(match, "Bb" if german_b else _english(match), "m" if match[3] else None)
-    for match in re.finditer(rf"(?<!\w){_IN}([b-g])( ?flat| ?sharp|b|#)?{_ENDS}", page.plain):
-        add(match, _english(match), None)
-    for match in re.finditer(rf"(?<!\w){_IN}(?:([cdfg]is|ais)|(des|ges|ces|es|as|h))(?!\w)", page.plain):
-        if page.cased[match.end() - len(match[1] or match[2])].isupper() or not match[2]:
-            add(match, lexicon.GERMAN_TONICS[match[1] or match[2]], None)
-    for match in re.finditer(rf"(?<!\w){_EN}(?:{_LATIN})(?!\w)", page.plain):
-        if match[2] or match[1] in ("fa", "sol", "re") or re.match(_ENDS, page.plain[match.end() :]):
-            add(match, _romance(match), None)
-    found.sort(key=lambda one: one[1])
-    return _first_key(page, found), mode_said
-
-
-def _first_key(page: _Page, found: list[tuple[Key, tuple[int, int]]]) -> Key | None:
-    """The first key; others are told, and contradict it only where each stands after an "in" of its own."""
-    if not found:
-        return None
-    for key, span in found[1:]:
-        if key != found[0][0]:
-            page.lost.append(page.text[slice(*span)].strip())
-    return found[0][0]
-
-
-def _english(match: re.Match[str]) -> str:
-    return match[1].upper() + lexicon.ACCIDENTALS.get((match[2] or "").strip(" -").lower(), "")
-
-
-def _romance(match: re.Match[str]) -> str:
-    return lexicon.ROMANCE_TONICS[match[1]] + lexicon.ACCIDENTALS.get(match[2] or "", "")
-
-
-def _bare_key(page: _Page) -> tuple[Key | None, bool]:
-    """A key that stands alone: "Db slow worship", "Am praise song", "Gospel, C"."""
-    match = page.take(r"(?<![\w#])([A-G])(b|#|[ -](?i:flat|sharp))(m|min)?(?![\w#/])", cased=True)
-    match = match or page.take(r"(?<![\w#])([A-G])()(m|min)(?![\w#/])", cased=True)
-    match = match or page.take(r"(?:(?<=^)|(?<=[,;:])) *([A-G])()() *(?=$|[,;.])", cased=True)
-    if match is None:
-        return None, False
-    return key_at(fifths_of(_english(match)), bool(match[3])), bool(match[3])
-
-
 # --- metre, bars, tempo
 
 
-def _metres(page: _Page) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def _metres(page: Page) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     found: list[tuple[tuple[int, int], tuple[int, int]]] = []
     while match := page.take(r"(?<![\w/.:])(\d{1,2}) ?[/:] ?(1|2|4|8|16|32)(?![\d/:%])(?!-?\d)",
                              keep=lambda match: (int(match[1]), int(match[2])) in METRES):  # fmt: skip
@@ -422,7 +185,7 @@ def _metres(page: _Page) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     return sorted(found, key=lambda item: item[1])
 
 
-def _bars(page: _Page) -> list[tuple[int, tuple[int, int]]]:
+def _bars(page: Page) -> list[tuple[int, tuple[int, int]]]:
     numbers = "|".join(sorted(lexicon.NUMBERS, key=len, reverse=True)).replace(" ", "[ -]")
     count = rf"(\d{{1,4}}|{numbers})[ -]*(?:{lexicon.BARS})"
     section = rf"(?:{lexicon.SECTIONS})"
@@ -435,7 +198,7 @@ def _bars(page: _Page) -> list[tuple[int, tuple[int, int]]]:
     return found
 
 
-def _typed_tempo(page: _Page) -> tuple[float | None, str | None]:
+def _typed_tempo(page: Page) -> tuple[float | None, str | None]:
     number = r"(?<![\d.,#/])(\d{1,3}(?:[.]\d+)?)(?![\d/:%])"
     unit = rf"(?:{lexicon.BEATS_A_MINUTE})"
     page.refuse(r"(?<!\w)\d+ ?(?:%|percent|prozent|pour ?cent|por ?ciento|por ?cento)(?: \w+)?")
@@ -447,14 +210,17 @@ def _typed_tempo(page: _Page) -> tuple[float | None, str | None]:
         return sum(values) / len(values)
 
     for quarters, note in lexicon.NOTE_VALUES:
-        if match := page.take(rf"(?<!\w){_spaced(note)} ?(?:=|:|at|is|a|bei)? ?{number}(?:[ ]*{unit})?(?!\w)"):
+        if (match := page.take(rf"(?<!\w){spaced(note)} ?(?:=|:|at|is|a|bei)? ?{number}(?:[ ]*{unit})?(?!\w)")) or (
+            match := page.take(rf"{number} (?:a la|a|auf die|por) {spaced(note)}(?!\w)")
+        ):
             beat = DOTTED_QUARTER if quarters == 1.5 else QUARTER
             found.append((float(match[1]) * (1 if quarters in (1, 1.5) else quarters), match.span()))
     for pattern in (
         rf"{number} ?(?:-|to|and|bis|und|a|y|e|et) ?{number}[ ]*{unit}(?!\w)",
         rf"{number}[ -]*{unit}(?!\w)",
-        rf"(?<!\w)(?:tempo|bpm|speed|andamento|mm) ?(?:of|is|=|:|at|de|von|a)? ?{number}(?!\w)",
-        rf"(?<!\w)at {number}(?! *(?:{lexicon.BARS}|percent|seconds?|minutes?|th|st|nd|rd)\b)(?!\w)",
+        rf"(?<!\w)(?:tempo|bpm|speed|andamento|mm) ?(?:of|is|=|:|at|to|de|von|auf|a)? ?{number}(?!\w)",
+        rf"(?<!\w)(?:at|{lexicon.ABOUT}) {number}(?! *(?:{lexicon.BARS}|percent|seconds?|minutes?|th|st|nd|rd)\b)"
+        r"(?!\w)",
         rf"(?:(?<=^)|(?<=[,;\0])) *{number.replace('1,3', '2,3')} *(?=$|[,;])",  # "worship, B flat, 70"
     ):
         while match := page.take(pattern):
@@ -463,10 +229,10 @@ def _typed_tempo(page: _Page) -> tuple[float | None, str | None]:
     return page.one_of("tempo", sorted(found, key=lambda item: item[1])), beat
 
 
-def _named_tempo(page: _Page) -> float | None:
+def _named_tempo(page: Page) -> float | None:
     """The tempo of the first tempo word; "not too fast" is none, and said."""
     words = "|".join(words for _, words in lexicon.TEMPO_WORDS)
-    page.refuse(rf"(?<!\w){_spaced(lexicon.NOT_SO)}[ ]{_spaced(words)}(?!\w)")
+    page.refuse(rf"(?<!\w){spaced(lexicon.NOT_SO)}[ ]{spaced(words)}(?!\w)")
     first: tuple[int, float] | None = None
     # the longest first: "very slow" before "slow"
     for tempo, pattern in sorted(lexicon.TEMPO_WORDS, key=lambda item: item[0] not in (48, 168)):
@@ -476,14 +242,14 @@ def _named_tempo(page: _Page) -> float | None:
     return None if first is None else first[1]
 
 
-def _is_no_tempo(page: _Page, match: re.Match[str]) -> bool:
+def _is_no_tempo(page: Page, match: re.Match[str]) -> bool:
     return match[0] in ("fast", "grave") and re.search(lexicon.NO_TEMPO_AFTER, page.plain[: match.start()]) is not None
 
 
 # --- style
 
 
-def _style(page: _Page) -> tuple[str | None, float | None]:
+def _style(page: Page) -> tuple[str | None, float | None]:
     """The style, and the tempo that its word says besides (a ballad is slow)."""
     hits = find_styles(page.plain)
     chosen = choose(hits)

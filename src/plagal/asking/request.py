@@ -6,252 +6,65 @@ and metre, music to go on from brings its words. The writer (`plagal.compose`) t
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from plagal.asking.progression import Progression, approximated, read_progression
+from plagal.asking.fields import (
+    LONGEST_PROMPT,
+    STRICT,
+    ChordsField,
+    Continue,
+    FormField,
+    KeyField,
+    MelodyField,
+    MetreField,
+    Refill,
+    SectionsField,
+    Vary,
+    read_melody,
+    take_from_melody,
+)  # fmt: skip
+from plagal.asking.progression import approximated
 from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
 from plagal.asking.styles import STYLE_NAMES, style_named
 from plagal.music.arranger.tunebook import find_tune, melody_of
-from plagal.music.harmony import hear_key
-from plagal.music.keys import chord_symbol, key_name, key_of, key_tonic, parse_key
-from plagal.music.midi import read_midi
+from plagal.music.keys import chord_symbol, key_name
 from plagal.music.score import (
-    DURATION,
-    HIGHEST_PITCH,
-    LOWEST_PITCH,
-    ONSET,
-    PITCH,
     Key,
     Metre,
     Score,
 )
-from plagal.plumbing.errors import ChordError, InputError
+from plagal.plumbing.errors import InputError
 from plagal.tokens.bars import cut_bars, held_words
-from plagal.tokens.codec import encode
-from plagal.tokens.vocabulary import KEY_OF, METRE_OF, METRES, TEMPO_OF
+from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF
 
 USUAL_BARS = 16
 """Where neither prompt nor option says: four phrases of four bars."""
 USUAL_MORE_BARS = 8
 """To go on with, where no number is given."""
 USUAL_METRE = (4, 4)
-LONGEST_PROMPT = 2000
-"""[characters]"""
-LONGEST_ABC = 10_000
-"""[characters]: a tune of many verses has 3,000."""
-MOST_MIDI_BYTES = 1 << 20
-"""A four-hour piano recording is about 2 MiB; nobody needs so much to go on from."""
-MOST_NOTES = 20_000
-"""An hour of full chords; more would keep a core busy for seconds before it is refused."""
 STYLES = STYLE_NAMES
 DENSITIES = ("sparse", "medium", "dense")
 MOST_NOTES_A_BAR = 64
 MOST_TRIES = 3
-_SILENT_TEMPO = 120.0
-"""Quarters a minute that files state when they mean nothing by it."""
 
 FindWords = Callable[[str], Sequence[str]]
 """The words of a piece that is done, by its id; raises InputError where there is none."""
 FindRequest = Callable[[str], "Request"]
-
-_STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
-_MIDI_SCHEMA: dict[str, Any] = {"type": "string", "contentEncoding": "base64", "description": "A MIDI file in base64."}
-_SOURCE_SCHEMA: dict[str, Any] = {
-    "piece": {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."},
-    "midi": _MIDI_SCHEMA,
-}
-"""Where music that is there already comes from: exactly one of the two."""
-
-
-# --- values that are written as text
-
-
-def _read_key(value: Any) -> Any:
-    if not isinstance(value, str) or not value.strip():
-        return value or None
-    try:
-        return parse_key(value[0].upper() + value[1:])
-    except ChordError:
-        raise ValueError("no key: write a tonic and a mode, such as Db or F# minor") from None
-
-
-def _read_metre(value: Any) -> Any:
-    if not isinstance(value, str) or not value.strip():
-        return value or None
-    parts = value.strip().split("/")
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError("no metre: write it as in 4/4 or 12/8")
-    metre = int(parts[0]), int(parts[1])
-    if metre not in METRES:
-        raise ValueError("no metre that can be written: at most twelve quarters a bar, over 1, 2, 4, 8, 16 or 32")
-    return metre
-
-
-def _read_chords(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if len(value) > LONGEST_PROMPT:  # before it is read: a million of them would keep a core busy for minutes
-        raise ValueError(f"{len(value)} characters; at most {LONGEST_PROMPT} are read")
-    try:
-        return read_progression(value) if value.strip() else ()
-    except InputError as error:
-        raise ValueError(str(error)) from None
-
-
-KeyField = Annotated[Key, BeforeValidator(_read_key), WithJsonSchema({"type": "string", "maxLength": 12})]
-MetreField = Annotated[tuple[int, int], BeforeValidator(_read_metre), WithJsonSchema({"type": "string"})]
-ChordsField = Annotated[
-    Progression, BeforeValidator(_read_chords), WithJsonSchema({"type": "string", "maxLength": LONGEST_PROMPT})
-]
-MelodyField = Annotated[
-    Score,
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": "A tune to harmonise: exactly one of the two.",
-            "properties": {"midi": _MIDI_SCHEMA, "abc": {"type": "string", "maxLength": LONGEST_ABC}},
-            "additionalProperties": False,
-        }
-    ),
-]
-
-
-# --- music that is there already
-
-
-class Continue(BaseModel):
-    """Music to go on from. `words`: of the whole piece; in JSON, `piece` or `midi` stands for them."""
-
-    model_config = _STRICT | ConfigDict(
-        json_schema_extra={
-            "properties": {
-                **_SOURCE_SCHEMA,
-                "from_bar": {"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."},
-            }
-        }
-    )
-    words: tuple[str, ...]
-    from_bar: int | None = Field(None, ge=1, le=MOST_BARS)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
-        return _with_words(data, "continue", info)
-
-    @model_validator(mode="after")
-    def _within_the_music(self) -> Continue:
-        there = self.words.count("BAR_START")
-        if (self.from_bar or 0) > there:
-            raise ValueError(f"from_bar {self.from_bar}: the music has only {there} bars")
-        return self
-
-
-class Refill(BaseModel):
-    """Bars to write anew between those around them; counted from 1, both included."""
-
-    model_config = _STRICT | ConfigDict(
-        json_schema_extra={
-            "properties": {
-                **_SOURCE_SCHEMA,
-                "first_bar": {"type": "integer", "minimum": 1},
-                "last_bar": {"type": "integer", "minimum": 1},
-            }
-        }
-    )
-    words: tuple[str, ...]
-    first_bar: int = Field(ge=1, le=MOST_BARS)
-    last_bar: int = Field(ge=1, le=MOST_BARS)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
-        if isinstance(data, Mapping):
-            first, last = data.get("first_bar"), data.get("last_bar")
-            if isinstance(first, int) and isinstance(last, int) and last < first:
-                raise ValueError(f"last_bar {last} comes before first_bar {first}")
-        return _with_words(data, "refill", info)
-
-    @model_validator(mode="after")
-    def _within_the_music(self) -> Refill:
-        there = self.words.count("BAR_START")
-        if self.last_bar > there:
-            raise ValueError(f"last_bar {self.last_bar}: the piece has only {there} bars")
-        if there > MOST_BARS:
-            raise ValueError(f"the piece has {there} bars; at most {MOST_BARS} can be written at once")
-        return self
-
-
-class Vary(BaseModel):
-    """In JSON only: the same request as a piece's, with another seed."""
-
-    model_config = _STRICT
-    piece: str = Field(min_length=1, max_length=40)
-
-
-def _with_words(data: Any, name: str, info: ValidationInfo) -> Any:
-    """`piece`, `midi` or a Score replaced by the music's words."""
-    if not isinstance(data, Mapping):
-        return data
-    given = {key: value for key, value in data.items() if value is not None}
-    sources = [key for key in ("piece", "midi", "words") if key in given]
-    if len(sources) != 1:
-        raise ValueError("give exactly one of piece and midi")
-    source = given.pop(sources[0])
-    if sources[0] == "piece":
-        if not isinstance(source, str) or not 0 < len(source) <= 40:
-            raise ValueError("piece: the id of a piece, as it was answered")
-        find = (info.context or {}).get("find")
-        if find is None:
-            raise ValueError(f"there is no piece {source!r} here; give the music as MIDI")
-        given["words"] = tuple(find(source))
-    elif sources[0] == "midi":
-        given["words"] = tuple(encode(source if isinstance(source, Score) else midi_score(source, f"{name}.midi")))
-    else:
-        given["words"] = tuple(source)
-    return given
-
-
-def _read_melody(value: Any) -> Any:
-    """A Score from {"midi": base64} or {"abc": text}; a Score as it is."""
-    if isinstance(value, Score) or not isinstance(value, Mapping):
-        return value
-    given = {key: text for key, text in value.items() if text is not None}
-    if unknown := sorted(given.keys() - {"midi", "abc"}):
-        raise ValueError(f"melody.{unknown[0]} is no key that is known")
-    if len(given) != 1:
-        raise ValueError("melody: give exactly one of midi and abc")
-    if "midi" in given:
-        return midi_score(given["midi"], "melody.midi")
-    text = given["abc"]
-    if not isinstance(text, str) or len(text) > LONGEST_ABC:
-        raise ValueError(f"melody.abc: one tune in ABC, at most {LONGEST_ABC} characters")
-    from plagal.music.notation import score_from_abc
-
-    return score_from_abc(text if text.lstrip().startswith("X:") else f"X:1\n{text.lstrip()}", "melody.abc")
-
-
-# --- the request
 
 
 class Request(BaseModel):
@@ -261,7 +74,7 @@ class Request(BaseModel):
     asked for in a key and does not sound in it is written again, so many times in all (a stream is written once).
     """
 
-    model_config = _STRICT | ConfigDict(
+    model_config = STRICT | ConfigDict(
         json_schema_extra={
             "examples": [
                 {"prompt": "slow worship ballad in Db", "bars": 8, "seed": 1},
@@ -293,6 +106,13 @@ class Request(BaseModel):
     chords_nearly: SkipJsonSchema[tuple[str, ...]] = ()
     """What in `chords` the vocabulary has only nearly, worked out where they are given as text."""
     melody: MelodyField | None = None
+    feel: Literal["straight", "swing", "shuffle", "12/8", "half-time"] | None = Field(
+        None, description="How eighths fall; 12/8 is the metre, too."
+    )
+    intro: FormField | None = Field(None, description="none, turnaround, walk-up, or degrees such as 3-6-2-5.")
+    ending: FormField | None = Field(None, description="none, amen, tag, backdoor, or degrees such as 7-3-6-2-5-1.")
+    modulate: int | None = Field(None, ge=0, le=11, description="Semitones up before the last verse.")
+    sections: SectionsField = Field((), description='For the arranger, as in "intro, verse:2, vamp:8, outro".')
     tune: str | None = Field(None, max_length=80, description="A tune of the book, by name or title, to harmonise.")
     continue_: Continue | None = Field(None, alias="continue")
     refill: Refill | None = None
@@ -326,7 +146,7 @@ class Request(BaseModel):
         if said.problems:
             raise ValueError("; ".join(said.problems))
         among = "continue_" in given or "refill" in given
-        names = ("style", "chords", "bars") if "continue_" in given else ("style", "chords") if among else _SAID
+        names = ("style", "chords", "feel", "bars")[: 4 if "continue_" in given else 3] if among else _SAID
         for name in names:
             value = getattr(said, name)
             if name == "tune" and "melody" in given:
@@ -336,13 +156,16 @@ class Request(BaseModel):
         if said.tempo is not None and not among and "tempo" not in given:
             given |= {"tempo": said.tempo, "beat": given.get("beat", said.beat)}
 
+        if given.get("feel") == "12/8" and given.setdefault("metre", "12/8") not in ("12/8", (12, 8)):
+            raise ValueError("feel 12/8 is a metre of its own; leave metre out")
+
         # What a melody, or a tune of the book, brings: its metre always, key and tempo where they are not asked.
         if isinstance(given.get("tune"), str):
             given["melody"] = melody_of(find_tune(given["tune"]))
         if "melody" in given:
-            tune = given["melody"] = _read_melody(given["melody"])
+            tune = given["melody"] = read_melody(given["melody"])
             if isinstance(tune, Score):
-                _take_from_melody(tune, given)
+                take_from_melody(tune, given)
         return given
 
     @field_validator("prompt")
@@ -384,8 +207,22 @@ class Request(BaseModel):
 
     @property
     def not_understood(self) -> tuple[str, ...]:
-        """Parts of the prompt that nothing was made of, and chords that are played as the nearest there is."""
-        return self.said.not_understood + self.chords_nearly
+        """Parts of the prompt that nothing was made of, chords that are played as the nearest there is, and what only
+        the arranger does."""
+        return self.said.not_understood + self.chords_nearly + self._beyond_the_model
+
+    @property
+    def _beyond_the_model(self) -> tuple[str, ...]:
+        way = {1: "a half step", 2: "a whole step"}.get(self.modulate or 0, f"{self.modulate} semitones")
+        inside = self.refill is not None or self.continue_ is not None or self.melody is not None
+        parts = (
+            self.modulate and f"modulate up {way}",
+            self.sections and f"sections {', '.join(self.sections)}",
+            self.feel == "half-time" and "half-time feel",
+            self.intro not in (None, "none") and (inside or self.intro == "last-line") and f"intro {self.intro}",
+            self.ending not in (None, "none") and inside and f"ending {self.ending}",
+        )
+        return tuple(f"{part} (the arranger does it)" for part in parts if part)
 
     @property
     def kept_bars(self) -> int:
@@ -465,6 +302,11 @@ class Request(BaseModel):
             "metre": f"{metre[0]}/{metre[1]}" if metre is not None else None,
             "bars": self.bars,
             "chords": " | ".join(bar or "N.C." for bar in bars) or None,
+            "feel": self.feel,
+            "intro": self.intro,
+            "ending": self.ending,
+            "modulate": self.modulate,
+            "sections": ", ".join(self.sections) or None,
             "tune": self.tune,
             "mood": self.said.mood,
             "density": self.density,
@@ -477,7 +319,7 @@ class Request(BaseModel):
         values = self.understood()
         note = "♩." if values.pop("beat", "") == "dotted quarter" else "♩"
         parts = [
-            f"{note} = {value:g}" if name == "tempo" else f"{value} bars" if name == "bars" else str(value)
+            _IN_WORDS.get(name, "{}").format(f"{note} = {value:g}" if name == "tempo" else value)
             for name, value in values.items()
         ]
         line = f"understood: {', '.join(part.replace('_', ' ') for part in parts) or 'nothing in particular'}"
@@ -493,8 +335,14 @@ class Request(BaseModel):
         return values
 
 
+_IN_WORDS = {
+    "bars": "{} bars",
+    "intro": "intro {}",
+    "ending": "ending {}",
+    "modulate": "up by {} before the last verse",
+}
 _OF_VARY = ("vary", "seed")
-_SAID = ("style", "key", "metre", "bars", "chords", "tune")
+_SAID = ("style", "key", "metre", "bars", "chords", "tune", "feel", "intro", "ending", "modulate")
 
 
 def _plain(text: str) -> str:
@@ -515,33 +363,6 @@ def _refuse_contradictions(given: Mapping[str, Any]) -> None:
         raise ValueError(f"refill keeps the piece's key, tempo, metre and bars; leave out {', '.join(others)}")
     if "continue_" in given and (others := sorted(given.keys() & {"key", "tempo", "metre"})):
         raise ValueError(f"continue goes on in the music's key, tempo and metre; leave out {', '.join(others)}")
-
-
-def _take_from_melody(tune: Score, given: dict[str, Any]) -> None:
-    metres = {(metre.numerator, metre.denominator) for metre in tune.metres}
-    if len(metres) > 1:
-        names = ", ".join(f"{n}/{d}" for n, d in sorted(metres))
-        raise ValueError(f"melody changes its metre ({names}); a melody to harmonise keeps one")
-    own = metres.pop()
-    asked = _read_metre(given["metre"]) if "metre" in given else None
-    if asked is not None and asked != own:
-        raise ValueError(f"metre {asked[0]}/{asked[1]}: the melody is in {own[0]}/{own[1]}; leave metre out")
-    given["metre"] = own
-    tempo = tune.tempos[0].quarters_per_minute
-    if tempo != _SILENT_TEMPO and "tempo" not in given:
-        given |= {"tempo": tempo, "beat": "quarter"}
-    sounds = Key(0, tune.keys[0].fifths, tune.keys[0].minor) if tune.keys else hear_key(tune)
-    if "key" not in given:
-        given["key"] = sounds
-    elif isinstance(asked := _read_key(given["key"]), Key):  # the melody is moved, never harmonised in a foreign key
-        asked = given["key"] = key_of(key_tonic(asked), sounds.minor) if asked.minor != sounds.minor else asked
-        semitones = (key_tonic(asked) - key_tonic(sounds) + 5) % 12 - 5
-        notes = tune.notes.copy()
-        notes[:, PITCH] = np.clip(notes[:, PITCH] + semitones, LOWEST_PITCH, HIGHEST_PITCH)
-        tune = given["melody"] = replace(tune, notes=notes, keys=(asked,))
-    needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // tune.metres[0].bar_ticks)
-    if isinstance(bars := given.setdefault("bars", needs), int) and bars < needs:
-        raise ValueError(f"bars {bars}: the melody has {needs}; ask for {needs} or more, or leave bars out")
 
 
 # --- doors
@@ -599,29 +420,3 @@ def one_line(errors: Any) -> str:
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= 60 else f"{text[:60]}... ({len(text)} characters)"
-
-
-def midi_score(text: Any, name: str) -> Score:
-    """A score from MIDI in base64, with or without line breaks, or a data: URL. Raises InputError naming `name`."""
-    try:
-        if not isinstance(text, str):
-            raise ValueError
-        body = text.partition(",")[2] if text.startswith("data:") else text
-        data = base64.b64decode("".join(body.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError(f"{name} is no base64") from None
-    return _within_limits(data, name)
-
-
-def _within_limits(data: bytes, name: str) -> Score:
-    if len(data) > MOST_MIDI_BYTES:
-        raise InputError(f"{name} has {len(data)} bytes; at most {MOST_MIDI_BYTES} are read")
-    try:
-        score = read_midi(data)
-    except InputError as error:
-        raise InputError(f"{name}: {str(error).removeprefix('MIDI bytes: ')}") from None
-    if len(score.notes) > MOST_NOTES:
-        raise InputError(
-            f"{name} has {len(score.notes)} notes; at most {MOST_NOTES} are read: cut out the part that counts"
-        )
-    return score

@@ -38,23 +38,23 @@ STYLES_BY_NAME = {
         )),
         StyleName("hymnal", "hymnal", (
             "(?:traditional )?hymns?", "hymnals?", "four part", "kirchenlied(?:er)?", "vierstimmig(?:e[rns]?)?",
-            "cantiques?", "himnos?", "hinos?",
+            "cantiques?", "hymnes?", "himnos?", "hinos?",
         )),
         StyleName("worship", "worship", (
             "(?:contemporary |modern )?(?:praise and |praise & )?worship", "praise ballads?", "devotional", "lobpreis",
-            "anbetung", "louange", "adoracion", "adoracao", "louvor",
+            "anbetung", "louange", "adoration", "adoracion", "adoracao", "louvor",
         )),
         StyleName("neo_soul", "neo_soul", ("neo ?soul", "r ?& ?b", "r ?'?n'? ?b", "soul")),
         StyleName("quartet", "quartet", ()),
         StyleName("shout", "shout", ("(?:gospel )?shout(?: music)?", "(?:gospel )?praise breaks?")),
         StyleName("chorale", "hymnal", ("chorales?", "choral", "bach")),
         StyleName("ragtime", "jazz", ("rag ?time", "rag")),
-        StyleName("jazz", "jazz", ("(?:traditional )?jazz(?:y|ballade)?", "swing jazz", "bebop"), 0),
+        StyleName("jazz", "jazz", ("(?:traditional )?jazzy?", "swing jazz", "bebop"), 0),
         StyleName("blues", "blues", ("(?:traditional )?blues(?:y)?",)),
         StyleName("classical", "hymnal", ("classical", "klassisch(?:e[rns]?)?", "classique", "class?ic[oa]")),
         StyleName("folk", "traditional_gospel", ("folk", "fiddle", "reel", "jig", "hornpipe")),
         StyleName("gospel", "traditional_gospel", (
-            "(?:black )?gospel(?:ballade|song|lied)?", "church", "praise", "alabanza",
+            "(?:black )?gospel", "church", "praise", "alabanza",
         ), 1),
     )
 }  # fmt: skip
@@ -72,8 +72,13 @@ UNSURE = frozenset({"quartet", "cogic"})
 STYLE_NAMES = tuple(STYLES_BY_NAME)
 
 
+_GERMAN_PIECE = "stuck|ballade|song|lied|musik"
+"""What a style makes one word with: Bluesstück, Gospelballade."""
+
+
 def _pattern(words: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w]){words.replace(' ', '[ -]+').replace('[ -]+?', '[ -]?')}(?![\w])")
+    spaced = words.replace(" ", "[ -]+").replace("[ -]+?", "[ -]?")
+    return re.compile(rf"(?<!\w){spaced}(?:{_GERMAN_PIECE})?(?!\w)")
 
 
 _PATTERNS = tuple(

@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
+from plagal.asking import fields
 from plagal.asking import request as controls
 from plagal.asking.prompt import MOST_BARS
 from plagal.asking.wording import spoken
@@ -76,7 +77,7 @@ class Rating(BaseModel):
 
 class PairRequest(BaseModel):
     model_config = _STRICT | ConfigDict(json_schema_extra={"examples": [{"prompt": "worship in Db"}]})
-    prompt: str = Field("", max_length=controls.LONGEST_PROMPT)
+    prompt: str = Field("", max_length=fields.LONGEST_PROMPT)
 
 
 class ChoiceMade(BaseModel):
@@ -315,10 +316,10 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
             "densities": list(controls.DENSITIES),
             "limits": {
                 "bars": MOST_BARS,
-                "prompt": controls.LONGEST_PROMPT,
-                "midi_bytes": controls.MOST_MIDI_BYTES,
+                "prompt": fields.LONGEST_PROMPT,
+                "midi_bytes": fields.MOST_MIDI_BYTES,
                 "body_bytes": MOST_BODY_BYTES,
-                "abc": controls.LONGEST_ABC,
+                "abc": fields.LONGEST_ABC,
                 "queue": desk.limits.queue,
                 "tempo": [20, 300],
             },

@@ -1,0 +1,301 @@
+"""The values of a request as people and JSON write them: keys, metres and chords as text, music as files in base64."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from plagal.asking.progression import Progression, read_progression
+from plagal.asking.prompt import MOST_BARS
+from plagal.music.arranger.form import ENDINGS, INTROS, numerals_of
+from plagal.music.harmony import hear_key
+from plagal.music.keys import key_of, key_tonic, parse_key
+from plagal.music.midi import read_midi
+from plagal.music.score import (
+    DURATION,
+    HIGHEST_PITCH,
+    LOWEST_PITCH,
+    ONSET,
+    PITCH,
+    Key,
+    Score,
+)
+from plagal.plumbing.errors import ChordError, InputError
+from plagal.tokens.codec import encode
+from plagal.tokens.vocabulary import METRES
+
+LONGEST_PROMPT = 2000
+"""[characters]"""
+LONGEST_ABC = 10_000
+"""[characters]: a tune of many verses has 3,000."""
+MOST_MIDI_BYTES = 1 << 20
+"""A four-hour piano recording is about 2 MiB; nobody needs so much to go on from."""
+MOST_NOTES = 20_000
+"""An hour of full chords; more would keep a core busy for seconds before it is refused."""
+_SILENT_TEMPO = 120.0
+"""Quarters a minute that files state when they mean nothing by it."""
+
+STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+_MIDI_SCHEMA: dict[str, Any] = {"type": "string", "contentEncoding": "base64", "description": "A MIDI file in base64."}
+_SOURCE_SCHEMA: dict[str, Any] = {
+    "piece": {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."},
+    "midi": _MIDI_SCHEMA,
+}
+"""Where music that is there already comes from: exactly one of the two."""
+
+
+# --- values that are written as text
+
+
+def read_key(value: Any) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    try:
+        return parse_key(value[0].upper() + value[1:])
+    except ChordError:
+        raise ValueError("no key: write a tonic and a mode, such as Db or F# minor") from None
+
+
+def read_metre(value: Any) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    parts = value.strip().split("/")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError("no metre: write it as in 4/4 or 12/8")
+    metre = int(parts[0]), int(parts[1])
+    if metre not in METRES:
+        raise ValueError("no metre that can be written: at most twelve quarters a bar, over 1, 2, 4, 8, 16 or 32")
+    return metre
+
+
+def _read_chords(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if len(value) > LONGEST_PROMPT:  # before it is read: a million of them would keep a core busy for minutes
+        raise ValueError(f"{len(value)} characters; at most {LONGEST_PROMPT} are read")
+    try:
+        return read_progression(value) if value.strip() else ()
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_form(value: Any) -> Any:
+    """A name of the arranger's introductions or endings, or degrees."""
+    if not isinstance(value, str) or not value.strip():
+        return value or None
+    name = re.sub(r"[\s_-]+", "-", value.strip().lower())
+    if name not in {"none", "last-line", *INTROS, *ENDINGS}:
+        try:
+            numerals_of(name)
+        except InputError as error:
+            names = ", ".join(dict.fromkeys(name for name in (*ENDINGS, *INTROS) if name[0].isalpha()))
+            raise ValueError(f"{error}, or one of {names}") from None
+    return name
+
+
+def _read_sections(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+KeyField = Annotated[Key, BeforeValidator(read_key), WithJsonSchema({"type": "string", "maxLength": 12})]
+MetreField = Annotated[tuple[int, int], BeforeValidator(read_metre), WithJsonSchema({"type": "string"})]
+ChordsField = Annotated[
+    Progression, BeforeValidator(_read_chords), WithJsonSchema({"type": "string", "maxLength": LONGEST_PROMPT})
+]
+FormField = Annotated[str, BeforeValidator(_read_form), WithJsonSchema({"type": "string", "maxLength": 80})]
+SectionsField = Annotated[
+    tuple[str, ...], BeforeValidator(_read_sections), WithJsonSchema({"type": "string", "maxLength": 200})
+]
+MelodyField = Annotated[
+    Score,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "A tune to harmonise: exactly one of the two.",
+            "properties": {"midi": _MIDI_SCHEMA, "abc": {"type": "string", "maxLength": LONGEST_ABC}},
+            "additionalProperties": False,
+        }
+    ),
+]
+
+
+# --- music that is there already
+
+
+class Continue(BaseModel):
+    """Music to go on from. `words`: of the whole piece; in JSON, `piece` or `midi` stands for them."""
+
+    model_config = STRICT | ConfigDict(
+        json_schema_extra={
+            "properties": {
+                **_SOURCE_SCHEMA,
+                "from_bar": {"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."},
+            }
+        }
+    )
+    words: tuple[str, ...]
+    from_bar: int | None = Field(None, ge=1, le=MOST_BARS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
+        return _with_words(data, "continue", info)
+
+    @model_validator(mode="after")
+    def _within_the_music(self) -> Continue:
+        there = self.words.count("BAR_START")
+        if (self.from_bar or 0) > there:
+            raise ValueError(f"from_bar {self.from_bar}: the music has only {there} bars")
+        return self
+
+
+class Refill(BaseModel):
+    """Bars to write anew between those around them; counted from 1, both included."""
+
+    model_config = STRICT | ConfigDict(
+        json_schema_extra={
+            "properties": {
+                **_SOURCE_SCHEMA,
+                "first_bar": {"type": "integer", "minimum": 1},
+                "last_bar": {"type": "integer", "minimum": 1},
+            }
+        }
+    )
+    words: tuple[str, ...]
+    first_bar: int = Field(ge=1, le=MOST_BARS)
+    last_bar: int = Field(ge=1, le=MOST_BARS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
+        if isinstance(data, Mapping):
+            first, last = data.get("first_bar"), data.get("last_bar")
+            if isinstance(first, int) and isinstance(last, int) and last < first:
+                raise ValueError(f"last_bar {last} comes before first_bar {first}")
+        return _with_words(data, "refill", info)
+
+    @model_validator(mode="after")
+    def _within_the_music(self) -> Refill:
+        there = self.words.count("BAR_START")
+        if self.last_bar > there:
+            raise ValueError(f"last_bar {self.last_bar}: the piece has only {there} bars")
+        if there > MOST_BARS:
+            raise ValueError(f"the piece has {there} bars; at most {MOST_BARS} can be written at once")
+        return self
+
+
+class Vary(BaseModel):
+    """In JSON only: the same request as a piece's, with another seed."""
+
+    model_config = STRICT
+    piece: str = Field(min_length=1, max_length=40)
+
+
+def _with_words(data: Any, name: str, info: ValidationInfo) -> Any:
+    """`piece`, `midi` or a Score replaced by the music's words."""
+    if not isinstance(data, Mapping):
+        return data
+    given = {key: value for key, value in data.items() if value is not None}
+    sources = [key for key in ("piece", "midi", "words") if key in given]
+    if len(sources) != 1:
+        raise ValueError("give exactly one of piece and midi")
+    source = given.pop(sources[0])
+    if sources[0] == "piece":
+        if not isinstance(source, str) or not 0 < len(source) <= 40:
+            raise ValueError("piece: the id of a piece, as it was answered")
+        find = (info.context or {}).get("find")
+        if find is None:
+            raise ValueError(f"there is no piece {source!r} here; give the music as MIDI")
+        given["words"] = tuple(find(source))
+    elif sources[0] == "midi":
+        given["words"] = tuple(encode(source if isinstance(source, Score) else midi_score(source, f"{name}.midi")))
+    else:
+        given["words"] = tuple(source)
+    return given
+
+
+def read_melody(value: Any) -> Any:
+    """A Score from {"midi": base64} or {"abc": text}; a Score as it is."""
+    if isinstance(value, Score) or not isinstance(value, Mapping):
+        return value
+    given = {key: text for key, text in value.items() if text is not None}
+    if unknown := sorted(given.keys() - {"midi", "abc"}):
+        raise ValueError(f"melody.{unknown[0]} is no key that is known")
+    if len(given) != 1:
+        raise ValueError("melody: give exactly one of midi and abc")
+    if "midi" in given:
+        return midi_score(given["midi"], "melody.midi")
+    text = given["abc"]
+    if not isinstance(text, str) or len(text) > LONGEST_ABC:
+        raise ValueError(f"melody.abc: one tune in ABC, at most {LONGEST_ABC} characters")
+    from plagal.music.notation import score_from_abc
+
+    return score_from_abc(text if text.lstrip().startswith("X:") else f"X:1\n{text.lstrip()}", "melody.abc")
+
+
+def take_from_melody(tune: Score, given: dict[str, Any]) -> None:
+    metres = {(metre.numerator, metre.denominator) for metre in tune.metres}
+    if len(metres) > 1:
+        names = ", ".join(f"{n}/{d}" for n, d in sorted(metres))
+        raise ValueError(f"melody changes its metre ({names}); a melody to harmonise keeps one")
+    own = metres.pop()
+    asked = read_metre(given["metre"]) if "metre" in given else None
+    if asked is not None and asked != own:
+        raise ValueError(f"metre {asked[0]}/{asked[1]}: the melody is in {own[0]}/{own[1]}; leave metre out")
+    given["metre"] = own
+    tempo = tune.tempos[0].quarters_per_minute
+    if tempo != _SILENT_TEMPO and "tempo" not in given:
+        given |= {"tempo": tempo, "beat": "quarter"}
+    sounds = Key(0, tune.keys[0].fifths, tune.keys[0].minor) if tune.keys else hear_key(tune)
+    if "key" not in given:
+        given["key"] = sounds
+    elif isinstance(asked := read_key(given["key"]), Key):  # the melody is moved, never harmonised in a foreign key
+        asked = given["key"] = key_of(key_tonic(asked), sounds.minor) if asked.minor != sounds.minor else asked
+        semitones = (key_tonic(asked) - key_tonic(sounds) + 5) % 12 - 5
+        notes = tune.notes.copy()
+        notes[:, PITCH] = np.clip(notes[:, PITCH] + semitones, LOWEST_PITCH, HIGHEST_PITCH)
+        tune = given["melody"] = replace(tune, notes=notes, keys=(asked,))
+    needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // tune.metres[0].bar_ticks)
+    if isinstance(bars := given.setdefault("bars", needs), int) and bars < needs:
+        raise ValueError(f"bars {bars}: the melody has {needs}; ask for {needs} or more, or leave bars out")
+
+
+def midi_score(text: Any, name: str) -> Score:
+    """A score from MIDI in base64, with or without line breaks, or a data: URL. Raises InputError naming `name`."""
+    try:
+        if not isinstance(text, str):
+            raise ValueError
+        body = text.partition(",")[2] if text.startswith("data:") else text
+        data = base64.b64decode("".join(body.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"{name} is no base64") from None
+    return _within_limits(data, name)
+
+
+def _within_limits(data: bytes, name: str) -> Score:
+    if len(data) > MOST_MIDI_BYTES:
+        raise InputError(f"{name} has {len(data)} bytes; at most {MOST_MIDI_BYTES} are read")
+    try:
+        score = read_midi(data)
+    except InputError as error:
+        raise InputError(f"{name}: {str(error).removeprefix('MIDI bytes: ')}") from None
+    if len(score.notes) > MOST_NOTES:
+        raise InputError(
+            f"{name} has {len(score.notes)} notes; at most {MOST_NOTES} are read: cut out the part that counts"
+        )
+    return score
