@@ -43,6 +43,7 @@ test: setup ## all tests
 
 repro: setup ## run whatever is not up to date, then show metrics and samples
 	@plagal mend
+	@plagal rehearse --if-large
 	dvc repro
 	@plagal metrics show
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plagal import cli_beats, cli_play
+from plagal import cli_beats, cli_play, cli_rehearse
 from plagal.plumbing import terminal
 
 app = typer.Typer(
@@ -291,6 +291,7 @@ def understand(
 
 cli_play.register(app)
 app.command()(cli_beats.beats)
+app.command()(cli_rehearse.rehearse)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from plagal.model.cpu import blas
 from plagal.model.cpu.kernels import on_cpu
 from plagal.model.grow import grow
+from plagal.model.memory import UNPACKED_SHARE
 from plagal.model.tensors import save_tensors
 from plagal.model.words import Encoding, LanguageModel, find_words, word_text
 from plagal.plumbing.errors import ModelError
@@ -209,7 +210,7 @@ def unpack(model: Any) -> None:
     MLX's CPU backend multiplies packed weights thirty times slower than plain ones."""
     packed = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.QuantizedLinear)]
     size = sum(module.weight.size * 32 // module.bits * 4 for _, module in packed)
-    if not packed or size > 0.25 * blas.memory_bytes():
+    if not packed or size > UNPACKED_SHARE * blas.memory_bytes():
         return
     plain = []
     for name, module in packed:

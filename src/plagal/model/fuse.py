@@ -114,43 +114,53 @@ def _write_merged(lm: LanguageModel, bits: int, window: int, folder: Path) -> tu
     Uses `lm`'s model up (it is None then): one dense layer exists at a time, and a layer of the base goes when its
     merged one is there, so that the peak is one model and a layer, not a model, all its dense layers and what is made
     of them (28 GB more for a base of 14 B parameters, where a Mac of 16 GB has 11.5)."""
-    from mlx_lm.tuner.lora import LoRALinear
-
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    modules = lm.model.named_modules()
-    touched = {name: module for name, module in modules if isinstance(module, LoRALinear)}
-    touched |= {name: module for name, module in modules if isinstance(module, GrownEmbedding)}
+    touched = touched_layers(lm)
     lm.model = None
-    del modules
     weights = read_weights(lm.folder)  # read from disk when they are written
     config = adapters.with_window(lm.config, window)
     quantization = config.get("quantization")
     plain = []
     for name in list(touched):
-        merged = _merged(touched.pop(name))
+        packs = bool(bits and quantization) and not name.endswith((EMBEDDING, HEAD))
+        group_size = quantization["group_size"] if quantization else 0
+        merged = merge_layer(touched.pop(name), bits if packs else 0, group_size)
         for part in _PARTS:
             weights.pop(f"{name}.{part}", None)
-        if bits and quantization and not name.endswith((EMBEDDING, HEAD)):
-            packed = mx.quantize(merged["weight"], group_size=quantization["group_size"], bits=bits)
-            merged |= dict(zip(("weight", "scales", "biases"), packed, strict=True))
-            config = _with_layer(config, name, {"group_size": quantization["group_size"], "bits": bits})
+        if packs:
+            config = _with_layer(config, name, {"group_size": group_size, "bits": bits})
         elif quantization:
             config = _with_layer(config, name, False)
             plain.append(name)
-        mx.eval(merged)
-        mx.clear_cache()
         weights |= {f"{name}.{part}": value for part, value in merged.items()}
     adapters.write_folder(lm, weights, config, folder)
     return tuple(sorted(plain))
 
 
-def _merged(module: Any) -> dict[str, Any]:
-    """The plain tensors of a layer with its adapter, or of an embedding or head with the music words' rows."""
+def touched_layers(lm: LanguageModel) -> dict[str, Any]:
+    """Name -> module of each layer with an adapter, and of those with the music words' rows."""
+    from mlx_lm.tuner.lora import LoRALinear
+
+    modules = lm.model.named_modules()
+    touched = {name: module for name, module in modules if isinstance(module, LoRALinear)}
+    return touched | {name: module for name, module in modules if isinstance(module, GrownEmbedding)}
+
+
+def merge_layer(module: Any, bits: int = 0, group_size: int = 0) -> dict[str, Any]:
+    """The tensors of a layer with its adapter, or of an embedding or head with the music words' rows; packed in `bits`,
+    plain with 0."""
     if isinstance(module, GrownEmbedding):
-        return {"weight": module.merged()}
-    linear = module.fuse(dequantize=True)
-    return {"weight": linear.weight} | ({"bias": linear.bias} if "bias" in linear else {})
+        merged = {"weight": module.merged()}
+    else:
+        linear = module.fuse(dequantize=True)
+        merged = {"weight": linear.weight} | ({"bias": linear.bias} if "bias" in linear else {})
+    if bits:
+        packed = mx.quantize(merged["weight"], group_size=group_size, bits=bits)
+        merged |= dict(zip(("weight", "scales", "biases"), packed, strict=True))
+    mx.eval(merged)
+    mx.clear_cache()
+    return merged
 
 
 def _with_layer(config: dict[str, Any], name: str, value: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """How much memory a training step needs, from a model's config and the params alone.
 
 Counted: weights as they are packed; trained weights, their gradients and moments; what each layer keeps for its
-gradient; attention scores, which neither MLX's CPU nor its Metal backend keeps from being built in training; logits.
+gradient; attention scores, which MLX's CPU backend builds in training (its Metal backend does not where the mask is
+causal and no array, which is what our windows, padded at their ends, ask for); logits.
 The counts are multiplied by factors fitted to mx.get_peak_memory() on the CPU (one lane; benchmarks/memory.py holds
 them against fresh measurements). That says nothing about Metal's own scratch memory, so there it is a prediction.
 """
@@ -32,8 +33,13 @@ FUSE_WINDOWS, FUSE_TOKENS = 8, 512
 """What fusing measures its losses in, where memory allows."""
 SCORED_WINDOWS, WRITTEN_PIECES = 8, 64
 """What evaluating takes on at once, where memory allows."""
+UNPACKED_SHARE = 0.25
+"""Of a machine's memory: what the linear layers of a packed base may take unpacked, where a CPU computes."""
 _CACHES = 2.0  # of a piece's keys and values: MLX writes a grown cache beside the old one
 _FORWARD, _FORWARD_SCORES = 3.0, 2.0  # of a layer's widths and of its attention scores, where nothing is kept
+# Of a layer's queries, where the backward pass builds no scores: mlx PR 4563 has 0.7 GiB instead of 12.5 at 8,192
+# tokens. Nobody has measured it in this project.
+_SCORELESS = 11.0
 
 # Fitted; see the module. Kept activations, kept scores, logits, gradients and update, one layer's temporaries.
 _KEPT, _SCORES, _LOGITS, _TRAINED, _LAYER, _LAYER_SCORES = 1.03, 0.47, 2.64, 0.52, 14.1, 3.66
@@ -70,12 +76,15 @@ class Model:
     bits: float
     group_size: int
     """0 where weights are plain."""
+    embedding_bits: float
+    """As `bits`, of the embedding."""
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Model:
         heads = config["num_attention_heads"]
         quantization = config.get("quantization")
         plain = 16.0 if "16" in str(config.get("torch_dtype", config.get("dtype", "float32"))) else 32.0
+        packed = quantization and quantization.get("model.embed_tokens", quantization)
         # Each group has a scale and a bias of 16 bits.
         bits = quantization["bits"] + 32 / quantization["group_size"] if quantization else plain
         return cls(
@@ -88,6 +97,7 @@ class Model:
             tied=config.get("tie_word_embeddings", True),
             bits=bits,
             group_size=quantization["group_size"] if quantization else 0,
+            embedding_bits=packed["bits"] + 32 / packed["group_size"] if packed else plain,
         )
 
     @property
@@ -102,6 +112,15 @@ class Model:
     def weights(self) -> int:
         tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return self.layers * self.layer_weights + tables
+
+    @property
+    def weight_bytes(self) -> float:
+        embedding = self.vocabulary * self.hidden
+        return (self.weights - embedding) * self.bits / 8 + embedding * self.embedding_bits / 8
+
+    def unpacked(self) -> Model:
+        """With its linear layers in fp32, as `base.unpack` makes them where a CPU computes."""
+        return replace(self, bits=32.0)
 
     def lora_weights(self, lora: LoraSettings) -> int:
         d, kv, i = self.hidden, self.kv, self.intermediate
@@ -124,34 +143,42 @@ def predict(
     plain_loss: bool = False,
     grown: bool = True,
     activation_bytes: int = 4,
+    scoreless: bool = False,
+    unpacked: bool = False,
 ) -> Need:
     """Peak of one training step. `plain_loss`: logits of the whole vocabulary at every position, as stock mlx-lm builds
     them; `grown`: the music words are new rows, trained beside a pretrained base; `activation_bytes`: 2 in half
-    precision."""
+    precision; `scoreless`: attention's backward pass builds no scores, as on Metal; `unpacked`: see `Model.unpacked`.
+    """
     m = Model.of_config(config)
+    m = m.unpacked() if unpacked else m
     lora, s = settings.mode == "lora", activation_bytes
     rank = settings.lora.rank if lora else 0
-    new_rows = _new_rows(m, grown and lora, encoding)
-    trained = m.lora_weights(settings.lora) + new_rows if lora else m.weights
+    rows = new_rows(m, grown and lora, encoding)
+    trained = m.lora_weights(settings.lora) + rows if lora else m.weights
     positions = settings.batch * settings.max_tokens
     scores = settings.batch * m.heads * settings.max_tokens**2
     # New rows lie under all layers, so their gradient passes through all of them, adapters or not.
-    passed = m.layers if new_rows or not lora else min(settings.lora.layers, m.layers)
+    passed = m.layers if rows or not lora else min(settings.lora.layers, m.layers)
     kept = 1 if settings.gradient_checkpointing else passed
     per_position = 7 * m.hidden + 3 * m.intermediate + 2 * m.kv + 7 * rank
     inputs = passed * positions * m.hidden if settings.gradient_checkpointing else 0
     logits = _LOGITS * positions * (m.vocabulary if plain_loss else len(MUSIC_WORDS) + 1)
-    layer = s * (_LAYER * positions * (m.hidden + m.intermediate) + _LAYER_SCORES * scores)
+    if scoreless:
+        attention = s * _SCORELESS * positions * m.hidden + 4.0 * kept * m.heads * positions
+    else:
+        attention = s * (_SCORES * kept + _LAYER_SCORES) * scores
+    layer = s * (_LAYER * positions * (m.hidden + m.intermediate) + (0 if scoreless else _LAYER_SCORES * scores))
     if encoding == "text" and not plain_loss:
         logits = _beyond_a_layer(_chunked_logits(positions, m.vocabulary), layer / 4, settings.gradient_checkpointing)
-    frozen = m.weights * m.bits / 8 if lora else 0
+    frozen = m.weight_bytes if lora else 0
     return Need(
-        weights=frozen + new_rows * 4 if lora else trained * 4.0,
+        weights=frozen + rows * 4 if lora else trained * 4.0,
         trained=trained * 4 * (2 + _TRAINED + (1 if lora else 0) + (1 if settings.accumulation > 1 else 0))
-        - (new_rows * 4 if lora else 0),
+        - (rows * 4 if lora else 0),
         activations=s
         * (_KEPT * kept * positions * per_position + inputs + _LAYER * positions * (m.hidden + m.intermediate)),
-        attention=s * (_SCORES * kept + _LAYER_SCORES) * scores,
+        attention=attention,
         logits=4 * logits,
     )
 
@@ -161,10 +188,10 @@ def predict_fuse(
 ) -> Need:
     """Peak of fusing within `budget` bytes: the base with its adapters, or the fused model, while its loss is measured.
     Merging itself holds one dense layer, less than that. `options` as of `predict`."""
-    m, s = Model.of_config(config), options.get("activation_bytes", 4)
-    rows = _new_rows(m, options.get("grown", True), options.get("encoding", "event"))
-    adapted = m.weights * m.bits / 8 + 4.0 * (m.lora_weights(settings.lora) + rows)
-    weights = max(_fused_bytes(m, settings, quantize_bits, rows), adapted)
+    m, s = _model(config, options), options.get("activation_bytes", 4)
+    rows = new_rows(m, options.get("grown", True), options.get("encoding", "event"))
+    adapted = m.weight_bytes + 4.0 * (m.lora_weights(settings.lora) + rows)
+    weights = max(fused_bytes(m, settings, quantize_bits, rows), adapted)
     batch = max(windows_at_once(config, FUSE_TOKENS, budget - weights, FUSE_WINDOWS, s), 2)  # one in each lane
     return replace(_forward(m, batch, FUSE_TOKENS, s), weights=weights)
 
@@ -174,9 +201,9 @@ def predict_evaluate(
 ) -> Need:
     """Peak of evaluating within `budget` bytes, one model at a time: the fused one while it scores windows, or while it
     writes as many pieces at once as fit. `options` as of `predict`."""
-    m, s = Model.of_config(config), options.get("activation_bytes", 4)
-    rows = _new_rows(m, options.get("grown", True), options.get("encoding", "event"))
-    weights, tokens = _fused_bytes(m, settings, quantize_bits, rows), settings.max_tokens
+    m, s = _model(config, options), options.get("activation_bytes", 4)
+    rows = new_rows(m, options.get("grown", True), options.get("encoding", "event"))
+    weights, tokens = fused_bytes(m, settings, quantize_bits, rows), settings.max_tokens
     scoring = _forward(m, windows_at_once(config, tokens, budget - weights, SCORED_WINDOWS, s), tokens, s)
     pieces = pieces_at_once(config, tokens, budget - weights, WRITTEN_PIECES, s)
     writing = Need(0.0, 0.0, _CACHES * pieces * _cache_bytes(m, tokens, s), 0.0, 0.0)
@@ -196,21 +223,27 @@ def pieces_at_once(config: Mapping[str, Any], tokens: int, free_bytes: float, mo
     return int(min(max(free_bytes // each, 1), most))
 
 
+def _model(config: Mapping[str, Any], options: Mapping[str, Any]) -> Model:
+    m = Model.of_config(config)
+    return m.unpacked() if options.get("unpacked") else m
+
+
 def _cache_bytes(m: Model, tokens: int, activation_bytes: int) -> float:
     """Keys and values that one piece of `tokens` leaves in all layers while it is written."""
     return float(2 * m.layers * m.kv * tokens * activation_bytes)
 
 
-def _new_rows(m: Model, grown: bool, encoding: str) -> int:
+def new_rows(m: Model, grown: bool, encoding: str) -> int:
     """Weights of the music words' rows, where they are new in a pretrained base."""
     return len(MUSIC_WORDS) * m.hidden * (1 if m.tied else 2) if grown and encoding == "event" else 0
 
 
-def _fused_bytes(m: Model, settings: TrainSettings, quantize_bits: int, new_rows: int) -> float:
-    """Weights of the fused model: touched layers in `quantize_bits`, or plain with 0; embedding and head are plain once
-    music words have rows in them."""
+def fused_bytes(m: Model, settings: TrainSettings, quantize_bits: int, new_rows: int) -> float:
+    """Of the fused model's weights: touched layers in `quantize_bits`, or plain with 0; embedding and head are plain
+    once music words have rows in them."""
     plain = 2.0 if m.quantized else 4.0
     packed = quantize_bits + 32 / m.group_size if quantize_bits and m.quantized else 8 * plain
+    packed = max(packed, m.bits) if m.bits == 32 else packed  # unpacked again where it is loaded
     touched = min(settings.lora.layers, m.layers) * m.layer_weights if settings.mode == "lora" else 0
     tables = m.vocabulary * m.hidden * (1 if m.tied else 2)
     table_bytes = plain * (tables + new_rows) if new_rows else tables * m.bits / 8
@@ -262,7 +295,7 @@ def mac_table(config: Mapping[str, Any], settings: TrainSettings) -> list[dict[s
         row: dict[str, Any] = {"memory_gb": memory, "metal_gb": budget}
         for name, encoding, plain in (("stock", "text", True), ("ours", "event", False)):
             length = longest_sequence(
-                config, settings, budget * GIGA, encoding=encoding, plain_loss=plain, activation_bytes=2
+                config, settings, budget * GIGA, encoding=encoding, plain_loss=plain, activation_bytes=2, scoreless=True
             )
             row[f"{name}_tokens"], row[f"{name}_notes"] = length, int(length / TOKENS_PER_NOTE[encoding])
         rows.append(row)
@@ -271,6 +304,7 @@ def mac_table(config: Mapping[str, Any], settings: TrainSettings) -> list[dict[s
 
 def check_fits(config: Mapping[str, Any], settings: TrainSettings, budget_bytes: float, **options: Any) -> Need:
     """The step's need. Raises TrainingError, naming the params to change, if it is more than `budget_bytes`."""
+    options = {"scoreless": on_metal(), **options}
     need = predict(config, settings, **options)
     if need.total <= budget_bytes:
         return need
@@ -287,9 +321,36 @@ def check_fits(config: Mapping[str, Any], settings: TrainSettings, budget_bytes:
     )
 
 
+def unpacks(config: Mapping[str, Any]) -> bool:
+    """Whether the linear layers of a packed base are unpacked here (`base.unpack`)."""
+    import mlx.core as mx
+
+    m = Model.of_config(config)
+    head = 0 if m.tied else m.vocabulary * m.hidden
+    plain = 4 * (m.layers * m.layer_weights + head)
+    return bool(m.quantized and mx.default_device() == mx.cpu and plain <= UNPACKED_SHARE * memory_bytes())
+
+
 def budget_bytes() -> float:
     """What one process may use here: Metal's or CUDA's limit, else nine tenths of the machine's memory."""
     import mlx.core as mx
 
     limit: Any = mx.device_info().get("max_recommended_working_set_size") if mx.default_device() != mx.cpu else None
     return float(limit) if limit else 0.9 * memory_bytes()
+
+
+def on_metal() -> bool:
+    import mlx.core as mx
+
+    return bool(mx.metal.is_available() and mx.default_device() != mx.cpu)
+
+
+def peak_bytes(start_anew: bool = False) -> int:
+    """The most that MLX has held at once since the last call with `start_anew`."""
+    import mlx.core as mx
+
+    peak = int(mx.get_peak_memory())
+    if start_anew:
+        mx.clear_cache()
+        mx.reset_peak_memory()
+    return peak

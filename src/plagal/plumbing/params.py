@@ -242,13 +242,21 @@ def _dumped(yaml: YAML, value: Any) -> str:
 def apply_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
     """Lay an overlay over params.yaml, check the result, write it, and return the difference as a unified diff ("" for
     none). Raises ParamsError; then params.yaml is as it was."""
+    before, after = _text_of(params), with_profile(overlay, params)
+    check_params(after, f"{params} with {overlay}")
+    write_text(params, after)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params), overlay.stem, lineterm="", n=0)
+    return "\n".join(lines)
+
+
+def with_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
+    """The text of params.yaml with an overlay laid over it. Raises ParamsError."""
     yaml = _yaml()
     from ruamel.yaml.error import YAMLError
 
-    before, above = _text_of(params), _text_of(overlay)
     documents = []
     try:
-        for text, file in ((before, params), (above, overlay)):
+        for text, file in ((_text_of(params), params), (_text_of(overlay), overlay)):
             parse_yaml(text, str(file), ParamsError)  # refuses what would cost the other reader too much
             value = yaml.load(text)
             if not isinstance(value, MutableMapping | None):
@@ -256,10 +264,6 @@ def apply_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
             documents.append(value or {})
         merged, laid = documents
         _lay_over(merged, laid)
-        after = _dumped(yaml, merged)
+        return _dumped(yaml, merged)
     except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{overlay} or {params} is no YAML: {' '.join(str(error).split())}") from None
-    check_params(after, f"{params} with {overlay}")
-    write_text(params, after)
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params), overlay.stem, lineterm="", n=0)
-    return "\n".join(lines)
