@@ -80,6 +80,8 @@ def _deliver(piece: Written, path: Path, sound: Path | None, picture: Path | Non
     _say(f"{path}: {piece.description}")
     if piece.request.prompt or piece.request.not_understood:
         _say(piece.request.summary)
+    if piece.judge:
+        _say(piece.judge)
     if sound is not None:
         from plagal.serving.sound import write_wav
 
@@ -243,9 +245,13 @@ def serve(
     from plagal.serving.desk import Desk, Limits
     from plagal.serving.server import listen
 
-    desk = Desk(model, output, previous, Limits(queue=queue))
+    # A fresh clone has no model yet, and can play; a folder that somebody names is meant.
+    served = model if model != MODEL or model.exists() else None
+    desk = Desk(served, output, previous, Limits(queue=queue))
     listening = listen(desk, host, port, _token(token_file), tuple(allow_host), root_path.rstrip("/"))
-    _say(f"plagal serves {model} at {listening.address}")
+    if served is None:
+        _say(f"{MODEL} is not there: the arranger alone writes; for a model run `make repro`")
+    _say(f"plagal serves {served or 'the arranger'} at {listening.address}")
     listening.run()
 
 

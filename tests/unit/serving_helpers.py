@@ -18,10 +18,11 @@ from plagal.serving.server import listen
 
 @contextmanager
 def running(
-    folder: Path, token: str | None = None, public_hosts: tuple[str, ...] = (), root_path: str = "", **limits: Any
-) -> Iterator[tuple[httpx.Client, Desk]]:
-    """A server on loopback around a tiny model with random weights, and a client of it."""
-    desk = Desk(tiny_base(folder), folder / "out", limits=Limits(**limits))
+    folder: Path, token: str | None = None, public_hosts: tuple[str, ...] = (), root_path: str = "",
+    with_model: bool = True, **limits: Any,
+) -> Iterator[tuple[httpx.Client, Desk]]:  # fmt: skip
+    """A server on loopback around a tiny model with random weights, or none, and a client of it."""
+    desk = Desk(tiny_base(folder) if with_model else None, folder / "out", limits=Limits(**limits))
     listening = listen(desk, port=0, token=token, public_hosts=public_hosts, root_path=root_path)
     thread = threading.Thread(target=listening.run)
     thread.start()

@@ -31,14 +31,14 @@ def plagal(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return run("from plagal.cli import main; main()", *arguments, cwd=cwd)
 
 
-def test_serve_without_a_model_says_so_in_one_line_and_exits_with_one(model: Path, tmp_path: Path) -> None:
+def test_serve_says_in_one_line_that_a_model_named_is_missing_and_exits_with_one(model: Path, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text("{}")
-    for missing in (["--model", "nowhere/at/all"], ["--model", "half"], [], ["--model", model, "--previous", "none"]):
+    for missing in (["--model", "nowhere/at/all"], ["--model", "half"], ["--model", model, "--previous", "none"]):
         done = plagal("serve", "--port", 0, *missing, cwd=tmp_path)
         assert done.returncode == 1, done
         assert done.stderr.startswith("plagal: error: ") and done.stderr.count("\n") == 1, done.stderr
-    assert "make repro" in plagal("serve", "--port", 0, cwd=tmp_path).stderr
+    assert "make repro" in plagal("serve", "--port", 0, "--model", "nowhere", cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize(("ending", "code"), [("sys.exit(3)", 3), ("raise ValueError", 1)])

@@ -3,9 +3,37 @@
 from __future__ import annotations
 
 from plagal.asking.prompt import read_prompt
+from plagal.asking.request import Request
 from plagal.asking.styles import arranger_style
 from plagal.music.arranger.arrange import arrange
-from plagal.music.score import Score
+from plagal.music.score import TICKS_PER_QUARTER, Metre, Score
+
+_LEVELS = {"sparse": 1, "medium": 2, "dense": 3}
+"""The arranger's levels that a density means; 4 is the shout chorus, which no request asks for."""
+
+
+def arranged(request: Request) -> Score:
+    """The arranger's answer to a request: its tune or melody, chords, key, metre, tempo, feel, form and seed, in its
+    style. Raises InputError for what the arranger cannot do."""
+    beat = Metre(0, *request.metre).tempo_beat_ticks if request.metre is not None else None
+    quarters = request.quarters_per_minute
+    return arrange(
+        request.tune or request.melody,
+        arranger_style(request.style),
+        request.key,
+        # Where no metre is asked for, the arranger chooses one, and the tempo counts that one's beats.
+        request.tempo if beat is None or quarters is None else quarters * TICKS_PER_QUARTER / beat,
+        request.seed,
+        request.bars if request.sections else request.new_bars,  # sections have bars of their own
+        chords=request.chords or None,
+        metre=request.metre,
+        feel=request.feel,
+        sections=request.sections or None,
+        intro=request.intro,
+        ending=request.ending,
+        modulate=request.modulate or 0,
+        level=_LEVELS[request.density] if isinstance(request.density, str) else None,
+    )
 
 
 def generate_melody(

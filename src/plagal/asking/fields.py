@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,13 +17,14 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from plagal.asking.progression import Progression, read_progression
 from plagal.asking.prompt import MOST_BARS
+from plagal.asking.uploads import HINTS_SCHEMA, MIDI_SCHEMA, Heard, heard_as, midi_score, read_hints
 from plagal.music.arranger.form import ENDINGS, INTROS, numerals_of
 from plagal.music.harmony import hear_key
 from plagal.music.keys import key_of, key_tonic, parse_key
-from plagal.music.midi import read_midi
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -43,18 +42,14 @@ LONGEST_PROMPT = 2000
 """[characters]"""
 LONGEST_ABC = 10_000
 """[characters]: a tune of many verses has 3,000."""
-MOST_MIDI_BYTES = 1 << 20
-"""A four-hour piano recording is about 2 MiB; nobody needs so much to go on from."""
-MOST_NOTES = 20_000
-"""An hour of full chords; more would keep a core busy for seconds before it is refused."""
 _SILENT_TEMPO = 120.0
 """Quarters a minute that files state when they mean nothing by it."""
 
 STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
-_MIDI_SCHEMA: dict[str, Any] = {"type": "string", "contentEncoding": "base64", "description": "A MIDI file in base64."}
 _SOURCE_SCHEMA: dict[str, Any] = {
     "piece": {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."},
-    "midi": _MIDI_SCHEMA,
+    "midi": MIDI_SCHEMA,
+    "hints": HINTS_SCHEMA,
 }
 """Where music that is there already comes from: exactly one of the two."""
 
@@ -127,7 +122,11 @@ MelodyField = Annotated[
         {
             "type": "object",
             "description": "A tune to harmonise: exactly one of the two.",
-            "properties": {"midi": _MIDI_SCHEMA, "abc": {"type": "string", "maxLength": LONGEST_ABC}},
+            "properties": {
+                "midi": MIDI_SCHEMA,
+                "hints": HINTS_SCHEMA,
+                "abc": {"type": "string", "maxLength": LONGEST_ABC},
+            },
             "additionalProperties": False,
         }
     ),
@@ -149,6 +148,7 @@ class Continue(BaseModel):
         }
     )
     words: tuple[str, ...]
+    heard: SkipJsonSchema[Heard | None] = None
     from_bar: int | None = Field(None, ge=1, le=MOST_BARS)
 
     @model_validator(mode="before")
@@ -177,6 +177,7 @@ class Refill(BaseModel):
         }
     )
     words: tuple[str, ...]
+    heard: SkipJsonSchema[Heard | None] = None
     first_bar: int = Field(ge=1, le=MOST_BARS)
     last_bar: int = Field(ge=1, le=MOST_BARS)
 
@@ -215,6 +216,9 @@ def _with_words(data: Any, name: str, info: ValidationInfo) -> Any:
     if len(sources) != 1:
         raise ValueError("give exactly one of piece and midi")
     source = given.pop(sources[0])
+    hints = read_hints(given.pop("hints", None), name)
+    if hints is not None and not (sources[0] == "midi" and isinstance(source, str)):
+        raise ValueError("hints are about a playing: give them with midi")
     if sources[0] == "piece":
         if not isinstance(source, str) or not 0 < len(source) <= 40:
             raise ValueError("piece: the id of a piece, as it was answered")
@@ -223,7 +227,8 @@ def _with_words(data: Any, name: str, info: ValidationInfo) -> Any:
             raise ValueError(f"there is no piece {source!r} here; give the music as MIDI")
         given["words"] = tuple(find(source))
     elif sources[0] == "midi":
-        given["words"] = tuple(encode(source if isinstance(source, Score) else midi_score(source, f"{name}.midi")))
+        score = source if isinstance(source, Score) else midi_score(source, f"{name}.midi", hints)
+        given |= {"words": tuple(encode(score)), "heard": heard_as(score)}
     else:
         given["words"] = tuple(source)
     return given
@@ -234,12 +239,15 @@ def read_melody(value: Any) -> Any:
     if isinstance(value, Score) or not isinstance(value, Mapping):
         return value
     given = {key: text for key, text in value.items() if text is not None}
+    hints = read_hints(given.pop("hints", None), "melody")
+    if hints is not None and "midi" not in given:
+        raise ValueError("melody.hints are about a playing: give them with midi")
     if unknown := sorted(given.keys() - {"midi", "abc"}):
         raise ValueError(f"melody.{unknown[0]} is no key that is known")
     if len(given) != 1:
         raise ValueError("melody: give exactly one of midi and abc")
     if "midi" in given:
-        return midi_score(given["midi"], "melody.midi")
+        return midi_score(given["midi"], "melody.midi", hints)
     text = given["abc"]
     if not isinstance(text, str) or len(text) > LONGEST_ABC:
         raise ValueError(f"melody.abc: one tune in ABC, at most {LONGEST_ABC} characters")
@@ -273,29 +281,3 @@ def take_from_melody(tune: Score, given: dict[str, Any]) -> None:
     needs = -(-int((tune.notes[:, ONSET] + tune.notes[:, DURATION]).max()) // tune.metres[0].bar_ticks)
     if isinstance(bars := given.setdefault("bars", needs), int) and bars < needs:
         raise ValueError(f"bars {bars}: the melody has {needs}; ask for {needs} or more, or leave bars out")
-
-
-def midi_score(text: Any, name: str) -> Score:
-    """A score from MIDI in base64, with or without line breaks, or a data: URL. Raises InputError naming `name`."""
-    try:
-        if not isinstance(text, str):
-            raise ValueError
-        body = text.partition(",")[2] if text.startswith("data:") else text
-        data = base64.b64decode("".join(body.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError(f"{name} is no base64") from None
-    return _within_limits(data, name)
-
-
-def _within_limits(data: bytes, name: str) -> Score:
-    if len(data) > MOST_MIDI_BYTES:
-        raise InputError(f"{name} has {len(data)} bytes; at most {MOST_MIDI_BYTES} are read")
-    try:
-        score = read_midi(data)
-    except InputError as error:
-        raise InputError(f"{name}: {str(error).removeprefix('MIDI bytes: ')}") from None
-    if len(score.notes) > MOST_NOTES:
-        raise InputError(
-            f"{name} has {len(score.notes)} notes; at most {MOST_NOTES} are read: cut out the part that counts"
-        )
-    return score

@@ -41,6 +41,7 @@ from plagal.asking.fields import (
 from plagal.asking.progression import approximated
 from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
 from plagal.asking.styles import STYLE_NAMES, style_named
+from plagal.asking.uploads import Heard, heard_as
 from plagal.music.arranger.tunebook import find_tune, melody_of
 from plagal.music.keys import chord_symbol, key_name
 from plagal.music.score import (
@@ -117,6 +118,11 @@ class Request(BaseModel):
     continue_: Continue | None = Field(None, alias="continue")
     refill: Refill | None = None
     vary: Vary | None = None
+    writer: Literal["model", "arranger", "best"] | None = Field(
+        None,
+        description="Who writes: the model where nothing is said; the arranger, by rules and at once; or both, and the "
+        "likelier piece is offered.",
+    )
     temperature: float = Field(0.9, ge=0, le=2)
     top_p: float = Field(0.9, gt=0, le=1)
     tries: int = Field(MOST_TRIES, ge=1, le=MOST_TRIES)
@@ -129,7 +135,7 @@ class Request(BaseModel):
         context = info.context or {}
         given = {("continue_" if key == "continue" else key): value for key, value in data.items() if value is not None}
         asks = given.keys() if given.get("prompt") else given.keys() - {"prompt"}
-        if not asks - {"seed", "temperature", "top_p", "bars", "tries"}:
+        if not asks - {"seed", "temperature", "top_p", "bars", "tries", "writer"}:
             raise ValueError('nothing is asked for: give a prompt such as "slow worship ballad in Db", or a control')
         if "vary" in given:
             raise ValueError("vary needs the request of the piece that it varies")
@@ -198,6 +204,15 @@ class Request(BaseModel):
             raise ValueError(f"the melody has {self.new_bars} bars; at most {MOST_BARS} can be written at once")
         return self
 
+    @model_validator(mode="after")
+    def _arranger_can(self) -> Request:
+        if self.writer in ("arranger", "best") and isinstance(self.density, float | int):
+            raise ValueError(
+                f"density {self.density:g}: the arranger knows {', '.join(DENSITIES)}, no number of notes; say one, or "
+                "ask the model"
+            )
+        return self
+
     # --- what follows from it
 
     @cached_property
@@ -213,6 +228,8 @@ class Request(BaseModel):
 
     @property
     def _beyond_the_model(self) -> tuple[str, ...]:
+        if self.writer == "arranger":
+            return ()
         way = {1: "a half step", 2: "a whole step"}.get(self.modulate or 0, f"{self.modulate} semitones")
         inside = self.refill is not None or self.continue_ is not None or self.melody is not None
         parts = (
@@ -223,6 +240,14 @@ class Request(BaseModel):
             self.ending not in (None, "none") and inside and f"ending {self.ending}",
         )
         return tuple(f"{part} (the arranger does it)" for part in parts if part)
+
+    @property
+    def heard(self) -> Heard | None:
+        """What the music that came with it was heard as, where that was played to no grid."""
+        source = self.refill or self.continue_
+        if source is not None:
+            return source.heard
+        return heard_as(self.melody) if self.melody is not None else None
 
     @property
     def kept_bars(self) -> int:
@@ -330,6 +355,8 @@ class Request(BaseModel):
         values: dict[str, Any] = {"prompt": self.prompt} if self.prompt else {}
         values |= {name: value for name, value in self.understood().items() if name != "mood"}
         values |= {"seed": self.seed, "temperature": self.temperature, "top_p": self.top_p, "tries": self.tries}
+        if self.writer is not None:
+            values["writer"] = self.writer
         if self.refill is not None:
             values["refill"] = {"first_bar": self.refill.first_bar, "last_bar": self.refill.last_bar}
         return values
@@ -359,6 +386,10 @@ def _refuse_contradictions(given: Mapping[str, Any]) -> None:
     if len(sources) > 1:
         names = " and ".join(name.rstrip("_") for name in sources)
         raise ValueError(f"{names} exclude each other; give one of them")
+    if given.get("writer") in ("arranger", "best") and (among := sorted(given.keys() & {"continue_", "refill"})):
+        raise ValueError(
+            f"writer {given['writer']}: the arranger writes whole pieces; {among[0].rstrip('_')} by the model"
+        )
     if "refill" in given and (others := sorted(given.keys() & {"key", "tempo", "metre", "bars"})):
         raise ValueError(f"refill keeps the piece's key, tempo, metre and bars; leave out {', '.join(others)}")
     if "continue_" in given and (others := sorted(given.keys() & {"key", "tempo", "metre"})):

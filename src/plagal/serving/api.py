@@ -28,6 +28,7 @@ from starlette.types import Scope
 from plagal.asking import fields
 from plagal.asking import request as controls
 from plagal.asking.prompt import MOST_BARS
+from plagal.asking.uploads import MOST_MIDI_BYTES
 from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
@@ -304,7 +305,8 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
     async def health() -> dict[str, Any]:
         """Whether pieces can be asked for."""
         desk.check_model()
-        return {"status": "ok", "model": str(desk.writer.model), "queue": desk.writer.queue, "busy": desk.writer.busy}
+        model = desk.writer.model and str(desk.writer.model)
+        return {"status": "ok", "model": model, "queue": desk.writer.queue, "busy": desk.writer.busy}
 
     @_get(app, "/api/styles")
     async def styles() -> dict[str, Any]:
@@ -314,10 +316,11 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
             "keys": [*MAJOR_KEYS, *MINOR_KEYS],
             "metres": list(USUAL_METRES),
             "densities": list(controls.DENSITIES),
+            "writers": ["arranger"] if desk.writer.model is None else ["model", "arranger", "best"],
             "limits": {
                 "bars": MOST_BARS,
                 "prompt": fields.LONGEST_PROMPT,
-                "midi_bytes": fields.MOST_MIDI_BYTES,
+                "midi_bytes": MOST_MIDI_BYTES,
                 "body_bytes": MOST_BODY_BYTES,
                 "abc": fields.LONGEST_ABC,
                 "queue": desk.limits.queue,

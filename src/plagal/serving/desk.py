@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 
 from plagal.asking.arranged import generate_melody
 from plagal.asking.request import Request, read_request
+from plagal.asking.uploads import Heard
 from plagal.music.chords import parse_chord
 from plagal.music.keys import chord_symbol, key_name, key_then
 from plagal.plumbing.errors import BusyError, InputError, ModelError
@@ -90,9 +91,10 @@ class Measures:
 
 
 class Desk:
-    """One model (and perhaps the one before it), the pieces it wrote, and the file of opinions under `output`."""
+    """One model (and perhaps the one before it), the pieces it wrote, and the file of opinions under `output`. Without
+    a model (None) the arranger alone writes."""
 
-    def __init__(self, model: Path, output: Path, previous: Path | None = None, limits: Limits | None = None):
+    def __init__(self, model: Path | None, output: Path, previous: Path | None = None, limits: Limits | None = None):
         self.limits = limits or Limits()
         self.ratings = output / "ratings.jsonl"
         self.writer = self._writer(model)
@@ -102,7 +104,7 @@ class Desk:
         self._ratings_lock = threading.Lock()
         self._being_read = threading.Semaphore(self.limits.queue)
 
-    def _writer(self, model: Path) -> Writer:
+    def _writer(self, model: Path | None) -> Writer:
         limits = self.limits
         return Writer(
             model, queue_limit=limits.queue, queue_seconds=limits.queue_seconds, write_seconds=limits.write_seconds
@@ -120,8 +122,8 @@ class Desk:
                 writer.close()
 
     def check_model(self) -> None:
-        """Raises ModelError where the model's folder is gone."""
-        if not (self.writer.model / "config.json").is_file():
+        """Raises ModelError where the model's folder is gone since it was loaded."""
+        if self.writer.model is not None and not (self.writer.model / "config.json").is_file():
             raise ModelError(f"{self.writer.model} has vanished; pieces still come from memory, a restart would fail")
 
     # --- pieces
@@ -215,7 +217,7 @@ class Desk:
     # --- opinions
 
     def rate(self, rater: str, piece: Piece, rating: float) -> None:
-        row = {"kind": "rating", "rater": rater, "piece": piece.id, "system": piece.system, "rating": rating}
+        row = {"kind": "rating", "rater": rater, "piece": piece.id, "system": piece.written_by, "rating": rating}
         self._append(row)
 
     def choose(self, rater: str, pair: Pair, choice: Choice) -> bool:
@@ -292,11 +294,14 @@ def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
 
 
 class Created(BaseModel):
-    """`seed` and `understood` are left out of a blind pair's sides."""
+    """All but `id` and `links` is left out of a blind pair's sides."""
 
     id: str
     seed: int | None = None
     understood: str | None = Field(None, description="What was made of the prompt, and what was not, in one line.")
+    request: dict[str, Any] | None = Field(None, description="The same as it may be sent again.")
+    not_understood: list[str] | None = Field(None, description="Parts of the prompt that nothing was made of.")
+    heard: Heard | None = Field(None, description="What a playing that came with it was heard as; `hints` correct it.")
     links: dict[str, str]
 
 
@@ -324,6 +329,9 @@ class PieceAnswer(BaseModel):
     status: Status
     request: dict[str, Any] = Field(description="What was asked for and understood, as it may be sent again.")
     not_understood: list[str] = Field(description="Parts of the prompt that nothing was made of.")
+    heard: Heard | None = Field(description="What a playing that came with it was heard as.")
+    writer: str | None = Field(description="model or arranger; null while that is not decided, and for blind pieces.")
+    judge: str | None = Field(description="Who judged, where two wrote and the likelier is offered.")
     key: str | None
     tempo: float = Field(description="Quarter notes a minute.")
     metre: str
@@ -339,7 +347,7 @@ class PieceAnswer(BaseModel):
 
 class Health(BaseModel):
     status: str
-    model: str
+    model: str | None = Field(description="Its folder; null where the arranger alone writes.")
     queue: int
     busy: bool
 
@@ -351,7 +359,11 @@ def links_of(piece: Piece, root: str = "") -> dict[str, str]:
 
 
 def created(piece: Piece, root: str = "") -> dict[str, Any]:
-    own = {} if piece.blind else {"seed": piece.request.seed, "understood": piece.request.summary}
+    request = piece.request
+    own = {} if piece.blind else {
+        "seed": request.seed, "understood": request.summary, "request": request.as_json(),
+        "not_understood": list(request.not_understood), "heard": request.heard,
+    }  # fmt: skip
     return {"id": piece.id, **own, "links": links_of(piece, root)}
 
 
@@ -369,6 +381,9 @@ def piece_json(piece: Piece, root: str = "") -> dict[str, Any]:
         "status": piece.status,
         "request": asked,
         "not_understood": [] if piece.blind else list(piece.request.not_understood),
+        "heard": None if piece.blind else piece.request.heard,
+        "writer": None if piece.blind else piece.written_by,
+        "judge": piece.job.judge if piece.job is not None and not piece.blind else None,
         "key": key_name(score.keys[0]) if score.keys else None,
         "tempo": score.tempos[0].quarters_per_minute,
         "metre": f"{metre.numerator}/{metre.denominator}",

@@ -81,9 +81,10 @@ class EventReader:
         else:
             yield from self._note(word)
 
-    def done(self, seconds: float) -> Event:
-        """The last event; `seconds` that the piece took to write."""
-        return Event("done", {"bars": self.bars, "notes": self.notes, "seconds": round(seconds, 3), "end": self.end})
+    def done(self, seconds: float, writer: str | None = None, judge: str | None = None) -> Event:
+        """The last event; `seconds` that the piece took to write, who wrote it, and who judged where two did."""
+        size = {"bars": self.bars, "notes": self.notes, "seconds": round(seconds, 3), "end": self.end}
+        return Event("done", {**size, "writer": writer, "judge": judge})
 
     @property
     def _onset(self) -> int:
@@ -138,7 +139,14 @@ _EVENTS: dict[str, dict[str, str]] = {
     "note": {"onset": "integer", "pitch": "integer", "duration": "integer", "velocity": "integer"},
     "pedal": {"onset": "integer", "state": "string"},
     "tempo": {"onset": "integer", "tempo": "number"},
-    "done": {"bars": "integer", "notes": "integer", "seconds": "number", "end": "integer"},
+    "done": {
+        "bars": "integer",
+        "notes": "integer",
+        "seconds": "number",
+        "end": "integer",
+        "writer": "string?",
+        "judge": "string?",
+    },
     "problem": {"type": "string", "title": "string", "status": "integer", "detail": "string"},
 }
 """What `data` holds in each kind of event; "?" where it may be null."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from plagal.asking.arranged import arranged
 from plagal.asking.request import Request, read_request
 from plagal.compose.opening import opening_words
 from plagal.compose.write import room_for, write
@@ -19,9 +20,9 @@ from plagal.music.keys import key_name
 from plagal.music.midi import to_midi_bytes, write_midi
 from plagal.music.score import Score
 from plagal.serving.events import Event, EventReader
-from plagal.serving.writer import Job, Writer, claim_process
+from plagal.serving.writer import Job, Writer, claim_process, likelier
 from plagal.tokens import response as answers
-from plagal.tokens.codec import decode
+from plagal.tokens.codec import decode, encode
 from plagal.tokens.response import TokenResponse
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class FinetunedQwenService:
                         yield event
                 seen = count
             await job.wait()
-            yield reader.done(job.seconds)
+            yield reader.done(job.seconds, job.written_by, job.judge)
         finally:
             job.cancel()
 
@@ -132,7 +133,8 @@ class FinetunedQwenService:
     async def _read(self, asked: dict[str, Any]) -> Request:
         """Off the event loop: a melody or music to go on from takes a while to read."""
         request = await asyncio.to_thread(read_request, asked, seed=new_seed())
-        await self.start()
+        if request.writer != "arranger":
+            await self.start()
         return request
 
 
@@ -148,10 +150,12 @@ OnBar = Callable[[], None]
 
 @dataclass(frozen=True)
 class Written:
-    """A piece that is written: what was asked, its words, from SONG_START to SONG_END, and its score."""
+    """A piece that is written: what was asked, its words, from SONG_START to SONG_END, and its score. `judge`: who
+    chose it, where two wrote."""
 
     request: Request
     words: tuple[str, ...]
+    judge: str | None = None
 
     @cached_property
     def score(self) -> Score:
@@ -184,8 +188,10 @@ def write_piece(prompt: str = "", model: str | Path = "models/fused", *, seed: i
 def write_pieces(
     requests: Sequence[Request], model: str | Path = "models/fused", on_bar: OnBar | None = None
 ) -> list[Written]:
-    """Write requests that share temperature, top_p and tries, in one batch; all of them are refills, or none. A bar
-    that is written again, for the piece's key or for what follows, is counted once."""
+    """Write requests that share writer, temperature, top_p and tries, in one batch; all of them are refills, or none. A
+    bar that is written again, for the piece's key or for what follows, is counted once."""
+    if requests[0].writer == "arranger":
+        return [Written(request, tuple(encode(arranged(request)))) for request in requests]
     begun, counted = [0] * len(requests), [0] * len(requests)
 
     def on_draft(row: int, word: str) -> None:
@@ -198,8 +204,15 @@ def write_pieces(
 
     claim_process()
     longest = max(room_for(request.new_bars) for request in requests)
-    words = write(loaded(Path(model)), requests, max_words=longest, on_draft=on_draft)
-    return [Written(request, tuple(words)) for request, words in zip(requests, words, strict=True)]
+    scorer = loaded(Path(model))
+    pieces = write(scorer, requests, max_words=longest, on_draft=on_draft)
+    if requests[0].writer != "best":
+        return [Written(request, tuple(words)) for request, words in zip(requests, pieces, strict=True)]
+    offered = []
+    for request, mine in zip(requests, pieces, strict=True):
+        _, words, judge = likelier(scorer, request, mine, encode(arranged(request)), str(model))
+        offered.append(Written(request, tuple(words), judge))
+    return offered
 
 
 @lru_cache(maxsize=1)

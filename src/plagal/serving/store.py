@@ -37,6 +37,11 @@ class Piece:
     asked_for: float = field(default_factory=time.monotonic)
 
     @property
+    def written_by(self) -> str | None:
+        """model, previous or arranger; None while the likelier of two is not found."""
+        return self.system if self.blind or self.job is None else self.job.written_by
+
+    @property
     def visible(self) -> bool:
         return all(job.over for job in self.hidden_until)
 
@@ -79,7 +84,10 @@ class Piece:
             if over:
                 done = self.status == "done"
                 seconds = self.job.seconds if self.job is not None and not self.blind else 0.0
-                yield reader.done(seconds) if done else Event("problem", self.problem or {})
+                named = (
+                    {} if self.blind or self.job is None else {"writer": self.job.written_by, "judge": self.job.judge}
+                )
+                yield reader.done(seconds, **named) if done else Event("problem", self.problem or {})
                 return
             # The job whose progress changes what there is to see: another one's, while the piece is hidden.
             job = next((job for job in self.hidden_until if not job.over), self.job)

@@ -1,4 +1,4 @@
-"""One model, one thread that writes with it, and the pieces that wait for it.
+"""One model, one thread that writes with it, and the pieces that wait for it. The arranger's are written at once.
 
 Those that wait together are written together: a batch of n pieces costs much less than n times one. Callers on an event
 loop follow their piece word by word and may go away at any time.
@@ -17,9 +17,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from plagal.asking.arranged import arranged
 from plagal.asking.request import Request
+from plagal.asking.wording import prompt_for
 from plagal.compose.write import room_for, write
 from plagal.plumbing.errors import BusyError, ModelError, PlagalError
+from plagal.tokens.codec import encode
+from plagal.tokens.template import prompt_text
 
 if TYPE_CHECKING:
     from plagal.model.scorer import ModelScorer
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Status = Literal["queued", "writing", "done", "failed", "cancelled"]
+WrittenBy = Literal["model", "arranger"]
 
 BATCH = 32
 """Pieces written at once. More would finish sooner in all, but each later."""
@@ -38,9 +45,12 @@ _GATHER_SECONDS = 0.01
 """Those that come so close behind the first still go with it."""
 
 
+NO_MODEL = 'no model is loaded: run `make repro` and start again, or ask the arranger ("writer": "arranger")'
+
+
 class Job:
     """A request on its way. `words`: what is written, from SONG_START on; `error`: why it failed; `max_words`: new ones
-    that the piece may have."""
+    that the piece may have; `rival`: the arranger's piece where the likelier of two is to be offered."""
 
     def __init__(self, request: Request, max_words: int | None = None, on_over: Callable[[Job], None] | None = None):
         self.request = request
@@ -55,6 +65,11 @@ class Job:
         self.first_word: float | None = None
         """When the first word that was not given beforehand was there."""
         self.finished: float | None = None
+        self.rival: list[str] = []
+        self.written_by: WrittenBy | None = None
+        """None while that is not decided."""
+        self.judge: str | None = None
+        """By whom it was decided which of two pieces is offered, with the figures; None where one alone was written."""
         self._on_over = on_over
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -164,18 +179,19 @@ class _AllOver(Exception):  # noqa: N818  # no error: it ends a batch that nobod
 
 
 class Writer:
-    """Loads the model of a folder in a thread of its own and writes there. `on_over` is told each job that ends."""
+    """Loads the model of a folder in a thread of its own and writes there; what is asked of the arranger needs no
+    model (None) and is written by who submits it."""
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | None,
         *,
         queue_limit: int = QUEUE_LIMIT,
         queue_seconds: float = QUEUE_SECONDS,
         write_seconds: float = WRITE_SECONDS,
         batch: int = BATCH,
     ):
-        self.model = Path(model)
+        self.model = Path(model) if model is not None else None
         self.queue_limit, self.queue_seconds = queue_limit, queue_seconds
         self.write_seconds, self.batch = write_seconds, batch
         self.writing: list[Job] = []
@@ -189,7 +205,9 @@ class Writer:
     # --- for callers, in any thread
 
     def start(self) -> None:
-        """Load the model, once. Raises ModelError."""
+        """Load the model, once, where there is one. Raises ModelError."""
+        if self.model is None:
+            return
         claim_process()
         with self._bell:
             if self._thread is None:
@@ -212,8 +230,18 @@ class Writer:
         return any(not job.over for job in tuple(self.writing))
 
     def submit(self, job: Job) -> Job:
-        """Put it into the queue. Raises BusyError where that is full or the writer has stopped."""
+        """Put it into the queue; what the arranger has to do is done when this returns. Raises BusyError where the
+        queue is full or the writer has stopped, InputError for what the arranger cannot do, ModelError where a model is
+        wanted and there is none."""
+        if job.request.writer == "arranger":
+            job.begin()
+            _deliver(job, encode(arranged(job.request)), "arranger")
+            return job
+        if self.model is None:
+            raise ModelError(NO_MODEL)
         claim_process()
+        if job.request.writer == "best":
+            job.rival = encode(arranged(job.request))
         with self._bell:
             if self._closing:
                 raise BusyError("the service is stopping; try again later")
@@ -255,7 +283,7 @@ class Writer:
 
         keep_little()
         try:
-            scorer = ModelScorer(load(self.model), memory=True)
+            scorer = ModelScorer(load(self.model or ""), memory=True)
         except PlagalError as error:
             self._load_error = error
         except Exception as error:  # whatever stops it must reach the caller that waits
@@ -310,13 +338,41 @@ class Writer:
 
         def on_word(row: int, word: str) -> None:
             job = jobs[row]
-            if not job.over:
-                job.add(word)
+            if job.over:
+                return
+            if job.rival:
+                drafts[row].append(word)
                 if word == "SONG_END":
-                    job.end("done")
+                    by, words, job.judge = likelier(scorer, job.request, drafts[row], job.rival, str(self.model))
+                    _deliver(job, words, by)
+                return
+            job.written_by = "model"
+            job.add(word)
+            if word == "SONG_END":
+                job.end("done")
 
+        drafts: list[list[str]] = [[] for _ in jobs]
         write(scorer, [job.request for job in jobs], max_words=jobs[0].max_words, on_word=on_word, on_draft=on_draft)
 
     def _fail(self, jobs: Sequence[Job], error: PlagalError) -> None:
         for job in jobs:
             job.end("failed", error)
+
+
+def _deliver(job: Job, words: Sequence[str], written_by: WrittenBy) -> None:
+    job.written_by = written_by
+    for word in words:
+        job.add(word)
+    job.end("done")
+
+
+def likelier(
+    scorer: ModelScorer, request: Request, mine: Sequence[str], arrangement: Sequence[str], model: str
+) -> tuple[WrittenBy, Sequence[str], str]:
+    """Of the model's piece and the arranger's that which the model finds likelier, by the mean over its words: a long
+    piece is no worse for its length. -> who wrote it, its words, and the judge with its figures."""
+    asked = prompt_text(prompt_for(request)[0])
+    texts = [asked + " ".join(words) for words in (mine, arrangement)]
+    scores = [float(np.nanmean(log_probs)) for log_probs in scorer.log_probs(texts)]
+    judge = f"the likelier of two by {model}, in nats a word: model {scores[0]:.2f}, arranger {scores[1]:.2f}"
+    return ("model", mine, judge) if scores[0] >= scores[1] else ("arranger", arrangement, judge)

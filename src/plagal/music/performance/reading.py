@@ -14,6 +14,7 @@ import numpy as np
 from plagal.music.barlines import with_heard_bars
 from plagal.music.grid import bar_lines, last_event, regular
 from plagal.music.harmony import with_heard_keys
+from plagal.music.performance.decode import Hints
 from plagal.music.performance.hear import calibrated, hear, raw_of
 from plagal.music.performance.played import Ints, Played, Pulse, beat_ticks, raw_onsets, read_played, seconds_at
 from plagal.music.performance.written import write_down
@@ -60,17 +61,18 @@ def click_offset(onsets: Ints, per_quarter: int) -> float | None:
     return float(np.angle(clearest) / (2 * np.pi * times))
 
 
-def as_played(source: str | Path | bytes, written: Score) -> Score:
+def as_played(source: str | Path | bytes, written: Score, hints: Hints | None = None) -> Score:
     """`written`, the plain reading of a MIDI file, where the file's notes keep its grid; else the score that a musician
     would write. `losses` then holds `TO_CLICK` or `BY_EAR`, `played_confidence`, and what `write_down`
-    counts; what the file said of metres, keys and sections counts only where it was played to its click."""
+    counts; what the file said of metres, keys and sections counts only where it was played to its click. Who gives
+    `hints` says that the file's own beats are none: they are heard."""
     onsets, per_quarter = raw_onsets(source)
-    if keeps_grid(onsets, per_quarter):
+    if hints is None and keeps_grid(onsets, per_quarter):
         return written
     from plagal.music.midi import read_midi
 
     played = read_played(source)
-    late = click_offset(onsets, per_quarter)
+    late = click_offset(onsets, per_quarter) if hints is None else None
     # The file's own bars, before any ear has moved them: its seconds are counted from there.
     plain = read_midi(source)
     kept = {name: count for name, count in written.losses.items() if name in _OF_TRACKS}
@@ -80,7 +82,7 @@ def as_played(source: str | Path | bytes, written: Score) -> Score:
         return with_heard_keys(
             regular(with_heard_bars(replace(plain, notes=score.notes, pedals=score.pedals, losses=losses)))
         )
-    heard = hear(played)
+    heard = hear(played, hints)
     score = write_down(played, heard.pulse)
     losses = {**score.losses, BY_EAR: 1.0, "played_confidence": round(heard.confidence, 3)}
     return with_heard_keys(regular(replace(score, title=written.title, losses={**kept, **losses})))
