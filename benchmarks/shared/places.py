@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HYMNAL = Path(os.environ.get("PLAGAL_OPENHYMNAL", ROOT.parent / "shared" / "corpus" / "openhymnal"))
+FREE = Path(os.environ.get("PLAGAL_FREE_MUSIC", ROOT.parent / "shared" / "corpus" / "free"))
 
 
 def hymns() -> list[Path]:
@@ -19,3 +20,8 @@ def chorales() -> list[Path]:
     import music21
 
     return sorted((Path(music21.__file__).parent / "corpus" / "bach").glob("bwv*.mxl"))
+
+
+def two_track_files() -> list[Path]:
+    """Free piano music as MIDI, in most of it a track for each hand; none where its folder is not there."""
+    return sorted(FREE.rglob("*.mid")) if FREE.is_dir() else []

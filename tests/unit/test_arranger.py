@@ -224,6 +224,7 @@ def test_an_arrangement_comes_back_from_midi_as_it_was(tmp_path: Path) -> None:
     assert (back.notes == score.notes).all()
     assert played_chords(back) == played_chords(score)
     assert back.metres == score.metres and back.keys == score.keys
+    assert back.hands is not None and (back.hands == score.hands).all()
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from music_strategies import scores
 
 from plagal.music import midi
+from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import last_event, regular
+from plagal.music.hands import in_two_hands
 from plagal.music.load import load
-from plagal.music.midi import read_midi, to_midi_bytes, write_midi
+from plagal.music.midi import parse, read_midi, to_midi_bytes, write_midi
 from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.plumbing.errors import InputError, MidiError
 from plagal.tokens import grammar
@@ -292,3 +294,23 @@ def test_a_title_names_a_piece_and_no_track(tmp_path, name, title):
     conductor = b"\x00\xff\x03" + bytes([len(name)]) + name
     (tmp_path / "a.mid").write_bytes(smf(conductor, b"\x00\x90\x3c\x50" + QUARTER + b"\x80\x3c\x00"))
     assert load(tmp_path / "a.mid").title == title
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_two_hands_are_two_piano_tracks_under_one_pedal_and_say_the_same_words(heard):
+    score = arrange("amazing_grace", "gospel_jazz", seed=3)
+    data = to_midi_bytes(score)
+    right, left = parse(data).tracks
+    assert [(track.name, track.program) for track in (right, left)] == [("Right hand", 0), ("Left hand", 0)]
+    assert len(right.controls) == len(left.controls) == len(score.pedals) > 0
+    back = read_midi(data, heard=heard)
+    assert encode(back) == encode(score)
+    assert back == score and back.losses == {} and back.hands.tolist() == score.hands.tolist()
+
+
+@given(scores)
+@settings(max_examples=60, deadline=None)
+def test_words_are_the_same_from_one_track_and_from_two(score):
+    score = regular(score)
+    if len(score.notes):
+        assert encode(read_midi(to_midi_bytes(in_two_hands(score)))) == encode(read_midi(to_midi_bytes(score)))

@@ -68,7 +68,9 @@ def test_of_a_band_the_piano_is_the_piece(tmp_path, tracks, kept) -> None:
     assert losses["notes_drums"] == 1
 
 
-@pytest.mark.parametrize("names", [("", ""), ("Right Hand", "Left Hand"), ("Piano RH", "Piano LH")])
+@pytest.mark.parametrize(
+    "names", [("", ""), ("Right Hand", "Left Hand"), ("Piano RH", "Piano LH"), ("upper 1", "upper 2")]
+)
 def test_two_hands_on_two_tracks_keep_their_hands(tmp_path, names) -> None:
     score = load(band(tmp_path, (names[0], 0, RIGHT), (names[1], 0, LEFT)))
     assert score.hands is not None

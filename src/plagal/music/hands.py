@@ -1,4 +1,5 @@
-"""Two hands and what they can reach: at most five notes and a tenth at once, no key held by two fingers.
+"""Two hands: which plays which note, and what they can reach: at most five notes and a tenth at once, no key held by
+two fingers.
 
 A wider chord is rolled: struck from below, `ROLL_TICKS` apart, while the pedal holds the keys that the hand has left.
 """
@@ -7,9 +8,24 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from heapq import nsmallest
+from typing import NamedTuple
+
+import numpy as np
 
 from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES
-from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, Notes, Pedal
+from plagal.music.score import (
+    DURATION,
+    HIGHEST_PITCH,
+    LOWEST_PITCH,
+    ONSET,
+    PITCH,
+    Hands,
+    Notes,
+    Pedal,
+    Score,
+)
 
 ROLL_TICKS = 1
 """From one note of a rolled chord to the next, as the word ARPEGGIO has it: 36 ms at 70 quarters a minute."""
@@ -19,6 +35,9 @@ LONGEST_ROLL = ROLL_TICKS * (MOST_NOTES - 1)
 
 HandNote = tuple[int, int, int, int]
 """Onset, pitch, duration [ticks], velocity."""
+
+Struck = tuple[int, int]
+"""Onset [ticks] and pitch: no two notes of a score share both."""
 
 
 def reachable(notes: Iterable[HandNote]) -> list[HandNote]:
@@ -129,3 +148,159 @@ def _splits(keys: Sequence[int]) -> bool:
 
 def in_one_hand(keys: Sequence[int]) -> bool:
     return not keys or (len(keys) <= MOST_NOTES and keys[-1] - keys[0] <= LARGEST_SPAN)
+
+
+# --- which hand plays which note
+
+# What a hand's notes cost, in no unit. The numbers were found by random search on 55 two-track piano pieces and 20
+# arrangements (some 200 notes of each), then on 110 and 25; benchmarks/hands.py judges the rest apart.
+_SPAN, _WIDE, _TOO_WIDE = 0.004, 1.042, 15.0
+"""A semitone of what a hand strikes at once; one beyond the octave; what no hand reaches."""
+_LET_GO, _TOO_MANY = 2.0, 2.5
+"""A held key out of reach, which must be let go; each key beyond five."""
+_SHIFT, _COMFORTABLE, _MOVE, _EDGE = 0.533, 3.8, 0.12, 0.047
+"""A semitone that the hand must shift, of those beyond what it covers; that its middle, and its outer key, move."""
+_HASTE = 1.4
+"""Ticks since its last chord after which moving costs half as much."""
+_CROSS, _CROSS_HELD = 1.2, 0.12
+"""Hands that lie over each other, and that hold keys so."""
+_TOO_HIGH, _TOO_LOW, _MIDDLE, _LOCAL, _AROUND = 0.383, 0.12, 64.2, 0.286, 96
+"""A semitone over the middle for the left hand, under it for the right; where that is, how far it follows what lies
+within so many ticks."""
+_UNEVEN, _GAP, _WIDEST_GAP, _IDLE = 0.05, 0.044, 14, 0.119
+"""A note more in one hand than in the other; a semitone between the hands, up to so many; a note of a chord that one
+hand takes alone."""
+
+_KEPT = 16
+"""States that a step keeps: twice as many change no note in a hundred."""
+
+
+class _Hand(NamedTuple):
+    """A hand after its last chord: that chord's lowest and highest key, when it was struck, and what is still down."""
+
+    low: int
+    high: int
+    onset: int
+    held: tuple[tuple[int, int], ...]
+    """Keys and when they end [ticks]."""
+
+
+class _Path(NamedTuple):
+    """How the chords so far were shared: of this one's `of` notes the left hand has the lowest `cut`."""
+
+    before: _Path | None
+    cut: int
+    of: int
+
+
+_State = tuple[float, _Hand, _Hand, _Path | None]
+"""What it has cost so far, the left hand, the right hand, the way there."""
+
+
+def in_two_hands(score: Score) -> Score:
+    """The score with a hand for every note: what its source or its arranger says stays, the rest is judged."""
+    known = score.hands if score.hands is not None and score.hands.shape == score.notes.shape[:1] else None
+    if known is not None and (known >= 0).all():
+        return score
+    judged = hands_for(score.notes)
+    return replace(score, hands=judged if known is None else np.where(known >= 0, known, judged))
+
+
+def hands_for(notes: Notes) -> Hands:
+    """A hand for every note, 0 the left and 1 the right, also where no two hands could play all (`unplayable` tells
+    where). Of what is struck together the left hand has the lower keys; hands may cross from one chord to the next.
+
+    A dynamic programme over the chords: a state is where both hands lie and what they hold; it costs to reach wide,
+    to move far in little time, to cross, to play in the other's register. States that cost much more are dropped."""
+    if not len(notes):
+        return np.zeros(0, dtype=np.int8)
+    onsets, pitches, ends = notes[:, ONSET], notes[:, PITCH], notes[:, ONSET] + notes[:, DURATION]
+    middles = _middles(notes)
+    states: list[_State] = [(0.0, _Hand(45, 52, -_LONG_AGO, ()), _Hand(67, 74, -_LONG_AGO, ()), None)]
+    firsts = np.flatnonzero(np.diff(onsets, prepend=-1))
+    for first, last in zip(firsts.tolist(), [*firsts[1:].tolist(), len(notes)], strict=True):
+        keys, until = pitches[first:last].tolist(), ends[first:last].tolist()
+        states = _after(states, int(onsets[first]), keys, until, middles[first])
+    path = min(states, key=lambda state: state[0])[3]
+    shares: list[list[int]] = []
+    while path is not None:
+        shares.append([0] * path.cut + [1] * (path.of - path.cut))
+        path = path.before
+    return np.array([hand for share in reversed(shares) for hand in share], dtype=np.int8)
+
+
+_LONG_AGO = 1 << 20
+
+
+def _middles(notes: Notes) -> list[float]:
+    """Where the registers of the hands part at each note: between middle C or so and the middle of what lies around."""
+    onsets, pitches = notes[:, ONSET], notes[:, PITCH]
+    begin = np.searchsorted(onsets, onsets - _AROUND).tolist()
+    end = np.searchsorted(onsets, onsets + _AROUND, side="right").tolist()
+    around = [int(pitches[a:b].max()) + int(pitches[a:b].min()) for a, b in zip(begin, end, strict=True)]
+    return [(1 - _LOCAL) * _MIDDLE + _LOCAL * both / 2 for both in around]
+
+
+def _after(
+    states: Sequence[_State], onset: int, keys: Sequence[int], until: Sequence[int], middle: float
+) -> list[_State]:
+    """The best states once `keys` are struck, which end at `until`."""
+    count = len(keys)
+    best: dict[tuple[int, int, int, int, int, int], _State] = {}
+    low = [max(0.0, key - middle) * _TOO_HIGH for key in keys]
+    high = [max(0.0, middle - key) * _TOO_LOW for key in keys]
+    for cut in range(count + 1):
+        shared = sum(low[:cut]) + sum(high[cut:])
+        if count > 1:
+            shared += _UNEVEN * abs(2 * cut - count)
+            if 0 < cut < count:
+                shared -= _GAP * min(keys[cut] - keys[cut - 1], _WIDEST_GAP)
+            else:
+                shared += _IDLE * (count - 1)
+        # States share hands: each is moved once.
+        lefts: dict[int, tuple[float, _Hand]] = {}
+        rights: dict[int, tuple[float, _Hand]] = {}
+        for cost, left_before, right_before, path in states:
+            total = cost + shared
+            left, right = left_before, right_before
+            if cut:
+                if id(left) not in lefts:
+                    lefts[id(left)] = _struck(left, onset, keys[:cut], until[:cut], left=True)
+                more, left = lefts[id(left)]
+                total += more
+            if cut < count:
+                if id(right) not in rights:
+                    rights[id(right)] = _struck(right, onset, keys[cut:], until[cut:], left=False)
+                more, right = rights[id(right)]
+                total += more
+            if left.high >= right.low:
+                total += _crossing(left, right, onset)
+            place = (left.low, left.high, left.onset, right.low, right.high, right.onset)
+            before = best.get(place)
+            if before is None or total < before[0]:
+                best[place] = (total, left, right, _Path(path, cut, count))
+    return nsmallest(_KEPT, best.values(), key=lambda state: state[0])
+
+
+def _struck(hand: _Hand, onset: int, keys: Sequence[int], until: Sequence[int], *, left: bool) -> tuple[float, _Hand]:
+    """What it costs the hand to strike the keys, and the hand after that."""
+    low, high = keys[0], keys[-1]
+    held = tuple(key for key in hand.held if key[1] > onset and key[0] not in keys)
+    span = high - low
+    cost = _SPAN * span + _WIDE * max(0, span - 12)
+    if span > LARGEST_SPAN:
+        cost += _TOO_WIDE + span - LARGEST_SPAN
+    cost += _LET_GO * sum(max(high, key) - min(low, key) > LARGEST_SPAN for key, _ in held)
+    cost += _TOO_MANY * max(0, len(keys) + len(held) - MOST_NOTES)
+    shift = max(high - hand.low - _COMFORTABLE, hand.high - low - _COMFORTABLE, 0)
+    edge = abs(low - hand.low) if left else abs(high - hand.high)
+    moved = _SHIFT * shift + _MOVE * abs(low + high - hand.low - hand.high) / 2 + _EDGE * edge
+    cost += moved * _HASTE / (_HASTE + onset - hand.onset)
+    return cost, _Hand(low, high, onset, held + tuple(zip(keys, until, strict=True)))
+
+
+def _crossing(left: _Hand, right: _Hand, onset: int) -> float:
+    ago = onset - min(left.onset, right.onset)
+    cost = _CROSS * (1 + 0.2 * (left.high - right.low)) * _HASTE / (_HASTE + ago)
+    held = [key for key, end in left.held if end > onset], [key for key, end in right.held if end > onset]
+    return cost + _CROSS_HELD * (bool(held[0] and held[1]) and max(held[0]) > min(held[1]))

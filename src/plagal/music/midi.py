@@ -43,6 +43,8 @@ FILE_TICKS_PER_QUARTER = 480
 """Of written files: what sequencers expect, and 20 to a grid tick."""
 
 PEDAL_CONTROLLER = 64
+RIGHT_HAND, LEFT_HAND = "Right hand", "Left hand"
+"""Names of the two tracks of written files."""
 _PEDAL_VALUES = {"off": 0, "half": 64, "on": 127}
 _PEDAL_BOUNDS = (42, 86)
 FIRST_EFFECT_PROGRAM = 112
@@ -127,7 +129,7 @@ def _read(data: bytes, heard: bool) -> Score:
         tuple(Key(grid(key.time), key.key, key.tonality == 1) for key in source.key_signatures if abs(key.key) <= 7),
         _pedals(tracks, offset, per_quarter),
         _markers(source, grid, losses),
-        next((track.name for track in source.tracks), ""),
+        sequence_name(data) if _is_ours(tracks) else next((track.name for track in source.tracks), ""),
     )
     if not score.tempos:
         losses["tempo_unknown"] = 1
@@ -142,7 +144,7 @@ def _read(data: bytes, heard: bool) -> Score:
     score = regular(score)
     if not len(score.notes):
         raise MidiError("holds no notes on a piano's 88 keys")
-    hands = hands_of(tracks) if heard else None
+    hands = hands_of(tracks) if heard or _is_ours(tracks) else None
     if hands is not None:
         by_place: dict[tuple[int, int], int] = {}
         for hand, column in zip(hands, columns, strict=True):
@@ -225,9 +227,14 @@ def _pitched(tracks: Iterable[symusic.Track], losses: Counter[str]) -> list[symu
         elif len(track.notes) or len(track.controls):
             kept.append(track)
     merged = sum(len(track.notes) > 0 for track in kept)
-    if merged > 1:
+    if merged > 1 and not _is_ours(kept):
         losses["tracks_merged"] = merged
     return kept if merged else []
+
+
+def _is_ours(tracks: list[symusic.Track]) -> bool:
+    """Whether these are the two hands of a file that Plagal wrote."""
+    return [track.name for track in tracks if track.name or len(track.notes)] == [RIGHT_HAND, LEFT_HAND]
 
 
 def _tempos(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Tempo, ...]:
@@ -291,21 +298,30 @@ def _markers(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Ma
 
 
 def to_midi_bytes(score: Score) -> bytes:
-    """A MIDI file of one piano track, 480 ticks to the quarter. `read_midi` gives back an equal score where the score
-    is regular and its tempos have words."""
+    """A MIDI file, 480 ticks to the quarter: one piano track or, where the score knows that both hands play, one for
+    each, the pedal on both. `read_midi` gives back an equal score where the score is regular and its tempos have
+    words."""
     import symusic
 
     scale = FILE_TICKS_PER_QUARTER // TICKS_PER_QUARTER
     file = symusic.Score(FILE_TICKS_PER_QUARTER)
-    track = symusic.Track(name=score.title.encode("utf-8", "replace").decode(), program=0, is_drum=False)
-    onset, pitch, duration, velocity = np.ascontiguousarray(score.notes.T, dtype=np.int32)
-    track.notes = symusic.Note.from_numpy(
-        onset * scale, duration * scale, pitch.astype(np.int8), velocity.astype(np.int8), "tick"
-    )
-    for pedal in score.pedals:
-        value = _PEDAL_VALUES[pedal.state]
-        track.controls.append(symusic.ControlChange(pedal.onset * scale, PEDAL_CONTROLLER, value))
-    file.tracks.append(track)
+    title = score.title.encode("utf-8", "replace").decode()
+    parts = [(title, score.notes)]
+    if score.hands is not None and score.hands.shape == score.notes.shape[:1]:
+        right, left = score.notes[score.hands != 0], score.notes[score.hands == 0]
+        if len(right) and len(left):
+            file.tracks.append(symusic.Track(name=title, program=0, is_drum=False))  # becomes the one without notes
+            parts = [(RIGHT_HAND, right), (LEFT_HAND, left)]
+    for name, notes in parts:
+        track = symusic.Track(name=name, program=0, is_drum=False)
+        onset, pitch, duration, velocity = np.ascontiguousarray(notes.T, dtype=np.int32)
+        track.notes = symusic.Note.from_numpy(
+            onset * scale, duration * scale, pitch.astype(np.int8), velocity.astype(np.int8), "tick"
+        )
+        for pedal in score.pedals:
+            value = _PEDAL_VALUES[pedal.state]
+            track.controls.append(symusic.ControlChange(pedal.onset * scale, PEDAL_CONTROLLER, value))
+        file.tracks.append(track)
     for metre in score.metres:
         file.time_signatures.append(symusic.TimeSignature(metre.onset * scale, metre.numerator, metre.denominator))
     for tempo in score.tempos:

@@ -50,10 +50,10 @@ def hands_of(tracks: Sequence[symusic.Track]) -> list[int] | None:
     if len(playing) != 2:
         return None
     first, second = (tracks[number] for number in playing)
-    if _LEFT_NAME.search(first.name) or _RIGHT_NAME.search(second.name):
-        first_is_right = False
-    elif _RIGHT_NAME.search(first.name) or _LEFT_NAME.search(second.name):
-        first_is_right = True
+    says = [bool(_RIGHT_NAME.search(track.name)) - bool(_LEFT_NAME.search(track.name)) for track in (first, second)]
+    # "upper 1" and "upper 2" are staves that LilyPond named after the first: names that agree say nothing.
+    if says[0] != says[1]:
+        first_is_right = says[0] > says[1]
     else:
         heights = [int(track.notes.numpy()["pitch"].astype(np.int64).sum()) * len(other.notes)
                    for track, other in ((first, second), (second, first))]  # fmt: skip

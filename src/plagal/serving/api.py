@@ -30,6 +30,7 @@ from plagal.asking import request as controls
 from plagal.asking.prompt import MOST_BARS
 from plagal.asking.uploads import MOST_MIDI_BYTES
 from plagal.asking.wording import spoken
+from plagal.music.hands import in_two_hands
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
 from plagal.plumbing.version import __version__
@@ -246,7 +247,7 @@ def _add_reading(app: FastAPI, desk: Desk) -> None:
     async def get_midi(piece_id: _Id) -> Response:
         """The piece as a MIDI file."""
         piece = _find_done(desk, piece_id)
-        data = await asyncio.to_thread(lambda: to_midi_bytes(decode(piece.words).score))
+        data = await asyncio.to_thread(lambda: to_midi_bytes(in_two_hands(decode(piece.words).score)))
         headers = {"Content-Disposition": f'attachment; filename="plagal-{piece.id}.mid"'}
         return Response(data, media_type="audio/midi", headers=headers)
 

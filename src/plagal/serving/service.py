@@ -16,6 +16,7 @@ from plagal.asking.arranged import arranged
 from plagal.asking.request import Request, read_request
 from plagal.compose.opening import opening_words
 from plagal.compose.write import room_for, write
+from plagal.music.hands import in_two_hands
 from plagal.music.keys import key_name
 from plagal.music.midi import to_midi_bytes, write_midi
 from plagal.music.score import Score
@@ -139,7 +140,7 @@ class FinetunedQwenService:
 
 
 def _score_of(words: list[str]) -> Score:
-    return decode(words).score
+    return in_two_hands(decode(words).score)
 
 
 # --- for scripts and the terminal
@@ -159,7 +160,8 @@ class Written:
 
     @cached_property
     def score(self) -> Score:
-        return decode(self.words).score
+        """With a hand for every note."""
+        return in_two_hands(decode(self.words).score)
 
     @property
     def description(self) -> str:

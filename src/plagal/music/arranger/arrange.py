@@ -91,7 +91,7 @@ def arrange(
     lead = form.lead
     spans = apply_devices(lead, how, rng) if chords is None else lead.spans
     spans = colour(lead, spans, how, rng, keep=chords is not None)
-    notes = play(lead, spans, complete_line(lead, spans, how, rng), how, rng)
+    notes, right = play(lead, spans, complete_line(lead, spans, how, rng), how, rng)
     if chords is None:  # own chords keep the names that they were given
         spans = name_played(spans, notes)
     array = _array(notes, lead.end)
@@ -103,6 +103,7 @@ def arrange(
         pedals=pedals(array, lead, spans, how.pedal),
         markers=_markers(lead, spans),
         title=piece.title,
+        hands=np.array([(onset, pitch) in right for onset, pitch, _, _ in array.tolist()], dtype=np.int8),
     )
 
 

@@ -13,7 +13,7 @@ from plagal.music.arranger.left_hand import LeftHand
 from plagal.music.arranger.right_hand import RightHand
 from plagal.music.arranger.styles import LeftFigure, RightTexture, Style
 from plagal.music.arranger.tunebook import MelodyNote
-from plagal.music.hands import HandNote, reachable, together
+from plagal.music.hands import HandNote, Struck, reachable, together
 
 _PHRASE_BARS = 4
 """Figure and texture stay for so many bars of a section."""
@@ -51,8 +51,9 @@ class _Phrases:
 
 def play(
     lead: LeadSheet, spans: Sequence[Span], line: Sequence[MelodyNote], style: Style, rng: random.Random
-) -> list[HandNote]:
-    """Both hands' notes, reachable and without doubled keys, in order of onset and pitch."""
+) -> tuple[list[HandNote], set[Struck]]:
+    """Both hands' notes, reachable and without doubled keys, in order of onset and pitch; and which of them the right
+    hand strikes."""
     if style.texture == "four_part":
         return four_part(lead, spans, line, rng)
     phrases = _Phrases(lead, style, rng)
@@ -69,7 +70,8 @@ def play(
         low = left_hand.play(span, after, figure, ceiling)
         left.extend(low)
         right.extend(right_hand.play(span, texture, sounding, low, section.riff))
-    return together(reachable(left), reachable(right))
+    right = reachable(right)
+    return together(reachable(left), right), {(note[0], note[1]) for note in right}
 
 
 def _sounding(line: Sequence[MelodyNote], onsets: Sequence[int], span: Span) -> list[MelodyNote]:

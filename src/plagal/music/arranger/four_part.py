@@ -19,7 +19,7 @@ from plagal.music.arranger.leadsheet import LeadSheet, Span
 from plagal.music.arranger.tunebook import MelodyNote
 from plagal.music.arranger.voicing import LARGEST_SPAN, essential
 from plagal.music.chords import QUALITIES, Chord
-from plagal.music.hands import HandNote
+from plagal.music.hands import HandNote, Struck
 
 _LOUD, _BETWEEN = 80, 65
 """A hymnal says nothing of loudness: mezzo-forte, in most settings softer between the beats."""
@@ -46,21 +46,28 @@ Voices = npt.NDArray[np.int64]
 Costs = npt.NDArray[np.float64]
 
 
-def four_part(lead: LeadSheet, spans: Sequence[Span], line: Sequence[MelodyNote], rng: random.Random) -> list[HandNote]:
-    """All four voices' notes, in order of onset and pitch; keys that two voices share are struck once."""
+def four_part(
+    lead: LeadSheet, spans: Sequence[Span], line: Sequence[MelodyNote], rng: random.Random
+) -> tuple[list[HandNote], set[Struck]]:
+    """All four voices' notes, in order of onset and pitch, and which are the right hand's; keys that two voices share
+    are struck once. The tenor is the left hand's where that reaches it over the bass."""
     strikes = _strikes(lead, spans, line, rng)
     voices = _lead_voices(strikes)
     ends = [*(onset for onset, _, _, _ in strikes[1:]), lead.end]
     last = max(onset for onset, _, _ in line)
     played = {(onset, pitch): lead.end - onset if onset == last else ticks for onset, pitch, ticks in line}
+    right = set(played)
     for number, ((onset, until, _, _), chosen) in enumerate(zip(strikes, voices, strict=True)):
         goes_on = number + 1 < len(voices) and until == ends[number]
         stop = lead.end if number + 1 == len(voices) else until
+        in_right = (True, int(chosen[_TENOR] - chosen[-1]) > LARGEST_SPAN, False)
         for voice, pitch in enumerate(chosen):
             after = int(voices[number + 1][voice]) if goes_on and voice != _TENOR else None
             for start, key, ticks in _moving(int(pitch), onset, stop, after, lead, rng):
                 played[start, key] = max(ticks, played.get((start, key), 0))
-    return _cut_at_restrikes(played, lead.beat, _BETWEEN if rng.random() < _ACCENTED_CHANCE else _LOUD)
+                if in_right[voice]:
+                    right.add((start, key))
+    return _cut_at_restrikes(played, lead.beat, _BETWEEN if rng.random() < _ACCENTED_CHANCE else _LOUD), right
 
 
 def _cut_at_restrikes(played: dict[tuple[int, int], int], beat: int, between: int) -> list[HandNote]:
