@@ -12,21 +12,24 @@ import os
 STARTER = os.getppid()
 """Who started this process, DVC as a rule."""
 
+import logging
 import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plagal.plumbing import terminal
 from plagal.plumbing.dvc_cache import check_inputs
 from plagal.plumbing.errors import InputError, LockedError, TrainingError
-from plagal.plumbing.files import atomic_path, read_jsonl, write_json
+from plagal.plumbing.files import atomic_path, read_json, read_jsonl, remove_whole, write_json
 from plagal.plumbing.lock import ASKED_TO_END, hold
 from plagal.plumbing.params import Params, TrainSettings, load_params
 
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel
+
+log = logging.getLogger(__name__)
 
 DATA = Path("data")
 MODELS = Path("models")
@@ -39,6 +42,10 @@ CHECKPOINTS = Path(".checkpoints")
 FINISHED = "finished.json"
 """In a run's folder when its model is written: {"stage": ...}. Only a later stage proves that DVC has saved that model;
 until then a kill would cost the whole run."""
+BEGUN = "begun.json"
+"""In a run's folder from its first moment: {"stage", "seed" and the settings}, to tell the next one what changed."""
+CHANGE_NO_STEP = {"keep_newest", "save_every", "gradient_checkpointing"}
+"""Settings that decide no step: a run that was interrupted goes on under others."""
 SAVING_SECONDS = 120.0
 """What an orphaned trainer gets for its step and its checkpoint."""
 DECIDING_PACKAGES = ("model", "tokens")
@@ -128,7 +135,7 @@ def train_on(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -
     own = run_key(
         stage=name,
         encoding=lm.encoding,
-        settings=settings.model_dump(),
+        settings=settings.model_dump(exclude=CHANGE_NO_STEP),
         seed=seed,
         data=[sha256_of(data / f"{split}.jsonl") for split in ("train", "valid")],
         base=base_sha256(lm.folder),
@@ -140,6 +147,7 @@ def train_on(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -
     if leads:
         forget_finished(but=own)
         (CHECKPOINTS / own / FINISHED).unlink(missing_ok=True)
+        _tell_begun(own, {"stage": name, "seed": seed, **settings.model_dump(mode="json", exclude=CHANGE_NO_STEP)})
     out, log = MODELS / name, LOGS / f"{name}.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     train_texts, valid_texts = (texts_of(data / f"{split}.jsonl") for split in ("train", "valid"))
@@ -148,6 +156,29 @@ def train_on(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -
         with atomic_path(METRICS / "curves" / f"{name}.csv") as temporary:
             shutil.copyfile(out / CURVE, temporary)
         write_json(CHECKPOINTS / own / FINISHED, {"stage": name})
+
+
+def _tell_begun(own: str, what: dict[str, Any]) -> None:
+    """Note in a new run's folder what it trains. Where another of the stage was interrupted, say what is not as it was
+    there; it stays for whoever sets that back, and those before it go."""
+    note = CHECKPOINTS / own / BEGUN
+    if note.exists():
+        os.utime(note)
+        return
+    others = [other for other in CHECKPOINTS.glob(f"*/{BEGUN}") if read_json(other).get("stage") == what["stage"]]
+    others = sorted((other for other in others if not (other.parent / FINISHED).exists()), key=_modified)
+    for other in others[:-1]:
+        remove_whole(other.parent)
+    if others:
+        before, folder = read_json(others[-1]), others[-1].parent
+        changed = [f"{key} {before.get(key)} -> {value}" for key, value in what.items() if before.get(key) != value]
+        log.warning("%s starts anew, for its %s: what was trained before is kept in %s until the next change",
+                    what["stage"], ", ".join(changed) or "data, base or code changed", folder)  # fmt: skip
+    write_json(note, what)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def forget_finished(but: str = "") -> None:

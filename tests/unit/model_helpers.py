@@ -29,8 +29,9 @@ def tiny_base(folder: Path, seed: int = 1) -> Path:
     return base.make_embedded(folder / f"base{seed}", SHAPE, seed)
 
 
-def pretrained(folder: Path, tied: bool, bits: int = 4) -> Path:
+def pretrained(folder: Path, tied: bool, bits: int = 4, mode: str = "affine") -> Path:
     """A quantized base whose tokenizer knows no music word, as a hub would give it; plain with 0 bits."""
+    group_size = 16 if mode == "nvfp4" else 32
     from mlx_lm.models import qwen2
 
     made = base.make_embedded(folder, PRETRAINED, 3)
@@ -42,8 +43,8 @@ def pretrained(folder: Path, tied: bool, bits: int = 4) -> Path:
     mx.random.seed(0)
     model = qwen2.Model(qwen2.ModelArgs.from_dict(config))
     if bits:
-        config["quantization"] = {"group_size": 32, "bits": bits}
-        nn.quantize(model, 32, bits)
+        config["quantization"] = {"group_size": group_size, "bits": bits} | ({"mode": mode} if mode != "affine" else {})
+        nn.quantize(model, group_size, bits, mode=mode)
     mx.save_safetensors(str(made / "model.safetensors"), dict(tree_flatten(model.parameters())))
     (made / "config.json").write_text(json.dumps(config))
     return made

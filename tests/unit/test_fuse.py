@@ -14,7 +14,9 @@ from plagal.model import adapters, base, trainer
 from plagal.model import fuse as fusing
 from plagal.model.fuse import fuse
 from plagal.plumbing.errors import ModelError
+from plagal.plumbing.files import read_json, write_json
 from plagal.plumbing.params import EmbeddedShape
+from plagal.tokens.template import END_MARK
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,49 @@ def test_merging_holds_one_dense_layer_at_a_time(tmp_path: Path, monkeypatch: An
     dense, table = 4 * 256 * 512, 4 * 256 * 4000
     # The merged embedding stays plain, and is copied once while it is made; all layers dense would be 21 MB.
     assert mx.get_peak_memory() - before < 4 * dense + 3 * table
+
+
+def test_a_base_that_is_no_instruct_model_ends_at_our_end_mark_once_it_is_fused(tmp_path: Path) -> None:
+    """In mlx-lm, which reads config.json, in what reads generation_config.json, and in the tokenizer."""
+    folder = pretrained(tmp_path / "base", tied=True)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"eos_token_id": 0})
+    write_json(folder / "generation_config.json", {"eos_token_id": [0], "temperature": 0.7})
+    lm = base.load(folder)
+    trainer.train(lm, texts(4), texts(2, 1), settings(mode="lora", steps=2), tmp_path / "a", tmp_path / "adapter")
+    fuse(folder, tmp_path / "adapter", tmp_path / "fused", texts(2, 1), max_tokens=96, max_lost_share=1.0)
+    import mlx_lm
+
+    _, tokenizer = mlx_lm.load(str(tmp_path / "fused"))
+    assert tokenizer.eos_token == END_MARK and tokenizer.eos_token_ids == {lm.word_tokens.end_id}
+    assert read_json(tmp_path / "fused/generation_config.json") == {
+        "eos_token_id": lm.word_tokens.end_id, "temperature": 0.7}  # fmt: skip
+
+
+def test_both_names_of_the_quantization_say_the_same_once_layers_are_packed_otherwise(tmp_path: Path) -> None:
+    folder = pretrained(tmp_path / "base", tied=False)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"quantization_config": config["quantization"]})
+    lm = base.load(folder)
+    trainer.train(lm, texts(4), texts(2, 1), settings(mode="lora", steps=2), tmp_path / "a", tmp_path / "adapter")
+    fuse(folder, tmp_path / "adapter", tmp_path / "fused", texts(2, 1), quantize_bits=8, max_tokens=96,
+         max_lost_share=1.0)  # fmt: skip
+    fused = read_json(tmp_path / "fused/config.json")
+    assert fused["quantization"] == fused["quantization_config"] != config["quantization"]
+    from transformers import AutoConfig
+
+    assert AutoConfig.from_pretrained(str(tmp_path / "fused")).vocab_size == fused["vocab_size"]
+
+
+def test_a_base_in_nvfp4_is_fused_and_loads_in_stock_mlx_lm(tmp_path: Path) -> None:
+    folder = pretrained(tmp_path / "base", tied=False, mode="nvfp4")
+    lm = base.load(folder)
+    trainer.train(lm, texts(4), texts(2, 1), settings(mode="lora", steps=2), tmp_path / "a", tmp_path / "adapter")
+    report = fuse(folder, tmp_path / "adapter", tmp_path / "fused", texts(2, 1), quantize_bits=8, max_tokens=96,
+                  max_lost_share=1.0)  # fmt: skip
+    assert report.touched_bits == 8 and report.fused_loss == pytest.approx(report.adapted_loss, abs=0.01)
+    import mlx_lm
+
+    model, tokenizer = mlx_lm.load(str(tmp_path / "fused"))
+    ids = mx.array([tokenizer.encode("SONG_START KEY_C")])
+    assert mx.allclose(model(ids), base.load(tmp_path / "fused").model(ids), atol=1e-2)

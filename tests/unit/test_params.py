@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,10 @@ def test_an_unknown_profile_lists_those_there_are():
 def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it():
     with pytest.raises(ParamsError, match="sede is no known key"):
         check_params(TEXT.replace("seed: ", "sede: ", 1), "params.yaml")
+
+
+def test_a_number_in_powers_of_ten_is_one_with_or_without_a_point(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    for written in ("3e-3", "3.0e-3", "0.003"):
+        changed = re.sub(r"learning_rate: \S+", f"learning_rate: {written}", text)
+        assert check_params(changed, "params.yaml").train_stage1.learning_rate == 0.003

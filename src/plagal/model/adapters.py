@@ -21,6 +21,7 @@ from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, TrainingError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.params import LoraSettings, TrainSettings
+from plagal.tokens.template import END_MARK
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
@@ -30,8 +31,9 @@ STAGES = ("untrained", "stage1", "stage2", "fused")
 FUSE_REPORT = "fuse.json"
 """Beside the fused model: what fusing cost."""
 
+_GENERATION = "generation_config.json"
 _TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", _GENERATION,
     "chat_template.jinja", "vocab.json", "merges.txt",
 )  # fmt: skip
 _HOMES = {"q_proj": "self_attn", "k_proj": "self_attn", "v_proj": "self_attn", "o_proj": "self_attn",
@@ -129,9 +131,24 @@ def write_model(lm: LanguageModel, folder: Path) -> None:
 def write_folder(lm: LanguageModel, weights: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     """Write weights and config with `lm`'s tokenizer, which knows the music words if `lm` does."""
     save_tensors(folder / "model.safetensors", weights, {"format": "mlx"})
+    # A base that was not tuned for chat ends at another mark; what comes of it ends at ours, in stock generators too.
+    end = lm.word_tokens.end_id
+    config = {**config, "eos_token_id": end}
+    if "quantization_config" in config:  # some readers know this name only
+        config["quantization_config"] = config["quantization"]
     write_json(folder / "config.json", config)
+    _write_tokenizer(lm, folder)
+    generation = folder / _GENERATION
+    if generation.exists():
+        write_json(generation, {**read_json(generation), "eos_token_id": end})
+
+
+def _write_tokenizer(lm: LanguageModel, folder: Path) -> None:
+    lm.tokenizer.eos_token = END_MARK
     if not _holds_words(lm.folder / "tokenizer.json"):  # then the words, the chat template or both are new
         lm.tokenizer.save_pretrained(str(folder))
+        if (lm.folder / _GENERATION).exists():
+            shutil.copyfile(lm.folder / _GENERATION, folder / _GENERATION)
         return
     for name in _TOKENIZER_FILES:
         if (lm.folder / name).exists():

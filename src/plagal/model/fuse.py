@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _SAME_NATS = 1e-3  # sums taken in another order differ by less
 _PARTS = ("weight", "scales", "biases", "bias")
+_LEAST_GROUP = 32  # of what is packed again, in MLX's affine way: a base in nvfp4 has groups of 16
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,12 @@ def _write_merged(lm: LanguageModel, bits: int, window: int, folder: Path) -> tu
     plain = []
     for name in list(touched):
         packs = bool(bits and quantization) and not name.endswith((EMBEDDING, HEAD))
-        group_size = quantization["group_size"] if quantization else 0
+        group_size = max(quantization["group_size"], _LEAST_GROUP) if quantization else 0
         merged = merge_layer(touched.pop(name), bits if packs else 0, group_size)
         for part in _PARTS:
             weights.pop(f"{name}.{part}", None)
         if packs:
-            config = _with_layer(config, name, {"group_size": group_size, "bits": bits})
+            config = _with_layer(config, name, {"group_size": group_size, "bits": bits, "mode": "affine"})
         elif quantization:
             config = _with_layer(config, name, False)
             plain.append(name)

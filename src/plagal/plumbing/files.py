@@ -15,6 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def parse_yaml(text: str, name: str, kind: type[PlagalError]) -> Any:
 
     try:
         # Not safe_load: the nodes are counted before anything is made of them.
-        loader = yaml.SafeLoader(text)
+        loader = _loader()(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -233,6 +234,18 @@ def parse_yaml(text: str, name: str, kind: type[PlagalError]) -> Any:
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none: ValueError
         raise kind(f"{name} is no YAML: {' '.join(str(error).split())}") from None
+
+
+@cache
+def _loader() -> Any:
+    """SafeLoader, to which 3e-3 is a number, as it is to everybody else; YAML 1.1 wants 3.0e-3."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+    return Loader
 
 
 def _written_out(node: Any, known: dict[int, float]) -> float:
