@@ -1,0 +1,116 @@
+"""A score as a page: MusicXML 4.0, and SVG, PNG or PDF engraved by Verovio.
+
+    to_musicxml(score) -> str       to_svg_pages(score) -> list of str
+    to_pdf(score) -> bytes          to_png_pages(score) -> list of bytes
+    write_sheet(score, path): what the path's ending says
+
+All take `lead` (the melody with its chords, and nothing else), `numbers` (Nashville numbers for chord names) and `key`
+(a tonic such as "Db", to transpose there).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from plagal.music.hands import in_two_hands
+from plagal.music.harmony import hear_chords, hear_key
+from plagal.music.score import DURATION, ONSET, PITCH, Marker, Score
+from plagal.plumbing.errors import InputError
+from plagal.plumbing.files import atomic_path
+from plagal.sheet.musicxml import Look, document
+from plagal.sheet.transpose import transposed
+from plagal.sheet.written import swings, written
+
+__all__ = ["SHEET_SUFFIXES", "to_musicxml", "to_pdf", "to_png_pages", "to_svg_pages", "write_sheet"]
+
+SHEET_SUFFIXES = (".musicxml", ".xml", ".pdf", ".svg", ".png")
+
+
+def to_musicxml(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> str:
+    """The score as a MusicXML document, from which `plagal.music.load` reads the same words where all of the score is
+    on the page. Raises ChordError for an unknown key, InputError for a score without notes."""
+    if not len(score.notes):
+        raise InputError("the score holds no notes: there is nothing to write")
+    if not score.keys:
+        score = replace(score, keys=(hear_key(score),))
+    if not any(marker.kind == "chord" for marker in score.markers):
+        heard = tuple(Marker(onset, "chord", chord.symbol) for onset, chord in hear_chords(score))
+        score = replace(score, markers=(*score.markers, *heard))
+    if key is not None:
+        score = transposed(score, key)
+    score = _melody(in_two_hands(score)) if lead else in_two_hands(score)
+    swung = swings(score)
+    hands = np.ones(len(score.notes), dtype=np.int8) if score.hands is None else score.hands
+    staves = written(score, hands, swung)
+    return document(score, staves[:1] if lead else staves, Look(lead, numbers), swung)
+
+
+def to_svg_pages(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> list[str]:
+    """The score as SVG, one text for each page of A4. Raises as `to_musicxml`."""
+    from plagal.sheet.engrave import svg_pages
+
+    return svg_pages(to_musicxml(score, lead=lead, numbers=numbers, key=key))
+
+
+def to_pdf(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> bytes:
+    """The score as a PDF of A4 pages. Raises as `to_musicxml`."""
+    from plagal.sheet.engrave import pdf
+
+    return pdf(to_svg_pages(score, lead=lead, numbers=numbers, key=key), score.title)
+
+
+def to_png_pages(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> list[bytes]:
+    """The score as PNG, one picture for each page of A4. Raises as `to_musicxml`."""
+    from plagal.sheet.engrave import png
+
+    return [png(page) for page in to_svg_pages(score, lead=lead, numbers=numbers, key=key)]
+
+
+def write_sheet(
+    score: Score, path: str | Path, *, lead: bool = False, numbers: bool = False, key: str | None = None
+) -> list[Path]:
+    """Write the sheet in the form that the path's ending says; SVG and PNG have a file a page ("-2" and on). The files
+    written, each whole or not at all. Raises InputError for another ending, DiskError, and as `to_musicxml`."""
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in SHEET_SUFFIXES:
+        raise InputError(f"{path}: a sheet ends with {', '.join(SHEET_SUFFIXES)}")
+    look = {"lead": lead, "numbers": numbers, "key": key}
+    pages: list[bytes]
+    if ending == ".pdf":
+        pages = [to_pdf(score, **look)]  # type: ignore[arg-type]
+    elif ending == ".png":
+        pages = to_png_pages(score, **look)  # type: ignore[arg-type]
+    elif ending == ".svg":
+        pages = [page.encode() for page in to_svg_pages(score, **look)]  # type: ignore[arg-type]
+    else:
+        pages = [to_musicxml(score, **look).encode()]  # type: ignore[arg-type]
+    names = [path.with_stem(f"{path.stem}-{number}") if number > 1 else path for number in range(1, len(pages) + 1)]
+    for name, page in zip(names, pages, strict=True):
+        with atomic_path(name) as temporary:
+            temporary.write_bytes(page)
+    return names
+
+
+def _melody(score: Score) -> Score:
+    """The top line alone: the right hand's notes with none above them that sounds."""
+    notes = score.notes
+    kept = np.zeros(len(notes), dtype=bool)
+    top, until = -1, -1
+    for row in range(len(notes) - 1, -1, -1):  # of what is struck together the highest comes first
+        kept[row] = row + 1 == len(notes) or notes[row + 1, ONSET] != notes[row, ONSET]
+    for row in np.flatnonzero(kept).tolist():
+        onset, pitch = int(notes[row, ONSET]), int(notes[row, PITCH])
+        under = onset < until and pitch < top
+        kept[row] = not under and (score.hands is None or score.hands[row] == 1)
+        if kept[row]:
+            top, until = pitch, onset + int(notes[row, DURATION])
+    if not kept.any():
+        kept[:] = True
+    chosen = notes[kept].copy()
+    after = np.append(chosen[1:, ONSET], 1 << 30)
+    chosen[:, DURATION] = np.minimum(chosen[:, DURATION], np.maximum(after - chosen[:, ONSET], 1))
+    return replace(score, notes=chosen, hands=np.ones(len(chosen), dtype=np.int8), pedals=())

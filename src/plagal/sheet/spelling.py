@@ -1,0 +1,72 @@
+"""Names for keys: which of C#, Db and B## a pitch is, note by note.
+
+Each note is judged by what sounds around it, as in Meredith's PS13 (2006): every pitch class near by, as often as it
+is struck, speaks for the name that the chromatic scale on it as a tonic has (flat second, minor and major third, sharp
+fourth, minor sixth and seventh). The key that stands has a say, and so has the way on: what goes up a semitone is
+raised, what goes down one is lowered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.keys import key_then
+from plagal.music.score import ONSET, PITCH, Key, Score
+
+LETTERS = "FCGDAEB"
+"""By fifths; F is -1 on the line of fifths."""
+
+_BEFORE, _AFTER = 10, 42
+"""Notes around that are counted, PS13's own numbers."""
+_KEY = 0.35
+_LEADS = 0.25
+_WITHIN = 5
+"""Notes on in which a semitone step is looked for."""
+
+
+def spelled(score: Score) -> list[int]:
+    """For each note its place on the line of fifths: F# is 6, Gb is -6."""
+    keys = [key_then(score.keys, int(onset)) or Key(0, 0) for onset in score.notes[:, ONSET]]
+    return names(score.notes[:, PITCH], score.notes[:, ONSET], [key.fifths for key in keys])
+
+
+def names(pitches: npt.NDArray[Any], onsets: npt.NDArray[Any], fifths: list[int]) -> list[int]:
+    """As `spelled`, from the notes in their order and the key signature at each."""
+    classes = pitches % 12
+    onehot = np.zeros((len(classes) + 1, 12), dtype=np.int64)
+    onehot[1:] = np.cumsum(np.eye(12, dtype=np.int64)[classes], axis=0)
+    chosen = []
+    for place, pitch in enumerate(pitches.tolist()):
+        low, high = max(0, place - _BEFORE), min(len(classes), place + _AFTER)
+        counts = (onehot[high] - onehot[low]) / (high - low)
+        below = (pitch * 7 - (fifths[place] - 3)) % 12 + fifths[place] - 3  # the twelve from the key's flat seventh on
+        options = [below - 12, below, below + 12]
+        leads = _way_on(place, pitches, onsets)
+        chosen.append(max(options, key=lambda option: _worth(option, counts, fifths[place], leads)))
+    return chosen
+
+
+def _worth(option: int, counts: npt.NDArray[Any], fifths: int, leads: int) -> float:
+    """How much speaks for a name."""
+    worth = 0.0
+    for tonic in range(fifths - 5, fifths + 9):  # tonics that the key signature is near to
+        weight = counts[tonic * 7 % 12]
+        if -5 <= option - tonic <= 6:
+            worth += float(weight) * (1.0 if -3 <= tonic - fifths <= 7 else 0.3)
+    if fifths - 1 <= option <= fifths + 5:
+        worth += _KEY
+    worth -= 0.02 * abs(option - fifths - 2)
+    if leads:
+        worth += _LEADS * (leads > 0) * (option > fifths + 5) + _LEADS * (leads < 0) * (option < fifths - 1)
+    return worth
+
+
+def _way_on(place: int, pitches: npt.NDArray[Any], onsets: npt.NDArray[Any]) -> int:
+    """1 where the next step from here is a semitone up, -1 down, 0 where neither or both."""
+    after = pitches[place + 1 : place + 1 + 2 * _WITHIN][onsets[place + 1 : place + 1 + 2 * _WITHIN] > onsets[place]]
+    after = after[:_WITHIN]
+    up, down = bool((after == pitches[place] + 1).any()), bool((after == pitches[place] - 1).any())
+    return int(up) - int(down)
