@@ -43,7 +43,7 @@ def test_the_same_score_makes_the_same_pages(piece: Score) -> None:
 
 
 def test_a_lead_sheet_is_one_staff_with_the_tune_and_its_chords(piece: Score) -> None:
-    root = ET.fromstring(to_musicxml(piece, lead=True))
+    root = ET.fromstring(to_musicxml(piece, lead=True))  # noqa: S314
     assert root.findtext(".//staves") == "1"
     assert len(root.findall(".//harmony")) == sum(marker.kind == "chord" for marker in piece.markers)
     assert not root.findall(".//note/chord") and not root.findall(".//pedal")

@@ -154,20 +154,20 @@ def in_one_hand(keys: Sequence[int]) -> bool:
 
 # What a hand's notes cost, in no unit. The numbers were found by random search on 55 two-track piano pieces and 20
 # arrangements (some 200 notes of each), then on 110 and 25; benchmarks/hands.py judges the rest apart.
-_SPAN, _WIDE, _TOO_WIDE = 0.004, 1.042, 15.0
+_SPAN, _WIDE, _TOO_WIDE = 0.005, 0.993, 22.0
 """A semitone of what a hand strikes at once; one beyond the octave; what no hand reaches."""
-_LET_GO, _TOO_MANY = 2.0, 2.5
+_LET_GO, _TOO_MANY = 1.1, 2.5
 """A held key out of reach, which must be let go; each key beyond five."""
-_SHIFT, _COMFORTABLE, _MOVE, _EDGE = 0.533, 3.8, 0.12, 0.047
+_SHIFT, _COMFORTABLE, _MOVE, _EDGE = 0.693, 3.8, 0.077, 0.04
 """A semitone that the hand must shift, of those beyond what it covers; that its middle, and its outer key, move."""
 _HASTE = 1.4
 """Ticks since its last chord after which moving costs half as much."""
-_CROSS, _CROSS_HELD = 1.2, 0.12
+_CROSS, _CROSS_HELD = 1.05, 0.11
 """Hands that lie over each other, and that hold keys so."""
-_TOO_HIGH, _TOO_LOW, _MIDDLE, _LOCAL, _AROUND = 0.383, 0.12, 64.2, 0.286, 96
+_TOO_HIGH, _TOO_LOW, _MIDDLE, _LOCAL, _AROUND = 0.404, 0.095, 64.3, 0.423, 48
 """A semitone over the middle for the left hand, under it for the right; where that is, how far it follows what lies
 within so many ticks."""
-_UNEVEN, _GAP, _WIDEST_GAP, _IDLE = 0.05, 0.044, 14, 0.119
+_UNEVEN, _GAP, _WIDEST_GAP, _IDLE = 0.029, 0.011, 14, 0.074
 """A note more in one hand than in the other; a semitone between the hands, up to so many; a note of a chord that one
 hand takes alone."""
 
