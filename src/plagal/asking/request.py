@@ -40,8 +40,9 @@ from plagal.asking.fields import (
 )  # fmt: skip
 from plagal.asking.progression import approximated
 from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
-from plagal.asking.styles import STYLE_NAMES, style_named
+from plagal.asking.styles import STYLE_NAMES, arranger_style, style_named
 from plagal.asking.uploads import Heard, heard_as
+from plagal.music.arranger.styles import load_style
 from plagal.music.arranger.tunebook import find_tune, melody_of
 from plagal.music.keys import chord_symbol, key_name
 from plagal.music.score import (
@@ -172,6 +173,9 @@ class Request(BaseModel):
             tune = given["melody"] = read_melody(given["melody"])
             if isinstance(tune, Score):
                 take_from_melody(tune, given)
+        if ({"intro", "ending"} & given.keys()) and "key" not in given and not among:  # its chords need one
+            keys = load_style(arranger_style(given.get("style"))).major_keys
+            given["key"] = keys[given["seed"] % len(keys) if isinstance(given["seed"], int) else 0]
         return given
 
     @field_validator("prompt")

@@ -41,6 +41,10 @@ class Form:
         self._chords: dict[int, dict[int, Chord]] = {}
         self._melody: dict[int, list[PlacedNote]] = {}
 
+    def leave_out(self, bars: frozenset[int]) -> None:
+        """Bars of an introduction or an ending: nothing comes back there, nor are they what comes back."""
+        self.returns = {bar: source for bar, source in self.returns.items() if not {bar, source} & bars}
+
     def begin_bar(self, bar: int, chord: Chord | None) -> None:
         """`chord`: what still sounds there."""
         self._chords[bar] = {} if chord is None else {0: chord}

@@ -67,6 +67,7 @@ _note_pitch = np.array([g.KIND_OF[word][1] if g.KIND_OF[word][0] == g.NOTE_ON el
 _beat_tick = np.array([BEAT_TICKS.get(word, -1) for word in MUSIC_WORDS])
 _length_ticks = np.array([DURATION_TICKS.get(word, 0) for word in MUSIC_WORDS])
 NOTE_WORDS: Mask = np.isin(_KINDS, [g.NOTE_ON, g.ARTICULATION])
+STRIKES: Mask = _KINDS == g.NOTE_ON
 CHORD_WORDS: Mask = _KINDS == g.CHORD
 BASS_WORDS: Mask = _KINDS == g.BASS
 PLAIN: Mask = np.array(
@@ -89,8 +90,19 @@ PIECE_ENDS: Mask = _KINDS == g.SONG_END
 BAR_ENDS: Mask = np.isin(_KINDS, [g.BAR, g.SONG_END, g.REPEAT_END])
 LEAVING: Mask = BAR_ENDS | BEATS
 _PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
-for _fixed in (ALL, NOTE_WORDS, CHORD_WORDS, PEDALS, BEATS, PIECE_ENDS, BAR_ENDS, LEAVING, PLAIN, ON_GRID):
+for _fixed in (ALL, NOTE_WORDS, STRIKES, CHORD_WORDS, PEDALS, BEATS, PIECE_ENDS, BAR_ENDS, LEAVING, PLAIN, ON_GRID):
     _fixed.flags.writeable = False
+
+
+_FEEL_TICKS = {"swing": (0, 8, 16), "shuffle": (0, 8, 16), "straight": (0, 6, 12, 18)}
+"""Where notes may fall within a quarter."""
+
+
+@lru_cache(maxsize=8)
+def places_of(feel: str | None) -> Mask:
+    """All words but the places that a feel does not use."""
+    ticks = _FEEL_TICKS.get(feel or "")
+    return ALL if ticks is None else np.asarray((_beat_tick < 0) | np.isin(_beat_tick % TICKS_PER_QUARTER, ticks))
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,10 @@ import numpy as np
 
 from plagal.asking.progression import Progression
 from plagal.asking.request import USUAL_METRE, Request
+from plagal.music.arranger.form import ENDINGS, INTROS, chord_of, numerals_of
+from plagal.music.beats import beat_ticks
 from plagal.music.chords import Chord
+from plagal.music.keys import key_tonic
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
 from plagal.tokens.bars import cut_bars
 from plagal.tokens.grammar import BEFORE_BEAT, KIND_OF
@@ -35,8 +38,8 @@ def opening_words(request: Request) -> tuple[str, ...]:
         return (*_balanced([*head, *kept]), *(["BAR_START"] if kept else []))
     words = [] if request.key is None else [key_word(request.key.fifths, request.key.minor)]
     tempo = request.quarters_per_minute
-    placed = request.chords or request.melody is not None or request.density is not None
-    if request.metre is not None or tempo is not None or placed:
+    placed = request.chords or request.melody is not None or request.density is not None or request.feel is not None
+    if request.metre is not None or tempo is not None or placed or request.intro or request.ending:
         # A tempo has a metre before it, as in training; and places in bars of an unknown length mean nothing.
         words.append(metre_word(*(request.metre or USUAL_METRE)))
     return (*words, *([tempo_word(tempo)] if tempo is not None else []))
@@ -112,6 +115,36 @@ def bar_ticks(request: Request) -> int:
 def placed_chords(request: Request) -> tuple[PlacedChord, ...]:
     """The asked progression over all bars to be written."""
     return spread_chords(request.chords, request.new_bars, bar_ticks(request), request.kept_bars)
+
+
+def form_chords(request: Request) -> tuple[PlacedChord, ...]:
+    """The chords of the introduction and of the ending that are asked for: two bars of introduction, or more where each
+    chord would get less than a beat; the ending's last chord has the last bar, the others share those before it."""
+    key = request.key
+    if key is None or request.kept_bars or request.refill is not None or request.melody is not None:
+        return ()
+    metre, bars, tonic = Metre(0, *request.metre_in_force), request.new_bars, key_tonic(key)
+    beat = beat_ticks(metre)
+    beats = metre.bar_ticks // beat
+
+    def laid(numerals: tuple[str, ...], first: int, count: int) -> list[PlacedChord]:
+        """Spread over `count` bars; where they are more than there are beats, the last of them."""
+        fitting = numerals[-count * beats :] if count else ()
+        at = [divmod(place * count * beats // len(fitting), beats) for place in range(len(fitting))]
+        return [
+            PlacedChord(first + bar, number * beat, chord_of(numeral, tonic))
+            for (bar, number), numeral in zip(at, fitting, strict=True)
+        ]
+
+    placed: list[PlacedChord] = []
+    if request.intro not in (None, "none", "last-line"):
+        numerals = numerals_of(INTROS.get(request.intro, request.intro), key.minor)
+        placed += laid(numerals, 0, min(max(2, -(-len(numerals) // beats)), bars // 2))
+    if request.ending not in (None, "none"):
+        *before, last = numerals_of(ENDINGS.get(request.ending, request.ending), key.minor)
+        count = min(max(1, -(-len(before) // beats)), bars - 1)
+        placed += laid(tuple(before), bars - 1 - count, count) + laid((last,), bars - 1, 1)
+    return tuple(placed)
 
 
 def spread_chords(progression: Progression, bars: int, bar_ticks: int, first_bar: int = 0) -> tuple[PlacedChord, ...]:

@@ -15,6 +15,8 @@ valid whatever is asked.
 - pedal: lifted and pressed again where a chord is written, never held through (`inserted_before`).
 - time: places and lengths are those of written music; what was played off the grid taught the model to read, not to
   write so.
+- feel: swung eighths fall on the third triplet, straight ones in the middle; an introduction and an ending that are
+  asked for are chords asked for in their bars.
 - asked chords: each is written where it was asked for and nowhere else; where it begins its bass lies lowest and all
   tones that name it are struck.
 - an asked melody: each of its notes is struck where it was asked for, as long as asked, and nothing sounds above it.
@@ -32,12 +34,12 @@ from plagal.asking.styles import arranger_style
 from plagal.compose import masks
 from plagal.compose.form import Form
 from plagal.compose.masks import Mask
-from plagal.compose.opening import PlacedNote, bar_ticks, notes_a_bar, placed_chords, placed_melody
+from plagal.compose.opening import PlacedNote, bar_ticks, form_chords, notes_a_bar, placed_chords, placed_melody
 from plagal.music.arranger import harmony_grammar
 from plagal.music.arranger.voicing import LARGEST_SPAN, essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
 from plagal.music.keys import key_tonic
-from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import DURATION_TICKS, KEY_OF, TIED_DURATIONS, duration_words
 
@@ -71,11 +73,19 @@ class Steering:
         self._chords_are_asked = bool(request.chords)
         self._form = Form(request)
         self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in placed_chords(request)}
+        form = form_chords(request)
+        self._form_bars = frozenset(chord.bar for chord in form)
+        """Those of an introduction and an ending that are asked for: their chords stand instead of any others."""
+        self._form.leave_out(self._form_bars)
+        self._chord_at = {place: chord for place, chord in self._chord_at.items() if place[0] not in self._form_bars}
+        self._chord_at |= {(placed.bar, placed.tick): placed.chord for placed in form}
         melody = placed_melody(request.melody, bar_ticks(request))
         self._melody_at = {(note.bar, note.tick): note for note in melody}
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
         self._grid = masks.ON_GRID if on_grid else masks.ALL
+        if not Metre(0, *request.metre_in_force).is_compound:
+            self._grid = self._grid & masks.places_of(request.feel)
         self._next = 0
         self._here = _Here()
         self._chord: Chord | None = None
@@ -172,6 +182,7 @@ class Steering:
         here.count += 1
         here.struck.append(pitch)
         here.pending.discard(pitch % 12)
+        here.foreign |= self._chord is not None and pitch % 12 not in self._chord.pitch_classes
         if here.melody is not None and pitch == here.melody.pitch:
             self._queue = duration_words(here.melody.ticks)
             here.melody = None
@@ -180,6 +191,8 @@ class Steering:
     def inserted_before(self, word: str) -> tuple[str, ...]:
         """Words that come before a chosen one: a pianist changes the pedal with the chord. What is down is lifted and
         pressed again; the last chord is held under a pedal of its own. Masks could only forbid the chord."""
+        if word == "PEDAL_ON" and self._pedal_down and g.PEDAL_OFF in g.FOLLOWERS[self._state.kind]:
+            return ("PEDAL_OFF",)  # pressed again without being lifted, it would hold the chord before
         may = not self._pedal_moved and g.PEDAL_OFF in g.FOLLOWERS[self._state.kind]
         if not (may and word.startswith("CHORD_")):
             return ()
@@ -219,7 +232,8 @@ class Steering:
 
     def _is_fixed(self, state: g.State) -> bool:
         """Whether this bar's chords are asked for."""
-        return self._chords_are_asked or state.bars - 1 in self._form.returns
+        bar = state.bars - 1
+        return self._chords_are_asked or bar in self._form.returns or bar in self._form_bars
 
     def _at_least(self, state: g.State) -> Mask:
         """Where all that is wanted cannot be had: what is asked for later in this bar is not passed by, and the last
@@ -280,6 +294,8 @@ class Steering:
                 wanted = (wanted & masks.pitches(masks.EVERY, low, high - 12)) | masks.pitches(
                     masks.bits(here.pending), low, high
                 )
+                room = wanted & self._leaving_room(floor, high)
+                wanted = room if (room & masks.STRIKES).any() else wanted
         elif self._is_last(state) and self._chord is not None:
             bass_first = here.count == 0 and here.melody is None
             tones = {self._chord.bass} if bass_first else set(self._chord.pitch_classes)
@@ -291,6 +307,21 @@ class Steering:
                 f"NOTE_ON_{here.melody.pitch}"
             )
         return wanted
+
+    def _leaving_room(self, floor: int, high: int) -> Mask:
+        """Notes over which the hands still reach each tone that the asked chord lacks: until 0.2 a third or a seventh
+        went missing from every fourth chord, since the hands were full or too wide when its turn came."""
+        here = self._here
+        keys = {pitch for pitch, _ in self._held} | set(here.struck)
+        leaving = 0
+        for pitch in range(floor + 1, high + 1):
+            if here.chord is None or pitch % 12 not in here.chord.pitch_classes:
+                continue
+            above = masks.within_reach(tuple(sorted(keys | {pitch}))) >> pitch + 1
+            tones = {other % 12 for other in range(pitch + 1, high + 1) if above >> other - pitch - 1 & 1}
+            if here.pending - {pitch % 12} <= tones:
+                leaving |= 1 << pitch
+        return masks.keys(leaving)
 
     def _free_notes(self, state: g.State, low: int, high: int) -> Mask:
         """Between asked chords: the chord's tones and the key's; low down under asked chords only the chord's."""
@@ -309,9 +340,14 @@ class Steering:
         if self._key is not None:
             upper = classes | harmony_grammar.blue_notes(self._key, self._style)
         if self._is_fixed(state):
+            # A tone that is foreign to the chord passes alone, and under middle C not on a beat.
             firm = {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))} & tones
-            return masks.pitches(masks.bits(firm), low, min(high, _LOW - 1)) | masks.pitches(
-                masks.bits(classes), max(low, _LOW), high
+            passing = tones if self._here.foreign else classes
+            inner = passing if state.position % TICKS_PER_QUARTER else tones
+            return (
+                masks.pitches(masks.bits(firm), low, min(high, _LOW - 1))
+                | masks.pitches(masks.bits(inner), max(low, _LOW), min(high, _FREE_FROM - 1))
+                | masks.pitches(masks.bits(passing), max(low, _FREE_FROM), high)
             )
         return masks.pitches(masks.bits(classes), low, min(high, _FREE_FROM - 1)) | masks.pitches(
             masks.bits(upper), max(low, _FREE_FROM), high
@@ -401,6 +437,8 @@ class _Here:
     melody: PlacedNote | None = None
     own: bool = False
     """Whether a chord that nobody asked for was written here."""
+    foreign: bool = False
+    """Whether a note that is no tone of the chord in force was struck here."""
     count: int = 0
     """Notes struck here."""
     struck: list[int] = field(default_factory=list)

@@ -67,6 +67,14 @@ def numerals_of(text: str, minor: bool = False) -> tuple[str, ...]:
     return tuple(found)
 
 
+def chord_of(numeral: str, tonic: int) -> Chord:
+    """ "1:dom7/3" over a tonic: degree, quality, degree in the bass."""
+    degree, _, rest = numeral.partition(":")
+    quality, _, bass = rest.partition("/")
+    root = (tonic + DEGREES[degree]) % 12
+    return Chord(root, quality, (tonic + DEGREES[bass]) % 12 if bass else root)
+
+
 @dataclass(frozen=True)
 class FormWishes:
     """What is asked of the form; None leaves it to the style."""
@@ -295,11 +303,7 @@ class Form:
         )
 
     def _numeral(self, text: str) -> Chord:
-        """ "1:dom7/3" in the key at hand: degree, quality, degree in the bass."""
-        degree, _, rest = text.partition(":")
-        quality, _, bass = rest.partition("/")
-        root = (self._tonic + DEGREES[degree]) % 12
-        return Chord(root, quality, (self._tonic + DEGREES[bass]) % 12 if bass else root)
+        return chord_of(text, self._tonic)
 
     def _spread(self, numerals: tuple[str, ...], bars: int, most: int | None = None) -> list[tuple[int, str]]:
         """Numerals shared evenly over bars: over more where each would get less than a beat, but over `most` at most,

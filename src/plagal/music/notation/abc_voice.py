@@ -218,8 +218,8 @@ def _colons(sign: str) -> tuple[int, int]:
     bare = sign.replace("[", "").replace("]", "").replace(".", "")
     if "|" not in bare:
         return len(bare) // 2, len(bare) // 2
-    ends, begins = len(bare) - len(bare.lstrip(":")), len(bare) - len(bare.rstrip(":"))
-    return ends, begins
+    begins = len(bare) - len(bare.rstrip(":"))
+    return bare.count(":") - begins, begins  # "[|]:|": an invisible bar line may stand before those that end
 
 
 def passes_of(text: str) -> frozenset[int]:
