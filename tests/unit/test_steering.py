@@ -119,7 +119,13 @@ def test_a_pedal_is_lifted_before_it_is_pressed_again(scorer: ModelScorer) -> No
 )
 def test_a_feel_is_kept_in_every_bar(scorer: ModelScorer, feel: str, places: set[int]) -> None:
     for words in draft(scorer, ask(3, feel=feel, key="F", bars=8), max_words=6000):
-        assert set((decode(words).score.notes[:, ONSET] % 24).tolist()) <= places
+        struck = set((decode(words).score.notes[:, ONSET] % 24).tolist())
+        assert struck <= places and struck & {12, 16}, struck
+
+
+def test_a_model_that_spells_its_words_keeps_the_feel_too(either: base.LanguageModel) -> None:
+    (words,) = draft(ModelScorer(either), ask(feel="swing", bars=4))
+    assert set((decode(words).score.notes[:, ONSET] % 24).tolist()) <= {0, 8, 16}
 
 
 def test_an_introduction_and_an_ending_stand_where_they_belong(scorer: ModelScorer) -> None:

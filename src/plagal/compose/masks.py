@@ -94,14 +94,36 @@ for _fixed in (ALL, NOTE_WORDS, STRIKES, CHORD_WORDS, PEDALS, BEATS, PIECE_ENDS,
     _fixed.flags.writeable = False
 
 
-_FEEL_TICKS = {"swing": (0, 8, 16), "shuffle": (0, 8, 16), "straight": (0, 6, 12, 18)}
-"""Where notes may fall within a quarter."""
+_FEEL_TICKS: dict[str, tuple[int, ...]] = {
+    "swing": (0, 8, 12, 16),
+    "shuffle": (0, 8, 12, 16),
+    "straight": (0, 6, 12, 18),
+}
+"""Where notes may fall within a quarter; what a model puts at 12 is played swung."""
+SWINGING = ("swing", "shuffle")
+SWUNG_TICK = 16
+_word_at = {tick: word for word, tick in BEAT_TICKS.items()}
+_BEAT_SWUNG = {
+    word: _word_at[tick + SWUNG_TICK - 12] for word, tick in BEAT_TICKS.items()
+    if tick % TICKS_PER_QUARTER == 12 and tick + SWUNG_TICK - 12 in _word_at
+}  # fmt: skip
+
+
+def swung(word: str, tick: int) -> str:
+    """A straight eighth's place and length as they are swung, at a tick of the bar. To forbid the straight ones instead
+    leaves a model that has begun on the beats there: of 250 notes one fell between."""
+    if word == "DUR_EIGHTH":
+        within = tick % TICKS_PER_QUARTER
+        return {0: "DUR_TRIPLET_QUARTER", SWUNG_TICK: "DUR_TRIPLET_EIGHTH"}.get(within, word)
+    return _BEAT_SWUNG.get(word, word)
 
 
 @lru_cache(maxsize=8)
-def places_of(feel: str | None) -> Mask:
-    """All words but the places that a feel does not use."""
+def places_of(feel: str | None, whole_words: bool = True) -> Mask:
+    """All words but the places that a feel does not use; a model that spells its words cannot have them swung."""
     ticks = _FEEL_TICKS.get(feel or "")
+    if feel in SWINGING and not whole_words:
+        ticks = (0, 8, SWUNG_TICK)
     return ALL if ticks is None else np.asarray((_beat_tick < 0) | np.isin(_beat_tick % TICKS_PER_QUARTER, ticks))
 
 

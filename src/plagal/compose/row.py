@@ -62,7 +62,7 @@ class Row:
         self.state = grammar.start()
         opening = opening_words(request) if self.asked else ()
         self.max_words = max_words + len(opening)
-        self._steering = Steering(request)
+        self._steering = Steering(request, self.speller.whole)
         self._last_bar = request.kept_bars + request.new_bars
         self._kept = _kept(tuple(held for held in HELD_PREFIXES if any(word.startswith(held) for word in opening)))
         self._silent = False
@@ -89,6 +89,7 @@ class Row:
     def take(self, column: int) -> None:
         """Write one more column, and the word that it ends; what belongs before that word first."""
         if self.asked and self.speller.whole:  # columns are words
+            column = _PLACE[self._steering.played_as(MUSIC_WORDS[column])]
             for word in self._steering.inserted_before(MUSIC_WORDS[column]):
                 self.take(_PLACE[word])
         self.waiting.append(column)

@@ -63,7 +63,8 @@ _LAST_CHORD_NOTES = 4
 class Steering:
     """What one piece must keep while it is being written: tell it each word, ask it to narrow each mask."""
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, whole_words: bool = True):
+        """`whole_words`: the model writes words, not parts of their spelling."""
         self._key, self._key_is_asked = request.key_in_force, request.key_in_force is not None
         self._style = arranger_style(request.style)
         self._last_bar = request.kept_bars + request.new_bars
@@ -81,11 +82,17 @@ class Steering:
         self._chord_at |= {(placed.bar, placed.tick): placed.chord for placed in form}
         melody = placed_melody(request.melody, bar_ticks(request))
         self._melody_at = {(note.bar, note.tick): note for note in melody}
+        compound = Metre(0, *request.metre_in_force).is_compound
+        self._swings = request.feel in masks.SWINGING and not compound
+        if self._swings:
+            self._chord_at = {(bar, _swung(tick)): chord for (bar, tick), chord in self._chord_at.items()}
+            swung = [PlacedNote(note.bar, _swung(note.tick), note.pitch, note.ticks) for note in melody]
+            self._melody_at = {(note.bar, note.tick): note for note in swung}
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
         self._grid = masks.ON_GRID if on_grid else masks.ALL
-        if not Metre(0, *request.metre_in_force).is_compound:
-            self._grid = self._grid & masks.places_of(request.feel)
+        if not compound:
+            self._grid = self._grid & masks.places_of(request.feel, whole_words)
         self._next = 0
         self._here = _Here()
         self._chord: Chord | None = None
@@ -187,6 +194,10 @@ class Steering:
             self._queue = duration_words(here.melody.ticks)
             here.melody = None
             self._ceiling = pitch - 1
+
+    def played_as(self, word: str) -> str:
+        """The word that is written where the model chose `word`."""
+        return masks.swung(word, max(self._state.position, 0)) if self._swings else word
 
     def inserted_before(self, word: str) -> tuple[str, ...]:
         """Words that come before a chosen one: a pianist changes the pedal with the chord. What is down is lifted and
@@ -449,3 +460,7 @@ class _Here:
 
 
 _PITCH_CLASS = {name: pitch_class for pitch_class, name in enumerate(ROOT_NAMES)}
+
+
+def _swung(tick: int) -> int:
+    return tick + masks.SWUNG_TICK - 12 if tick % TICKS_PER_QUARTER == 12 else tick
