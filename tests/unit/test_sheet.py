@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from plagal.music.arranger.arrange import arrange
-from plagal.music.score import Score
+from plagal.music.load import load
+from plagal.music.midi import read_midi
+from plagal.music.notation.musicxml import score_from_musicxml
+from plagal.music.score import Key, Marker, Metre, Score
 from plagal.plumbing.errors import ChordError, InputError
 from plagal.sheet import to_musicxml, to_pdf, to_png_pages, to_svg_pages, write_sheet
+from plagal.tokens.codec import encode
+
+MIDI = sorted((Path(__file__).parents[1] / "fixtures" / "midi").glob("*.mid"))
 
 
 def played(*notes: tuple[int, int, int], **more: object) -> Score:
@@ -57,3 +63,38 @@ def test_an_unknown_key_is_named(piece: Score) -> None:
 def test_a_score_without_notes_is_refused() -> None:
     with pytest.raises(InputError, match="no notes"):
         to_musicxml(played())
+
+
+# --- read again
+
+
+@pytest.mark.parametrize("style", ["traditional_gospel", "gospel_jazz", "hymnal", "shout"])
+def test_words_and_hands_come_back_from_an_arrangement_s_sheet(style: str, tmp_path: Path) -> None:
+    score = arrange("blessed_assurance", style, seed=4)
+    (path,) = write_sheet(score, tmp_path / "a.musicxml")
+    again = load(path)
+    assert encode(again) == encode(score)
+    assert again.losses == {} and again.hands.tolist() == score.hands.tolist()
+
+
+@pytest.mark.parametrize("path", MIDI, ids=lambda path: path.stem)
+def test_words_come_back_from_the_sheet_of_odd_files_too(path: Path) -> None:
+    score = read_midi(path)
+    if score.keys:  # a sheet has a signature: where no key is known the heard one is written
+        assert encode(score_from_musicxml(to_musicxml(score).encode(), "a")) == encode(score)
+
+
+def test_repeats_half_pedals_and_an_upbeat_come_back() -> None:
+    score = played(
+        *((72 + 24 * step, 60 + step, 20) for step in range(12)), metres=(Metre(0, 4, 4),), keys=(Key(0, -3, True),),
+        markers=(Marker(96, "repeat", "START"), Marker(96, "section", "CHORUS"), Marker(288, "repeat", "END")),
+    )  # fmt: skip
+    document = to_musicxml(score)
+    assert 'number="0" implicit="yes"' in document
+    assert encode(score_from_musicxml(document.encode(), "a"), chords=False) == encode(score, chords=False)
+
+
+def test_other_programs_files_are_read_as_ever(tmp_path: Path) -> None:
+    theirs = to_musicxml(played((0, 60, 24), (25, 64, 23), keys=(Key(0, 0),))).replace("Plagal", "Other")
+    notes = score_from_musicxml(theirs.encode(), "a").notes
+    assert notes[:, :3].tolist() == [[0, 60, 24], [24, 64, 24]]

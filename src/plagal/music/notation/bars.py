@@ -17,7 +17,7 @@ from plagal.music import harmony
 from plagal.music.chords import Chord
 from plagal.music.grid import LATEST_TICK, SECTIONS, bar_lines, regular
 from plagal.music.notation.repeats import Marks, played_order
-from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.plumbing.errors import InputError
 
 USUAL_VELOCITY = 80
@@ -55,6 +55,10 @@ class Bar:
     tempos: list[tuple[Fraction, float]] = field(default_factory=list)
     pedals: list[tuple[Fraction, str]] = field(default_factory=list)
     sections: list[str] = field(default_factory=list)
+    repeats: list[str] = field(default_factory=list)
+    """"START" and "END" where they are marks of the score, and nothing to be played again."""
+    hands: dict[tuple[Fraction, int], int] = field(default_factory=dict)
+    """Onset and pitch -> the hand, where the staff says it."""
     marks: Marks = field(default_factory=Marks)
 
 
@@ -78,11 +82,17 @@ def section_named(text: str) -> str | None:
 
 
 def to_score(
-    bars: list[Bar], title: str, name: str, losses: Counter[str], parts: list[list[int]] | None = None
+    bars: list[Bar],
+    title: str,
+    name: str,
+    losses: Counter[str],
+    parts: list[list[int]] | None = None,
+    *,
+    exact: bool = False,
 ) -> Score:
     """The piece played out, regular. `parts`: places of bars in the order in which named parts are played, where the
-    notation says so; repeats hold within each. Raises InputError, naming the piece, where there is nothing to play or
-    far too much."""
+    notation says so; repeats hold within each. `exact`: chords and sections are asserted as they stand. Raises
+    InputError, naming the piece, where there is nothing to play or far too much."""
     order = [place for part in parts or [list(range(len(bars)))] for place in _order_of(bars, part, name)]
     left_out = len(set(range(len(bars))).difference(order))
     if left_out:
@@ -108,21 +118,34 @@ def to_score(
     keys = [(_ticks(start + onset), fifths, minor) for bar, start in placed for onset, fifths, minor in bar.keys]
     if keys:
         keys[0] = (0, *keys[0][1:])
-    sections = [(_ticks(start), text) for bar, start in placed for text in bar.sections]
+    line = _bar_line_before if exact else _bar_line_from
+    sections = [(line(measures, _ticks(start)), text) for bar, start in placed for text in bar.sections]
+    markers = [Marker(onset, "section", text) for onset, text in sections]
+    for bar, start in placed:
+        ends = _ticks(start + bar.length)
+        markers += [
+            Marker(ends if text == "END" else _bar_line_before(measures, _ticks(start)), "repeat", text)
+            for text in bar.repeats
+        ]
     score = Score(
         notes=np.array(rows, dtype=np.int32),
         metres=_metres(measures),
         tempos=tuple(tempos) or (Tempo(0, 120.0),),
         keys=tuple(Key(onset, fifths, bool(minor)) for onset, fifths, minor in keys),
         pedals=tuple(Pedal(_ticks(start + onset), state) for bar, start in placed for onset, state in bar.pedals),
-        markers=tuple(Marker(_bar_line_from(measures, onset), "section", text) for onset, text in sections),
+        markers=tuple(markers),
         title=" ".join(title.split()),
         losses={name: count for name, count in losses.items() if count},
     )
     score = regular(score)
     if not len(score.notes):
         raise InputError(f"{name} holds no notes on the piano's 88 keys")
-    return _checked(_with_chords(_with_modes(score, keys), placed), measures)
+    score = _checked(_with_chords(_with_modes(score, keys), placed, exact), measures)
+    hands = {(_ticks(start + onset), key): hand for bar, start in placed for (onset, key), hand in bar.hands.items()}
+    if len(set(hands.values())) == 2:
+        places = zip(score.notes[:, ONSET].tolist(), score.notes[:, PITCH].tolist(), strict=True)
+        score = replace(score, hands=np.array([hands.get(place, -1) for place in places], dtype=np.int8))
+    return score
 
 
 def _order_of(bars: list[Bar], part: list[int], name: str) -> list[int]:
@@ -210,6 +233,11 @@ def _bar_line_from(measures: list[_Measure], onset: int) -> int:
     return next((line for measure in measures if (line := _ticks(measure.onset)) >= onset), onset)
 
 
+def _bar_line_before(measures: list[_Measure], onset: int) -> int:
+    """The last bar line up to `onset`: what stands in an upbeat belongs to its bar."""
+    return next((line for measure in reversed(measures) if (line := _ticks(measure.onset)) <= onset), 0)
+
+
 def _play(bars: list[Bar], order: list[int], starts: list[Fraction]) -> list[list[int]]:
     """Rows of notes, tied ones as one. A tie holds where its voice strikes the same pitch when the first note ends,
     so it leads into each ending that follows."""
@@ -241,7 +269,7 @@ def _with_modes(score: Score, keys: list[tuple[int, int, bool | None]]) -> Score
     return replace(score, keys=keys_by_ear)
 
 
-def _with_chords(score: Score, placed: list[tuple[Bar, Fraction]]) -> Score:
+def _with_chords(score: Score, placed: list[tuple[Bar, Fraction]], exact: bool) -> Score:
     """The chord symbols of the piece, and what is heard where none holds: after a symbol that says or means nothing
     and, in a piece with a symbol in a quarter of its bars or fewer, after the bar that a symbol stands in."""
     symbols: dict[int, Chord | None] = {}
@@ -252,7 +280,7 @@ def _with_chords(score: Score, placed: list[tuple[Bar, Fraction]]) -> Score:
             ends[_ticks(start + onset)] = _ticks(start + bar.length)
     if not any(symbols.values()):
         return score
-    occasional = 4 * len(symbols) <= len(placed)
+    occasional = 4 * len(symbols) <= len(placed) and not exact
     heard = harmony.hear_chords(score) if occasional or None in symbols.values() else []
     begins = [onset for onset, _ in heard]
     markers = []

@@ -4,6 +4,10 @@ Our own reader: music21's drops chords with a degree, plays slashes and cue note
 between their notes, and takes 0.2 s to minutes a file; this one is linear in the file's length.
 Pitches are what sounds (transposing instruments are moved); notes without pitch, cue notes, slashes and grace notes
 are left out and counted, ornaments and tremolos are counted and played plain.
+
+What Plagal wrote itself (`plagal.sheet`) says beside what is written what sounds: how far from its place a note begins
+and ends (`attack`, `release`, also of a grace note), and how loud it is. There this is read, all chords are taken at
+their word, and repeats are marks: so the same words come back.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from plagal.plumbing.errors import InputError
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _BEAT_UNITS = {"breve": "8", "whole": "4", "half": "2", "quarter": "1", "eighth": "1/2", "16th": "1/4"}
 _PEDALS = {"start": "on", "stop": "off", "change": "on", "resume": "on", "discontinue": "off"}
+_DAMPER = {"yes": "on", "no": "off", "50": "half"}
 _MINOR_MODES = ("minor", "aeolian", "dorian", "phrygian", "locrian")
 _LOST_IN_NOTATIONS = {"tremolo": "tremolos", "trill-mark": "ornaments", "turn": "ornaments", "mordent": "ornaments",
                       "inverted-turn": "ornaments", "inverted-mordent": "ornaments", "glissando": "ornaments",
@@ -60,15 +65,16 @@ def score_from_musicxml(data: bytes, name: str, title: str = "", losses: Counter
     if not parts:
         raise InputError(f"{name} does not parse as MusicXML: <{root.tag}> holds no part with measures")
     losses = Counter() if losses is None else losses
+    exact = (root.findtext("identification/encoding/software") or "").startswith("Plagal ")
     if max(len(measures) for measures in parts) > MOST_PLAYED or sum(1 for _ in root.iter("note")) > MOST_NOTES:
         raise InputError(f"{name}: more than {MOST_PLAYED} measures or {MOST_NOTES} notes: cut the piece")
-    read = [_Part(number, name, losses).read(measures) for number, measures in enumerate(parts)]
+    read = [_Part(number, name, losses, exact).read(measures) for number, measures in enumerate(parts)]
     bars = _together(read, losses)
     heads = sum(note.find("pitch") is not None for part in parts for measure in part for note in measure.iter("note"))
     silent = sum(losses[kind] for kind in ("grace_notes", "notes_cue", "notes_slash"))
     losses["notes_unread"] += abs(heads - silent - sum(len(bar.notes) for bar in bars))
     found = root.findtext("work/work-title") or root.findtext("movement-title") or ""
-    return to_score(bars, found or title, name, losses)
+    return to_score(bars, found if exact else found or title, name, losses, exact=exact)
 
 
 def _unpacked(path: Path) -> bytes:
@@ -114,8 +120,8 @@ def _parts(root: ET.Element) -> list[list[ET.Element]]:
 class _Part:
     """One part, walked through measure by measure."""
 
-    def __init__(self, number: int, name: str, losses: Counter[str]) -> None:
-        self.number, self.name, self.losses = number, name, losses
+    def __init__(self, number: int, name: str, losses: Counter[str], exact: bool) -> None:
+        self.number, self.name, self.losses, self.exact = number, name, losses, exact
         self.divisions = Fraction(1)
         self.shift = 0
         self.velocity = USUAL_VELOCITY
@@ -199,7 +205,7 @@ class _Part:
 
     def _note(self, element: ET.Element) -> None:
         pitch = element.find("pitch")
-        if element.find("grace") is not None:
+        if element.find("grace") is not None and not self.exact:
             self.losses["grace_notes"] += pitch is not None
             return
         duration = self._duration(element)
@@ -229,21 +235,27 @@ class _Part:
         sounding = 12 * (octave + 1) + _STEPS[step] + round(alter) + self.shift
         ties = any(tie.get("type") == "start" for tie in element.iterfind("tie"))
         voice = f"{self.number}/{element.findtext('voice') or '1'}"
-        for notations in element.iterfind("notations"):
-            for mark in notations.iter():
-                if loss := _LOST_IN_NOTATIONS.get(mark.tag):
-                    self.losses[loss] += 1
-        self.bar.notes.append((self.before, min(max(sounding, 0), 127), duration, 0, ties, voice))
+        for mark in [] if self.exact else element.iterfind("notations//*"):
+            if loss := _LOST_IN_NOTATIONS.get(mark.tag):
+                self.losses[loss] += 1
+        onset, velocity, key = self.before, 0, min(max(sounding, 0), 127)
+        if self.exact:
+            early, late = (self._number(element.get(name)) / self.divisions for name in ("attack", "release"))
+            onset, duration = onset + early, duration - early + late
+            velocity = round(0.9 * float(self._number(element.get("dynamics"))))
+        self.bar.notes.append((onset, key, duration, velocity, ties, voice))
+        if (staff := element.findtext("staff")) is not None:
+            self.bar.hands[onset, key] = int(staff.strip() == "1")
 
     def _set_velocities(self) -> None:
         """By the dynamics of the part that hold when a note begins, in whatever order voices and marks are written."""
         marks = sorted(self.dynamics, key=lambda mark: mark[0])
         notes = sorted(self.bar.notes, key=lambda note: note[0])
         place, velocity = 0, self.velocity
-        for number, (onset, pitch, duration, _, ties, voice) in enumerate(notes):
+        for number, (onset, pitch, duration, own, ties, voice) in enumerate(notes):
             while place < len(marks) and marks[place][0] <= onset:
                 velocity, place = marks[place][1], place + 1
-            notes[number] = (onset, pitch, duration, velocity, ties, voice)
+            notes[number] = (onset, pitch, duration, own or velocity, ties, voice)
         self.bar.notes = notes
         self.velocity = marks[-1][1] if marks else self.velocity
 
@@ -291,14 +303,15 @@ class _Part:
 
     def _sound(self, element: ET.Element, onset: Fraction | None = None) -> None:
         marks = self.bar.marks
-        onset = self.now if onset is None else onset
+        if onset is None:
+            onset = max(Fraction(0), self.now + self._number(element.findtext("offset")) / self.divisions)
         if (tempo := element.get("tempo")) is not None:
             self._tempo(float(self._number(tempo)), onset)
         if (loudness := element.get("dynamics")) is not None and not any(at == onset for at, _ in self.dynamics):
             # A percentage of 90, MIDI's forte as MusicXML has it.
             self.dynamics.append((onset, min(max(round(0.9 * float(self._number(loudness))), 1), 127)))
-        if (pedal := element.get("damper-pedal")) in ("yes", "no"):
-            self.bar.pedals.append((onset, "on" if pedal == "yes" else "off"))
+        if state := _DAMPER.get(element.get("damper-pedal", "")):
+            self.bar.pedals.append((onset, state))
         marks.segno |= element.get("segno") is not None
         marks.coda |= element.get("coda") is not None
         marks.fine |= element.get("fine") is not None
@@ -337,7 +350,9 @@ class _Part:
     def _barline(self, element: ET.Element) -> None:
         marks = self.bar.marks
         repeat, ending = element.find("repeat"), element.find("ending")
-        if repeat is not None and repeat.get("direction") == "forward":
+        if repeat is not None and self.exact:
+            self.bar.repeats.append("START" if repeat.get("direction") == "forward" else "END")
+        elif repeat is not None and repeat.get("direction") == "forward":
             marks.start = True
         elif repeat is not None:
             marks.times = max(2, min(int(self._number(repeat.get("times"), "2")), MOST_TIMES))
@@ -377,6 +392,8 @@ def _together(parts: list[list[Bar]], losses: Counter[str]) -> list[Bar]:
             bar.chords += [symbol for symbol in other.chords if symbol not in bar.chords]
             bar.tempos += [tempo for tempo in other.tempos if tempo not in bar.tempos]
             bar.pedals += other.pedals
+            bar.repeats += other.repeats
+            bar.hands |= other.hands if len(parts) == 1 else {}
             bar.sections += [section for section in other.sections if section not in bar.sections]
             bar.marks.merge(other.marks)
         bar.tempos.sort(key=lambda tempo: tempo[0])
