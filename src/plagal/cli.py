@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plagal import cli_beats, cli_play, cli_rehearse
+from plagal import cli_beats, cli_export, cli_play, cli_rehearse
 from plagal.plumbing import terminal
 
 app = typer.Typer(
@@ -292,6 +292,7 @@ def understand(
 cli_play.register(app)
 app.command()(cli_beats.beats)
 app.command()(cli_rehearse.rehearse)
+app.command()(cli_export.export)
 
 
 @app.command()

@@ -137,13 +137,14 @@ def write_folder(lm: LanguageModel, weights: dict[str, Any], config: dict[str, A
     if "quantization_config" in config:  # some readers know this name only
         config["quantization_config"] = config["quantization"]
     write_json(folder / "config.json", config)
-    _write_tokenizer(lm, folder)
+    write_tokenizer(lm, folder)
     generation = folder / _GENERATION
     if generation.exists():
         write_json(generation, {**read_json(generation), "eos_token_id": end})
 
 
-def _write_tokenizer(lm: LanguageModel, folder: Path) -> None:
+def write_tokenizer(lm: LanguageModel, folder: Path) -> None:
+    """`lm`'s tokenizer, ending at our end mark; as it is on disk where it knows the music words there."""
     lm.tokenizer.eos_token = END_MARK
     if not _holds_words(lm.folder / "tokenizer.json"):  # then the words, the chat template or both are new
         lm.tokenizer.save_pretrained(str(folder))

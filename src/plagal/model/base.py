@@ -194,6 +194,13 @@ def load(path_or_name: str | Path, encoding: Encoding | None = None, lazy: bool 
     return lm
 
 
+def load_stock(folder: Path) -> Any:
+    """The module that mlx-lm itself makes of a folder."""
+    from mlx_lm.utils import load_model
+
+    return load_model(folder)[0]
+
+
 def with_encoding(config: dict[str, Any], encoding: Encoding) -> dict[str, Any]:
     """config.json of a model in `encoding`; it names `text` alone."""
     return config if encoding == "event" else {**config, "plagal": {**config.get("plagal", {}), "encoding": encoding}}
