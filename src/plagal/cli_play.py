@@ -183,31 +183,56 @@ def chat(
     player = _check_sound(play, None, soundfont)
     loaded(model)
     _say(HELP)
-    talk, last = Talk(), None
+    talk = Talk()
+    done: list[tuple[Written, Path]] = []
     while (line := _next_line()) is not None:
         if re.fullmatch(r"(?:help|\?|hilfe|aide|ayuda|ajuda)[.!?]*", line, re.IGNORECASE):
             _say(HELP)
             continue
+        if re.fullmatch(r"(?:undo|back)[.!]?", line, re.IGNORECASE):
+            _say(_undone(talk, done))
+            continue
         try:
-            last = _answer(talk, line, last, model, seed)
+            piece = _answer(talk, line, done[-1][0] if done else None, model, seed)
         except PlagalError as error:
             _say(f"! {error}")
             continue
         path = _free_path(output, line)
-        _deliver(last, path, None, None, None)
+        _deliver(piece, path, None, None, None)
+        done.append((piece, path))
         if player:
             play_file(player, path)
         seed += 1
 
 
 def _answer(talk: Talk, line: str, last: Written | None, model: Path, seed: int) -> Written:
-    if last is not None and re.fullmatch(r"(?:go on|continue|more)[.!]?", line, re.IGNORECASE):
-        request = talk.go_on(list(last.words), seed)
+    from plagal.serving.service import Written
+    from plagal.tokens.codec import encode
+
+    edited = talk.edit(line, last.score) if last is not None else None
+    if edited is not None and talk.request is not None:
+        piece = Written(talk.request, tuple(encode(edited)))
+    elif last is not None and re.fullmatch(r"(?:go on|continue|more|longer)[.!]?", line, re.IGNORECASE):
+        piece = _written([talk.go_on(list(last.words), seed)], model)[0]
     else:
-        request = talk.understand(line, seed)
-    piece = _written([request], model)[0]
-    talk.tempo = piece.score.tempos[0].quarters_per_minute / request.beat_quarters
+        piece = _written([talk.understand(line, seed)], model)[0]
+    _remember(talk, piece)
     return piece
+
+
+def _remember(talk: Talk, piece: Written) -> None:
+    talk.request = piece.request
+    talk.tempo = piece.score.tempos[0].quarters_per_minute / piece.request.beat_quarters
+
+
+def _undone(talk: Talk, done: list[tuple[Written, Path]]) -> str:
+    """Go back to the piece before the last; the last one's file stays."""
+    if len(done) < 2:
+        return "! there is no piece to go back to"
+    done.pop()
+    piece, path = done[-1]
+    _remember(talk, piece)
+    return f"back to {path}: {piece.description}"
 
 
 def _next_line() -> str | None:

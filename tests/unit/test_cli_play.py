@@ -138,6 +138,20 @@ def test_a_conversation_writes_a_piece_a_line_and_survives_mistakes(model: Path,
     assert read_midi(tmp_path / "002-in-g.mid").keys[0].fifths == 1
 
 
+def test_a_conversation_changes_the_piece_that_is_there_and_goes_back(model: Path, tmp_path: Path) -> None:
+    lines = "slow worship in Db, 2 bars\nup a half step\nslower\nundo\nin F\nhelp\nwhat a day\nundo\nundo\nundo\n"
+    done = CliRunner().invoke(app, ["chat", "--model", str(model), "-o", str(tmp_path)], input=lines)
+    assert done.exit_code == 0, done.output
+    first, up, slower, low = (read_midi(path) for path in sorted(tmp_path.iterdir()))
+    for later, semitones in ((up, 1), (slower, 1), (low, 4)):
+        assert len(set((later.notes[:, 1] - first.notes[:, 1]).tolist())) == 1
+        assert (later.notes[0, 1] - first.notes[0, 1] - semitones) % 12 == 0
+    assert [score.tempos[0].quarters_per_minute for score in (up, slower, low)] == pytest.approx([66, 56, 66], abs=0.5)
+    said = done.output.splitlines()
+    assert sum(line.startswith("back to ") for line in said) == 3 and said[-1] == "! there is no piece to go back to"
+    assert any(line.startswith("! not understood: what a day") for line in said) and said.count(said[0]) == 2
+
+
 def test_serve_says_where_it_is_and_stops_on_a_signal(model: Path, tmp_path: Path) -> None:
     server = subprocess.Popen(
         [sys.executable, "-c", "from plagal.cli import main; main()", "serve", "--port", "0", "--model", str(model)],

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from corpus_helpers import collect_settings, hymn, sources_file, write_hymns
 
-from plagal.corpus.augment import transpose
 from plagal.corpus.collect import PieceWriter, collect, piece_files, read_pieces
 from plagal.corpus.parallel import Workers
+from plagal.music.edits import transpose
 from plagal.music.midi import write_midi
 from plagal.plumbing.errors import CorpusError, DiskError
 from plagal.tokens.grammar import accepts

@@ -6,7 +6,6 @@ from corpus_helpers import hymn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plagal.corpus.augment import transpose
 from plagal.corpus.duplicates import (
     Groups,
     SimilarPieces,
@@ -21,6 +20,7 @@ from plagal.corpus.duplicates import (
     signature,
     texture_grams,
 )
+from plagal.music.edits import transpose
 from plagal.music.score import Score
 
 

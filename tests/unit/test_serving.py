@@ -25,10 +25,9 @@ from hypothesis import strategies as st
 from model_helpers import tiny_base
 from waiting import wait_until
 
-from plagal.asking.chat import Talk
 from plagal.asking.request import Request, read_request
 from plagal.asking.wording import prompt_for
-from plagal.compose.opening import PlacedNote, bar_ticks, notes_a_bar, opening_words, placed_chords, placed_melody
+from plagal.compose.opening import PlacedNote, bar_ticks, opening_words, placed_chords, placed_melody
 from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.score import Score
@@ -341,24 +340,6 @@ def test_too_much_to_go_on_from_is_named() -> None:
 
 
 # --- conversation
-
-
-def test_follow_ups_change_the_last_request() -> None:
-    talk = Talk()
-    assert talk.understand("slow worship in Db, 4 bars", 1).bars == 4
-    talk.tempo = 66
-    assert "TEMPO_56" in opening_words(talk.understand("a bit slower", 2))
-    asked = talk.understand("now in G", 3)
-    assert opening_words(asked)[0] == "KEY_G" and "TEMPO_56" in opening_words(asked) and asked.bars == 4
-    assert notes_a_bar(talk.understand("denser", 4)) == (18, 36)
-    assert talk.understand("8 bars", 5).bars == 8
-    assert talk.understand("over C | F", 6).chords
-    assert talk.understand("fast blues in F", 7).density is None
-
-
-def test_a_follow_up_without_a_piece_says_so() -> None:
-    with pytest.raises(InputError, match="none yet"):
-        Talk().understand("again", 1)
 
 
 # --- stock servers

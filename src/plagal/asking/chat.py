@@ -1,4 +1,8 @@
-"""A conversation about music: each line is a prompt, or says what to change about the piece before it."""
+"""A conversation about music: a line is a prompt, or says what to change.
+
+What can be changed in the piece that is there is changed there, so that every other note stays; for the rest the
+request is changed and the piece written anew.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from plagal.asking.prompt import MOST_BARS, read_prompt
+from plagal.asking import lexicon
+from plagal.asking.page import spaced
+from plagal.asking.prompt import Understood, read_prompt
 from plagal.asking.request import Request, read_request
+from plagal.music.edits import A_DYNAMIC, change_tempo, count_bars, louder, swung, transpose, without_bars
+from plagal.music.harmony import hear_key
+from plagal.music.keys import key_of, key_tonic
+from plagal.music.score import Key, Score
 from plagal.plumbing.errors import InputError
 
 HELP = (
-    'a prompt such as "slow worship ballad in Db", or about the last piece: again, slower, faster, sparser, denser, '
-    "in KEY, at N (beats a minute), N bars, STYLE, over CHORDS, go on, help, quit"
+    'a prompt such as "slow worship ballad in Db"; or change the piece that is there: slower, faster, louder, softer, '
+    "in KEY, up a half step, at N (beats a minute), swing it, shorter, undo; or write it anew: again, sparser, denser, "
+    "N bars, STYLE, over CHORDS; or go on; help, quit"
 )
 _SLOWER, _FASTER = 0.85, 1.18
 _DENSITY_STEPS = ("sparse", "medium", "dense")
-_LEAD = r"(?:(?:and|now|ok|okay|please|but|make it|play it|the same|a bit|a little|much|once more)[ ,]+)*"
+_LEAD = (
+    r"(?:(?:and|now|ok|okay|please|but|(?:make|play|move|take|transpose) it|the same|a bit|a little|much|once more)"
+    r"[ ,]+)*"
+)
 
 Change = dict[str, Any]
 
@@ -41,33 +55,101 @@ class Talk:
             self.request = self.request.changed(**{"seed": seed, **change})
         return self.request
 
-    @property
-    def bars(self) -> int:
-        return self.request.new_bars if self.request is not None else 8
+    def edit(self, line: str, score: Score) -> Score | None:
+        """The piece that is there as a line wants it, the request changed with it; None where it must be written anew.
+        Raises InputError where it cannot be done."""
+        if self.request is None:
+            return None
+        text = _stripped(line)
+        for pattern, change in _EDITS:
+            if re.fullmatch(pattern, text, re.IGNORECASE):
+                return change(self, score)
+        if match := re.fullmatch(_STEPS, text, re.IGNORECASE):
+            semitones = 1 if match["half"] else 2 if match["whole"] else int(match["semitones"])
+            return self._moved(score, -semitones if match["down"] else semitones)
+        said = read_prompt(text)
+        changes = _fields(said)
+        if said.not_understood or said.problems or said.tune or said.mood or changes.keys() - {"key", "tempo", "beat"}:
+            return None
+        if said.key is not None and said.tempo is None:
+            now = score.keys[0] if score.keys else hear_key(score)
+            if said.key.minor == now.minor or not re.search(rf"(?<!\w)(?:{'|'.join(lexicon.MODES)})(?!\w)", text):
+                return self._moved(score, (key_tonic(said.key) - key_tonic(now) + 5) % 12 - 5, said.key.fifths)
+        if said.tempo is not None and said.key is None:
+            return self._at(score, said.tempo)
+        return None
 
     def go_on(self, words: list[str], seed: int) -> Request:
         """A request for more bars after the piece that `words` are."""
         return read_request({"continue": {"words": words}, "seed": seed})
 
     def _change(self, line: str) -> Change | None:
-        """What a line changes about the last request: one thing it says, or a word such as "slower". None where it is a
+        """What a line changes about the last request: one thing it says, or a word such as "denser". None where it is a
         prompt of its own: there is no piece yet, or it says more than one thing."""
-        text = re.sub(rf"^{_LEAD}", "", line.strip().rstrip(".!"), flags=re.IGNORECASE)
+        text = _stripped(line)
         for pattern, change in _CHANGES:
             if re.fullmatch(pattern, text, re.IGNORECASE):
                 return change(self)
         said = read_prompt(text)
         if said.problems:
             raise InputError("; ".join(said.problems))
-        fields = {name: getattr(said, name) for name in ("style", "key", "tempo", "beat", "metre", "bars", "chords")}
-        changes = {name: value for name, value in fields.items() if value is not None and value != ()}
-        if not changes and not said.tune and not said.mood:
+        changes = _fields(said)
+        about = any(re.fullmatch(pattern, text, re.IGNORECASE) for pattern in (_STEPS, *(edit for edit, _ in _EDITS)))
+        lost = sum(len(part.split()) for part in said.not_understood)
+        if not about and not said.tune and (not changes.keys() | {said.mood} - {None} or (
+            lost > 2 and not changes.keys() - {"style"}  # "tell me the history of gospel"
+        )):  # fmt: skip
             raise InputError(f"not understood: {line}; {HELP}")
+        if about and self.request is None:
+            return {}
         single = len(changes.keys() - {"beat"}) == 1 and not said.not_understood
         return changes if self.request is not None and single else None
 
-    def _to_tempo(self, factor: float) -> Change:
-        return {"tempo": round(min(max(self.tempo * factor, 20), 300), 1)}
+    def _at(self, score: Score, tempo: float) -> Score:
+        """At so many beats a minute."""
+        tempo = round(min(max(tempo, 20), 300), 1)
+        self._changed(tempo=tempo)
+        return change_tempo(score, tempo / self.tempo)
+
+    def _moved(self, score: Score, semitones: int, fifths: int | None = None) -> Score:
+        """So many semitones up (down where negative), an octave lower or higher where the piano ends."""
+        for octave in (0, -12, 12):
+            try:
+                moved = transpose(score, semitones + octave)
+            except ValueError:
+                continue
+            now = score.keys[0] if score.keys else hear_key(score)
+            key = (
+                Key(0, fifths, now.minor)
+                if fifths is not None
+                else key_of((key_tonic(now) + semitones) % 12, now.minor)
+            )
+            self._changed(key=key)
+            return moved
+        raise InputError(f"{semitones:+d} semitones leave the piano's 88 keys, an octave up or down too")
+
+    def _shorter(self, score: Score) -> Score:
+        """Half as long: the middle goes, the ending stays."""
+        bars = count_bars(score)
+        if bars < 2:
+            raise InputError("the piece has one bar; there is nothing to leave out")
+        half = bars // 2
+        ending = 2 if half >= 4 else 1
+        shorter = (
+            without_bars(score, half - ending, bars - half) if half > ending else without_bars(score, half, bars - half)
+        )
+        self._changed(bars=half)
+        return shorter
+
+    def _swung(self, score: Score) -> Score:
+        done = swung(score)
+        self._changed(feel="swing")
+        return done
+
+    def _changed(self, **fields: Any) -> None:
+        """The request goes along, without what belongs to music that it was written into."""
+        if self.request is not None and self.request.continue_ is None and self.request.refill is None:
+            self.request = self.request.model_copy(update=fields)
 
     def _to_density(self, step: int) -> Change:
         now = self.request.density if self.request is not None else None
@@ -75,12 +157,32 @@ class Talk:
         return {"density": _DENSITY_STEPS[min(max(place + step, 0), 2)]}
 
 
+def _stripped(line: str) -> str:
+    return re.sub(rf"^{_LEAD}", "", line.strip().rstrip(".!"), flags=re.IGNORECASE)
+
+
+def _fields(said: Understood) -> Change:
+    names = ("style", "key", "tempo", "beat", "metre", "bars", "chords", "feel", "intro", "ending", "modulate")
+    return {name: value for name in names if (value := getattr(said, name)) is not None and value != ()}
+
+
+_half, _whole = map(spaced, lexicon.STEPS_UP)
+_COUNT = (
+    rf"(?:an? |one |einen? )?(?:(?P<half>{_half})|(?P<whole>{_whole}|step)"
+    rf"|(?P<semitones>\d{{1,2}}) {lexicon.SEMITONES})"
+)
+_STEPS = rf"(?:(?:up|higher)|(?P<down>down|lower))(?: by)? {_COUNT}"
+
+_EDITS: tuple[tuple[str, Callable[[Talk, Score], Score]], ...] = (
+    (r"slower", lambda talk, score: talk._at(score, talk.tempo * _SLOWER)),
+    (r"faster|quicker", lambda talk, score: talk._at(score, talk.tempo * _FASTER)),
+    (r"louder", lambda _talk, score: louder(score)),
+    (r"softer|quieter", lambda _talk, score: louder(score, -A_DYNAMIC)),
+    (r"swing(?: it)?|swung|swinging", lambda talk, score: talk._swung(score)),
+    (r"shorter", lambda talk, score: talk._shorter(score)),
+)
 _CHANGES: tuple[tuple[str, Callable[[Talk], Change]], ...] = (
     (r"again|another|another one|once more|one more", lambda _talk: {}),
-    (r"slower", lambda talk: talk._to_tempo(_SLOWER)),
-    (r"faster|quicker", lambda talk: talk._to_tempo(_FASTER)),
     (r"sparser|calmer|fewer notes|thinner", lambda talk: talk._to_density(-1)),
     (r"denser|busier|fuller|more notes", lambda talk: talk._to_density(1)),
-    (r"longer", lambda talk: {"bars": min(2 * talk.bars, MOST_BARS)}),
-    (r"shorter", lambda talk: {"bars": max(talk.bars // 2, 1)}),
 )

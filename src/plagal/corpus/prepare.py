@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from plagal.asking.wording import facts_of, held_out_prompt, training_prompt
-from plagal.corpus.augment import change_tempo, excerpt, play_live, revoice, shifts_that_fit, transpose
+from plagal.corpus.augment import play_live, revoice, shifts_that_fit
 from plagal.corpus.collect import read_pieces
 from plagal.corpus.formats import text_row
 from plagal.corpus.parallel import Workers
 from plagal.corpus.provenance import Origin, write_provenance
 from plagal.corpus.reading import bar_count
 from plagal.corpus.split import SPLITS, melodies_of, split_after, split_alone, split_counts, tune_groups
+from plagal.music.edits import change_tempo, excerpt, transpose
 from plagal.music.score import Score
 from plagal.plumbing.errors import CorpusError
 from plagal.plumbing.files import atomic_path, write_json
