@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plagal import cli_beats, cli_export, cli_play, cli_rehearse
+from plagal import cli_beats, cli_export, cli_play, cli_rehearse, cli_sheet
 from plagal.plumbing import terminal
 
 app = typer.Typer(
@@ -201,6 +201,7 @@ def arrange(
     level: Annotated[int | None, typer.Option(min=1, max=4, help="1 (soft, sparse) to 4 (shout).")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     roll: Annotated[bool, typer.Option("--roll", help="A picture of the piano roll beside it.")] = False,
+    sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
     wav: Annotated[bool, typer.Option("--wav", help="A sound file beside it.")] = False,
     soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav.")] = None,
 ) -> None:
@@ -238,6 +239,11 @@ def arrange(
 
         write_piano_roll(score, output.with_suffix(".png"), title=f"{score.title}, {style}")
         _say(str(output.with_suffix(".png")))
+    if sheet is not None:
+        from plagal.sheet import write_sheet
+
+        for page in write_sheet(score, sheet):
+            _say(str(page))
     if wav:
         from plagal.serving.sound import write_wav
 
@@ -291,6 +297,7 @@ def understand(
 
 cli_play.register(app)
 app.command()(cli_beats.beats)
+app.command()(cli_sheet.sheet)
 app.command()(cli_rehearse.rehearse)
 app.command()(cli_export.export)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -54,6 +55,7 @@ def generate(
     wav: Annotated[Path | None, typer.Option(help="Sound file to write.")] = None,
     soundfont: SoundFontOption = None,
     roll: Annotated[Path | None, typer.Option(help="PNG of the piano roll.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
 ) -> None:
     """A prompt in, a playable MIDI file out."""
     given = {
@@ -63,18 +65,30 @@ def generate(
         "temperature": temperature, "top_p": top_p,
     }  # fmt: skip
     player = _check_sound(play, wav, soundfont)
+    if sheet is not None:
+        from plagal.sheet import check_name
+
+        check_name(sheet)
     requests = _requests(given, json, count)
     for number, piece in enumerate(_written(requests, model), 1):
         path = _numbered(output, number, count)
-        sound, picture = (file and _numbered(file, number, count) for file in (wav, roll))
-        _deliver(piece, path, sound, picture, soundfont)
+        files = Files(*(file and _numbered(file, number, count) for file in (wav, roll, sheet)))
+        _deliver(piece, path, files, soundfont)
         if player:
             from plagal.serving.sound import play as play_file
 
             play_file(player, path)
 
 
-def _deliver(piece: Written, path: Path, sound: Path | None, picture: Path | None, soundfont: Path | None) -> None:
+class Files(NamedTuple):
+    """What is written beside the MIDI."""
+
+    sound: Path | None = None
+    picture: Path | None = None
+    sheet: Path | None = None
+
+
+def _deliver(piece: Written, path: Path, files: Files, soundfont: Path | None) -> None:
     """Write the files and tell their names."""
     piece.write(path)
     _say(f"{path}: {piece.description}")
@@ -82,17 +96,23 @@ def _deliver(piece: Written, path: Path, sound: Path | None, picture: Path | Non
         _say(piece.request.summary)
     if piece.judge:
         _say(piece.judge)
-    if sound is not None:
+    if files.sound is not None:
         from plagal.serving.sound import write_wav
 
-        write_wav(piece.score, sound, soundfont)
-        _say(str(sound))
-    if picture is not None:
+        write_wav(piece.score, files.sound, soundfont)
+        _say(str(files.sound))
+    if files.picture is not None:
         from plagal.asking.wording import plain_prompt
         from plagal.music.pianoroll import write_piano_roll
 
-        write_piano_roll(piece.score, picture, title=plain_prompt(piece.request))
-        _say(str(picture))
+        write_piano_roll(piece.score, files.picture, title=plain_prompt(piece.request))
+        _say(str(files.picture))
+    if files.sheet is not None:
+        from plagal.asking.wording import plain_prompt
+        from plagal.sheet import write_sheet
+
+        for page in write_sheet(replace(piece.score, title=plain_prompt(piece.request)), files.sheet):
+            _say(str(page))
 
 
 def _requests(given: dict[str, Any], file: Path | None, count: int) -> list[Request]:
@@ -198,7 +218,7 @@ def chat(
             _say(f"! {error}")
             continue
         path = _free_path(output, line)
-        _deliver(piece, path, None, None, None)
+        _deliver(piece, path, Files(), None)
         done.append((piece, path))
         if player:
             play_file(player, path)

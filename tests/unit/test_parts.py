@@ -110,3 +110,12 @@ def test_a_reduction_keeps_melody_and_bass_and_lies_under_two_hands(tmp_path) ->
         before, after = (notes[notes[:, 0] == onset, 1] for notes in (score.notes, two_hands.notes))
         assert (before.min(), before.max()) == (after.min(), after.max())
     assert two_hands.losses["notes_reduced"] == len(score.notes) - len(two_hands.notes) > 0
+
+
+def test_of_four_voices_the_upper_two_are_the_right_hand_s(tmp_path) -> None:
+    tenor = (55, 55, 57, 58)
+    score = load(band(tmp_path, ("Tenor", 0, tenor), ("Soprano", 0, MELODY), ("Bass", 0, LEFT), ("Alto", 0, RIGHT)))
+    right = {*MELODY, *RIGHT}
+    assert score.hands[score.notes[:, 0] < 96].tolist() == [
+        int(pitch in right) for pitch in score.notes[:16, 1].tolist()
+    ]

@@ -45,8 +45,11 @@ def piano_tracks(tracks: Sequence[symusic.Track], losses: Counter[str]) -> list[
 
 def hands_of(tracks: Sequence[symusic.Track]) -> list[int] | None:
     """For each track 0 where it is the left hand's and 1 where it is the right's; None where they are not just two with
-    notes. Names decide, else which lies higher."""
+    notes. Names decide, else which lies higher. Of four voices, as in a hymn, the upper two are the right hand's."""
     playing = [number for number, track in enumerate(tracks) if len(track.notes)]
+    if len(playing) == 4 and all(_is_voice(tracks[number]) for number in playing):
+        by_height = sorted(playing, key=lambda number: -float(tracks[number].notes.numpy()["pitch"].mean()))
+        return [int(number in by_height[:2]) for number in range(len(tracks))]
     if len(playing) != 2:
         return None
     first, second = (tracks[number] for number in playing)
@@ -61,6 +64,14 @@ def hands_of(tracks: Sequence[symusic.Track]) -> list[int] | None:
     hands = [0] * len(tracks)
     hands[playing[0 if first_is_right else 1]] = 1
     return hands
+
+
+def _is_voice(track: symusic.Track) -> bool:
+    """Whether its notes come one after the other."""
+    columns = track.notes.numpy()
+    order = np.argsort(columns["time"], kind="stable")
+    begins, ticks = columns["time"][order], columns["duration"][order]
+    return len(begins) < 2 or bool((begins[1:] >= begins[:-1] + ticks[:-1]).mean() > 0.95)
 
 
 def reduced(score: Score) -> Score:

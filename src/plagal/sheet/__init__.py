@@ -24,7 +24,7 @@ from plagal.sheet.musicxml import Look, document
 from plagal.sheet.transpose import transposed
 from plagal.sheet.written import swings, written
 
-__all__ = ["SHEET_SUFFIXES", "to_musicxml", "to_pdf", "to_png_pages", "to_svg_pages", "write_sheet"]
+__all__ = ["SHEET_SUFFIXES", "check_name", "to_musicxml", "to_pdf", "to_png_pages", "to_svg_pages", "write_sheet"]
 
 SHEET_SUFFIXES = (".musicxml", ".xml", ".pdf", ".svg", ".png")
 
@@ -75,9 +75,7 @@ def write_sheet(
     """Write the sheet in the form that the path's ending says; SVG and PNG have a file a page ("-2" and on). The files
     written, each whole or not at all. Raises InputError for another ending, DiskError, and as `to_musicxml`."""
     path = Path(path)
-    ending = path.suffix.lower()
-    if ending not in SHEET_SUFFIXES:
-        raise InputError(f"{path}: a sheet ends with {', '.join(SHEET_SUFFIXES)}")
+    ending = check_name(path)
     look = {"lead": lead, "numbers": numbers, "key": key}
     pages: list[bytes]
     if ending == ".pdf":
@@ -93,6 +91,14 @@ def write_sheet(
         with atomic_path(name) as temporary:
             temporary.write_bytes(page)
     return names
+
+
+def check_name(path: Path) -> str:
+    """The ending that says what a sheet is to be. Raises InputError for any other."""
+    ending = path.suffix.lower()
+    if ending not in SHEET_SUFFIXES:
+        raise InputError(f"{path}: a sheet ends with {', '.join(SHEET_SUFFIXES)}")
+    return ending
 
 
 def _melody(score: Score) -> Score:

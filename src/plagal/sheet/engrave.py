@@ -48,8 +48,9 @@ def svg_pages(document: str) -> list[str]:
     verovio.enableLog(verovio.LOG_OFF)
     toolkit = verovio.toolkit()
     toolkit.setOptions(_OPTIONS)
-    # A printed degree would stand beside the name that says it already.
-    document = re.sub(r"\s*<degree .*?</degree>", "", document, flags=re.DOTALL)
+    # Verovio prints a degree beside the name that says it already, and harmonies that are not to be printed.
+    hidden = r'\s*<degree .*?</degree>|\s*<harmony print-object="no">.*?</harmony>'
+    document = re.sub(hidden, "", document, flags=re.DOTALL)
     if not toolkit.loadData(document):
         raise InputError("the score cannot be engraved: Verovio does not take its MusicXML")
     return [toolkit.renderToSVG(page) for page in range(1, toolkit.getPageCount() + 1)]
@@ -74,8 +75,9 @@ def png(page: str, dots_per_inch: int = 150) -> bytes:
 
 
 def _drawn(svg: str) -> Figure:
-    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
 
     page = _Page(svg)
     width, height = (side / 25.4 for side in PAGE_MM)
@@ -87,12 +89,11 @@ def _drawn(svg: str) -> Figure:
         for filled in (True, False):
             paths = [path for path, line, inside in page.shapes if line == stroke and inside == filled]
             if paths:
-                axes.add_collection(
-                    PathCollection(
-                        paths, facecolors="black" if filled else "none", edgecolors="black" if stroke else "none",
-                        linewidths=stroke * points, capstyle="butt", snap=False,
-                    ),
-                    autolim=False,
+                axes.add_artist(  # `add_patch` would measure each outline
+                    PathPatch(
+                        Outline.make_compound_path(*paths), facecolor="black" if filled else "none",
+                        edgecolor="black" if stroke else "none", linewidth=stroke * points, capstyle="butt", snap=False,
+                    )
                 )  # fmt: skip
     return figure
 

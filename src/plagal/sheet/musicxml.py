@@ -30,6 +30,10 @@ _FLAGS = {"eighth": 1, "16th": 2, "32nd": 3}
 _ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "double-sharp"}
 _MARKS = ((20, "ppp"), (35, "pp"), (50, "p"), (65, "mp"), (80, "mf"), (95, "f"), (110, "ff"), (125, "fff"))
 """Velocity -> dynamics: the words' levels."""
+_SLOWER = 0.9
+"""Of the tempo that stands: playing that gives way less is no ritardando."""
+_PHRASE = 4
+"""Bars for which a loudness must hold to be marked."""
 _UNIT_NAMES = {36: ("quarter", True), 24: ("quarter", False)}
 
 
@@ -328,10 +332,10 @@ class _Document:
                     _add(mark, "beat-unit-dot")
                 _add(mark, "per-minute", round(speed * TICKS_PER_QUARTER / beat))
                 if number == 0 and self.swung:
-                    words = _add(_add(element, "direction-type"), "words", "Swing")
+                    words = _add(_add(element, "direction-type"), "words", "Swing  ")
                     words.set("font-style", "italic")
                 shown, slowing = speed, False
-            elif shown is not None and speed < 0.95 * shown and not slowing:
+            elif shown is not None and speed < _SLOWER * shown and not slowing:
                 _add(kind, "words", "rit.").set("font-style", "italic")
                 slowing = True
             elif slowing and shown is not None and abs(speed - shown) <= 0.03 * shown:
@@ -353,15 +357,18 @@ class _Document:
 
     def _harmonies(self) -> Iterable[_Event]:
         chords = [(m.onset, parse_chord(m.text)) for m in self.score.markers if m.kind == "chord"]
+        before = None
         for onset, chord in chords:
             key = key_then(self.score.keys, onset) or Key(0, 0)
             root, text, bass = printed(chord, key)
             element = ET.Element("harmony")
-            if self.look.numbers:
+            if self.look.numbers or chord == before:
                 element.set("print-object", "no")
+            if self.look.numbers and chord != before:
                 words = ET.Element("direction", placement="above")
                 _add(_add(words, "direction-type"), "words", nashville(chord, key)).set("font-weight", "bold")
                 yield max(onset, self.bars.starts[0]), 3, words
+            before = chord
             _add_name(_add(element, "root"), "root", root)
             kind, degrees = kind_of(chord.quality)
             _add(element, "kind", kind).set("text", text)
@@ -389,21 +396,22 @@ class _Document:
             yield max(pedal.onset, self.bars.starts[0]), 4, element
 
     def _dynamics(self) -> Iterable[_Event]:
-        """A mark where two bars on end are louder or softer than the mark before says."""
+        """A mark at the first bar, and where the music has become louder or softer for `_PHRASE` bars."""
         notes = self.score.notes
-        loud: list[int | None] = []
-        for start, end in zip(self.bars.starts, self.bars.ends, strict=True):
+        if len(set(notes[:, VELOCITY].tolist())) == 1:
+            return  # nobody chose a loudness
+        loud: list[float] = []
+        places: list[int] = []
+        for place, (start, end) in enumerate(zip(self.bars.starts, self.bars.ends, strict=True)):
             inside = (notes[:, ONSET] >= start) & (notes[:, ONSET] < end)
-            loud.append(int(np.percentile(notes[inside, VELOCITY], 75)) if inside.any() else None)
-        shown = None
-        heard = [level for level in loud if level is not None]
-        for place, level in enumerate(loud):
-            after = next((other for other in loud[place + 1 :] if other is not None), level)
-            if level is None or after is None or not heard:
-                continue
+            if inside.any():
+                loud.append(float(notes[inside, VELOCITY].mean()))
+                places.append(place)
+        shown: tuple[int, str] | None = None
+        for number, place in enumerate(places):
+            level = float(np.median(loud[number : number + _PHRASE]))
             mark = min(_MARKS, key=lambda pair: abs(pair[0] - level))
-            follows = min(_MARKS, key=lambda pair: abs(pair[0] - after))
-            if shown is None or (mark != shown and follows != shown and abs(level - shown[0]) > 10):
+            if shown is None or (mark != shown and abs(level - shown[0]) > 10 and abs(loud[number] - level) < 10):
                 shown = mark
                 element = ET.Element("direction", placement="below")
                 _add(_add(_add(element, "direction-type"), "dynamics"), mark[1])

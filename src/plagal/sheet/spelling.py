@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.keys import key_then
+from plagal.music.chords import parse_chord
+from plagal.music.keys import fifths_of, key_then, spell_pitch_class
 from plagal.music.score import ONSET, PITCH, Key, Score
 
 LETTERS = "FCGDAEB"
@@ -23,6 +24,17 @@ _BEFORE, _AFTER = 10, 42
 """Notes around that are counted, PS13's own numbers."""
 _KEY = 0.35
 _LEADS = 0.25
+_PUSH = 3
+"""Ticks before a chord symbol from which on a note belongs to it."""
+_OF_ROOT = (0, -5, 2, -3, 4, -1, 6, 1, -4, 3, -2, 5)
+"""Semitones above a chord's root -> fifths: root, flat ninth, ninth, minor and major third, fourth, sharp fourth ..."""
+_OF_CHORD = {(6, "dim"): -6, (6, "dim7"): -6, (6, "halfdim7"): -6, (6, "7b5"): -6, (9, "dim7"): -9, (3, "7#9"): 9,
+             (3, "7alt"): 9, (3, "7#9b13"): 9, (8, "aug"): 8, (8, "7#5"): 8, (8, "maj7#5"): 8}  # fmt: skip
+"""Where a quality says otherwise: the flat fifth of a diminished chord, the sharp ninth of a 7#9."""
+_FLATTEST, _SHARPEST = -8, 12
+"""Fb and E#."""
+_FARTHEST = 9
+"""Fifths from the middle of the key: beyond lie names that nobody reads for pleasure."""
 _WITHIN = 5
 """Notes on in which a semitone step is looked for."""
 
@@ -30,7 +42,31 @@ _WITHIN = 5
 def spelled(score: Score) -> list[int]:
     """For each note its place on the line of fifths: F# is 6, Gb is -6."""
     keys = [key_then(score.keys, int(onset)) or Key(0, 0) for onset in score.notes[:, ONSET]]
-    return names(score.notes[:, PITCH], score.notes[:, ONSET], [key.fifths for key in keys])
+    chosen = names(score.notes[:, PITCH], score.notes[:, ONSET], [key.fifths for key in keys])
+    return _by_chords(score, keys, chosen)
+
+
+def _by_chords(score: Score, keys: list[Key], chosen: list[int]) -> list[int]:
+    """The names where a chord that stands over the notes says another: thirds are thirds of its root as it is printed,
+    so that no G# stands under an Ab9. Not where that would take a double accidental."""
+    symbols = [(marker.onset, parse_chord(marker.text)) for marker in score.markers if marker.kind == "chord"]
+    place = -1
+    for row, (onset, pitch) in enumerate(score.notes[:, [ONSET, PITCH]].tolist()):
+        while place + 1 < len(symbols) and symbols[place + 1][0] <= onset + _PUSH:
+            place += 1
+        if place < 0:
+            continue
+        chord = symbols[place][1]
+        step = (pitch - chord.root) % 12
+        if pitch % 12 not in chord.pitch_classes:
+            continue
+        root = fifths_of(spell_pitch_class(chord.root, keys[row]))
+        named = root + _OF_CHORD.get((step, chord.quality), _OF_ROOT[step])
+        on = _way_on(row, score.notes[:, PITCH], score.notes[:, ONSET])
+        passes = on * (chosen[row] - named) > 0  # a line that climbs is raised, whatever chord it passes
+        if not passes and _FLATTEST <= named <= _SHARPEST and abs(named - keys[row].fifths - 2) <= _FARTHEST:
+            chosen[row] = named
+    return chosen
 
 
 def names(pitches: npt.NDArray[Any], onsets: npt.NDArray[Any], fifths: list[int]) -> list[int]:
