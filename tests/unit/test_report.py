@@ -114,6 +114,7 @@ def test_a_diff_says_better_or_worse_and_hides_what_stayed() -> None:
     before = filled(plan__perplexity=1.9, plan__token_accuracy=0.9, plan__valid_midi=1.0)
     now = filled(plan__perplexity=1.8, plan__token_accuracy=0.8, plan__valid_midi=1.0, control__key=0.5)
     lines = metrics_diff(before, now).splitlines()
+    assert lines[0].startswith("**Better in 1 figure, worse in 1, within the interval in 0")
     found = {line.split("`")[1]: line for line in lines if "`" in line}
     assert "**better**" in found["plan.perplexity"]
     assert "**worse**" in found["plan.token_accuracy"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,8 +257,9 @@ def direction(path: str) -> int:
 
 
 def metrics_diff(before: Tree, now: Tree) -> str:
-    """A Markdown table of every figure that changed, with better or worse beside it; a change that stays inside either
-    side's interval says so. Intervals and target bounds are left out. One line where nothing changed."""
+    """The verdict in one line, then a Markdown table of every figure that changed, with better or worse beside it; a
+    change that stays inside either side's interval says so. Intervals and target bounds are left out. One line where
+    nothing changed."""
     old, new = dict(leaves(before)), dict(leaves(now))
     cells = []
     for path in dict.fromkeys([*new, *old]):
@@ -270,7 +271,18 @@ def metrics_diff(before: Tree, now: Tree) -> str:
             cells.append((f"`{path}`", _shown(was), _shown(is_now), change, _judged(path, was, is_now, before, now)))
     if not cells:
         return "No figure changed."
-    return _markdown(("figure", "before", "now", "change", ""), cells)
+    return f"{_verdict([cell[-1] for cell in cells], old, new)}\n\n" + _markdown(
+        ("figure", "before", "now", "change", ""), cells
+    )
+
+
+def _verdict(judged: Sequence[str], old: Mapping[str, float | None], new: Mapping[str, float | None]) -> str:
+    """ "**Better in 3 figures, worse in 1, within the interval in 5; targets met: 8, before 7.**" """
+    better, worse = judged.count("**better**"), judged.count("**worse**")
+    inside = sum(one.endswith("within the interval") for one in judged)
+    met = [f"{count:g}" for tree in (new, old) if (count := tree.get("targets.met")) is not None]
+    line = f"Better in {better} figure{'s' * (better != 1)}, worse in {worse}, within the interval in {inside}"
+    return f"**{line}{'; targets met: ' + ', before '.join(met) if len(met) == 2 else ''}.**"
 
 
 def _judged(path: str, was: float | None, is_now: float | None, before: Tree, now: Tree) -> str:
