@@ -167,7 +167,7 @@ _CROSS, _CROSS_HELD = 1.05, 0.11
 _TOO_HIGH, _TOO_LOW, _MIDDLE, _LOCAL, _AROUND = 0.404, 0.095, 64.3, 0.423, 48
 """A semitone over the middle for the left hand, under it for the right; where that is, how far it follows what lies
 within so many ticks."""
-_UNEVEN, _GAP, _WIDEST_GAP, _IDLE = 0.029, 0.011, 14, 0.074
+_UNEVEN, _GAP, _WIDEST_GAP, _IDLE = 0.1, 0.011, 14, 0.074
 """A note more in one hand than in the other; a semitone between the hands, up to so many; a note of a chord that one
 hand takes alone."""
 
