@@ -68,11 +68,13 @@ def plan_lines(config: Path, params: Params) -> Iterator[str]:
     shape = read_json(config / "config.json" if config.is_dir() else config)
     activation_bytes = _FULL if shape.get("torch_dtype") == "float32" else _HALF
     yield (
-        "Fitted to measured peaks of MLX's CPU backend, whose attention is unfused; for Metal and CUDA a prediction "
-        "that leaves out their own scratch memory."
+        "Fitted to measured peaks of MLX's CPU backend; for Metal and CUDA a prediction that leaves out their own "
+        "scratch memory. In half precision attention's backward pass is taken to build no scores, as Metal's does not "
+        "where the mask is causal; `plagal rehearse` measures."
     )
     for name, settings in (("train_stage1", params.train_stage1), ("train_stage2", params.train_stage2)):
-        need = predict(shape, settings, encoding=params.model.encoding, activation_bytes=activation_bytes)
+        need = predict(shape, settings, encoding=params.model.encoding, activation_bytes=activation_bytes,
+                       scoreless=activation_bytes == _HALF)  # fmt: skip
         yield _need_line(name, need, f"at {settings.batch} x {settings.max_tokens} tokens")
         for row in mac_table(shape, settings):
             yield (

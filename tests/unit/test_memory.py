@@ -98,3 +98,37 @@ def test_what_cannot_fit_is_refused_with_the_params_to_change(tmp_path: Path, mo
     with pytest.raises(TrainingError, match="plagal plan"):
         trainer.train(lm, texts(2), texts(1), settings(), tmp_path / "a", tmp_path / "out")
     assert not (tmp_path / "a").exists()
+
+
+def test_training_asks_attention_for_the_causal_mask_that_is_no_array_however_long_its_windows_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only for that does Metal's backward pass build no scores; shorter windows are padded at their ends."""
+    from mlx_lm.models import qwen2
+
+    asked, plain = [], qwen2.scaled_dot_product_attention
+    monkeypatch.setattr(
+        "plagal.model.cpu.kernels._OURS",
+        {"scaled_dot_product_attention": lambda *a, **b: (asked.append(b.get("mask")), plain(*a, **b))[1]},
+    )
+    pieces = [*texts(4, bars=1), *texts(4, 1, bars=4)]
+    trainer.train(
+        base.load(tiny_base(tmp_path)), pieces, texts(2, 2), settings(steps=2), tmp_path / "a", tmp_path / "out"
+    )
+    assert asked and set(asked) == {"causal"}
+
+
+def test_the_profiles_for_a_mac_of_16_gb_fit_it_with_and_without_scores() -> None:
+    from plagal.plumbing.params import check_params, with_profile
+    from plagal.rehearsal.shapes import KNOWN
+
+    root = Path(__file__).parents[2]
+    for name in ("qwen14b-16gb", "qwen7b-16gb"):
+        params = check_params(with_profile(root / "profiles" / f"{name}.yaml", root / "params.yaml"), name)
+        for stage in (params.train_stage1, params.train_stage2):
+            for scoreless in (False, True):
+                need = predict(KNOWN[params.model.base], stage, activation_bytes=2, scoreless=scoreless)
+                assert need.total <= MAC_BUDGETS_GB[16] * GIGA
+        if name == "qwen14b-16gb":  # the longest that does
+            config, budget = KNOWN[params.model.base], MAC_BUDGETS_GB[16] * GIGA
+            assert longest_sequence(config, params.train_stage1, budget, activation_bytes=2) == stage.max_tokens
