@@ -27,11 +27,12 @@ function modelFolder(scratch) {
 }
 
 /** A running service: its address, its output folder, and how to stop it. */
-export async function startService(environment = {}) {
+export async function startService(environment = {}, withModel = true) {
   const scratch = mkdtempSync(join(tmpdir(), "plagal-page-"));
   const output = join(scratch, "out");
-  const args = ["serve", "--port", "0", "--model", modelFolder(scratch), "--output", output];
-  const child = spawn(join(root, ".venv/bin/plagal"), args, { cwd: root, env: { ...process.env, ...environment } });
+  const args = ["serve", "--port", "0", ...(withModel ? ["--model", modelFolder(scratch)] : []), "--output", output];
+  // A folder without models/fused is a machine before any training.
+  const child = spawn(join(root, ".venv/bin/plagal"), args, { cwd: withModel ? root : scratch, env: { ...process.env, ...environment } });
   let said = "";
   const address = await new Promise((resolve, reject) => {
     const listen = (chunk) => {
@@ -95,19 +96,36 @@ function listenAtTheSpeakers() {
     }
     return connect.call(this, target, ...rest);
   };
+  // A click is over before a busy page can listen: its moment is written down instead [s of the audio clock].
+  window.clicks = [];
+  const begin = OscillatorNode.prototype.start;
+  OscillatorNode.prototype.start = function (at) {
+    window.clicks.push(at);
+    return begin.call(this, at);
+  };
   window.heard = () => {
     const samples = new Float32Array(2048);
     const peaks = ears.map((ear) => {
       ear.getFloatTimeDomainData(samples);
       return samples.reduce((peak, sample) => Math.max(peak, Math.abs(sample)), 0);
     });
-    return { running: ears.some((ear) => ear.context.state === "running"), peak: Math.max(0, ...peaks) };
+    const clock = Math.max(0, ...ears.map((ear) => ear.context.currentTime));
+    return { running: ears.some((ear) => ear.context.state === "running"), peak: Math.max(0, ...peaks), clock };
   };
 }
 
+const visits = [];
+
+/** Ends all visits: pages that play on would slow down the tests behind them. */
+export async function leave() {
+  await Promise.all(visits.splice(0).map((context) => context.close()));
+}
+
 /** A new visit. `faults` collects what went wrong unseen: script errors, and calls to any other server. */
-export async function visit(browser, address, options = {}, path = "/") {
+export async function visit(browser, address, options = {}, path = "/", prepare = async () => {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+  visits.push(context);
+  context.setDefaultTimeout(120_000); // a busy machine draws and answers late
   const page = await context.newPage();
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
@@ -116,9 +134,19 @@ export async function visit(browser, address, options = {}, path = "/") {
     if (protocol.startsWith("http") && origin !== address) faults.push(`a call to ${request.url()}`);
   });
   await page.addInitScript(listenAtTheSpeakers);
+  await prepare(page);
   await page.goto(address + path);
   await page.waitForFunction(() => document.querySelector("#key").options.length > 1);
   return { page, faults };
+}
+
+/** A keyboard on a cable: `window.keyboard(pitch, velocity)` presses a key, velocity 0 lets it go. */
+export function plugIn(page) {
+  return page.addInitScript(() => {
+    const input = { name: "A piano on a cable", state: "connected", onmidimessage: null };
+    navigator.requestMIDIAccess = async () => ({ inputs: new Map([["1", input]]), onstatechange: null });
+    window.keyboard = (pitch, velocity = 80) => input.onmidimessage({ data: new Uint8Array([velocity ? 0x90 : 0x80, pitch, velocity]) });
+  });
 }
 
 /** What axe-core finds serious or worse. */

@@ -434,3 +434,38 @@ def test_time_limits_end_what_takes_too_long(tmp_path: Path) -> None:
     with running(tmp_path, write_seconds=0.2) as (client, _):
         told = events(client, ask(client, prompt="gospel", bars=64))
         assert told[-1][1] == "problem" and told[-1][2]["status"] == 429 and "fewer bars" in told[-1][2]["detail"]
+
+
+def test_a_piece_is_told_with_its_hands_and_comes_as_a_score_and_on_paper(client: httpx.Client) -> None:
+    piece = done(client, prompt="slow worship ballad in Db", bars=2, writer="arranger", seed=1)
+    assert len(piece["hands"]) == len(piece["notes"]) and set(piece["hands"]) == {0, 1}
+    assert piece["end"] == 2 * (piece["bar_lines"][1] - piece["bar_lines"][0]) and piece["tempos"][0] == [
+        0,
+        99,
+    ]  # dotted quarters asked for, quarters told
+    xml = client.get(piece["links"]["musicxml"])
+    assert xml.headers["content-type"].startswith("application/vnd.recordare.musicxml+xml")
+    assert xml.text.count("<measure ") == 2 and "<staves>2</staves>" in xml.text
+    assert client.get(piece["links"]["pdf"]).content.startswith(b"%PDF-")
+    lead = client.get(piece["links"]["musicxml"], params={"lead": True, "numbers": True}).text
+    assert "<staves>2</staves>" not in lead and lead.count("<pitch>") < xml.text.count("<pitch>")
+
+
+def test_a_piece_in_another_key_is_the_same_notes_so_much_higher_spelled_there(client: httpx.Client) -> None:
+    piece = done(client, prompt="slow worship ballad in Db", bars=2, writer="arranger", seed=1)
+    higher = client.get(piece["links"]["self"], params={"transpose": 2}).json()
+    assert higher["key"] == "Eb major" and higher["hands"] == piece["hands"]
+    assert [note[1] - 2 for note in higher["notes"]] == [note[1] for note in piece["notes"]]
+    assert all("#" not in symbol for _, symbol in higher["chords"])
+    midi = client.get(piece["links"]["midi"], params={"transpose": 2})
+    assert read_midi(midi.content).notes.tolist() == higher["notes"]
+    assert client.get(piece["links"]["self"], params={"transpose": 12}).status_code == 422
+
+
+def test_a_key_that_leaves_the_keyboard_is_refused_and_the_way_named(client: httpx.Client) -> None:
+    piece = done(client, prompt="shout in F, 4 bars", writer="arranger", seed=1)
+    lowest = min(note[1] for note in piece["notes"])
+    for semitones in (21 - lowest, 20 - lowest):
+        answer = client.get(piece["links"]["self"], params={"transpose": semitones})
+        assert answer.status_code == (200 if lowest + semitones >= 21 else 422), answer.text
+    assert f"from {21 - lowest} to" in answer.json()["detail"]

@@ -3,9 +3,17 @@ import type { PieceRequest } from "./contract";
 import { find, make, remembered, save } from "./dom";
 import { span, type Span } from "./geometry";
 import { showError } from "./notice";
+import type { Piano } from "./piano";
 import { again, continuation, refilling, variation } from "./requests";
+import { keep } from "./shelf";
 import type { Stage } from "./stage";
 import type { Take } from "./take";
+import { wavOf } from "./wav";
+
+/** What a take can be downloaded as. */
+const FILES = ["midi", "musicxml", "pdf", "wav"] as const;
+type FileKind = (typeof FILES)[number];
+const SUFFIXES: Record<FileKind, string> = { midi: ".mid", musicxml: ".musicxml", pdf: ".pdf", wav: ".wav" };
 
 export const RATER = "plagal.rater";
 
@@ -19,24 +27,38 @@ export class Actions {
   constructor(
     private readonly api: Api,
     private readonly stage: Stage,
-    private readonly write: (request: PieceRequest, origin: string) => void,
+    private readonly piano: Piano,
+    /** `kept`: the request that the take remembers, where another is sent. */
+    private readonly write: (request: PieceRequest, origin: string, kept?: PieceRequest) => void,
     private readonly open: (take: Take) => void,
   ) {
     stage.onSelect = (selection) => this.selected(selection);
-    this.button("download", (take) => void this.download(take));
-    this.button("again", (take) => this.write(again(take), `take ${take.number}'s request again`));
+    for (const kind of FILES) this.button(`download-${kind}`, (take, button) => void this.download(take, kind, button));
+    this.button("again", (take) => this.write(again(take), `take ${take.number}'s request again`, take.request));
     this.button("vary", (take) => this.write(variation(take), `take ${take.number}'s chords, other notes`));
     this.button("continue", (take) => this.continue(take));
     this.button("refill", (take) => this.refill(take));
-    for (const input of [this.first, this.last]) input.addEventListener("change", () => this.stage.ruler.choose(this.typed()));
+    // Whoever types a first bar behind the last means it: the other one follows, and nothing swaps under the fingers.
+    this.first.addEventListener("change", () => this.type(this.first, this.last));
+    this.last.addEventListener("change", () => this.type(this.last, this.first));
     remembered(this.rater, RATER);
     this.rating();
   }
 
   /** Lists a new take. */
   add(take: Take): void {
-    take.number = this.takes.push(take);
+    take.number ||= (this.takes.at(-1)?.number ?? 0) + 1;
+    this.takes.push(take);
     this.list();
+  }
+
+  get newest(): Take | undefined {
+    return this.takes.at(-1);
+  }
+
+  /** A take is done: it stays after a reload. */
+  keep(): void {
+    keep(this.takes);
   }
 
   /** Follows the take on the stage: what is offered, and which of the list is marked. */
@@ -44,7 +66,7 @@ export class Actions {
     const take = this.stage.take;
     const ready = take?.piece.status === "done";
     find("actions").hidden = this.takes.length === 0;
-    find("download").hidden = !ready;
+    find("downloads").hidden = !ready;
     for (const id of ["again", "vary", "continue", "refill"]) find<HTMLButtonElement>(id).disabled = !ready;
     find("rating").querySelector("button")!.disabled = !ready;
     const bars = take?.piece.bars.length ?? 1;
@@ -53,10 +75,16 @@ export class Actions {
     this.list();
   }
 
-  private button(id: string, act: (take: Take) => void): void {
-    find(id).addEventListener("click", () => {
-      if (this.stage.take) act(this.stage.take);
+  private button(id: string, act: (take: Take, button: HTMLButtonElement) => void): void {
+    const button = find<HTMLButtonElement>(id);
+    button.addEventListener("click", () => {
+      if (this.stage.take) act(this.stage.take, button);
     });
+  }
+
+  private type(typed: HTMLInputElement, other: HTMLInputElement): void {
+    if (Number(this.first.value) > Number(this.last.value)) other.value = typed.value;
+    this.stage.ruler.choose(this.typed());
   }
 
   private typed(): Span {
@@ -94,11 +122,15 @@ export class Actions {
     this.write(refilling(take, bars), `take ${take.number} with ${which} written anew`);
   }
 
-  private async download(take: Take): Promise<void> {
+  private async download(take: Take, kind: FileKind, button: HTMLButtonElement): Promise<void> {
+    button.disabled = true;
     try {
-      save(await this.api.midi(take.created.links.midi), take.fileName);
+      const address = kind === "wav" ? "" : `${take.created.links[kind]}?transpose=${take.semitones}`;
+      save(kind === "wav" ? await wavOf(take.piece, this.piano) : await this.api.file(address), take.fileName(SUFFIXES[kind]));
     } catch (error) {
       showError(error);
+    } finally {
+      button.disabled = false;
     }
   }
 

@@ -1,4 +1,4 @@
-import type { Catalogue, Choice, Created, Pair, PieceEvent, PieceRequest, Problem } from "./contract";
+import type { Catalogue, Choice, Created, Pair, PieceAnswer, PieceEvent, PieceRequest, Problem } from "./contract";
 import { EventReader } from "./sse";
 
 /** An answer that is not the one hoped for, in words for people. */
@@ -78,7 +78,12 @@ export class Api {
     await this.send(`api/pieces/${id}`, { method: "DELETE", keepalive: leaving });
   }
 
-  async midi(path: string): Promise<Blob> {
+  /** A piece that is done, so many semitones higher. */
+  async piece(path: string, semitones = 0): Promise<PieceAnswer> {
+    return (await (await this.send(`${path}?transpose=${semitones}`)).json()) as PieceAnswer;
+  }
+
+  async file(path: string): Promise<Blob> {
     return (await this.send(path)).blob();
   }
 

@@ -1,4 +1,4 @@
-import type { Catalogue, PieceRequest } from "./contract";
+import type { Catalogue, PieceRequest, Writer } from "./contract";
 import { base64, find, make } from "./dom";
 import { keyName } from "./names";
 
@@ -9,7 +9,7 @@ const IDEAS: Record<string, string> = {
   "Late jazz in B♭m": "late-night gospel jazz in Bb minor",
 };
 const NUMBERS = ["tempo", "bars", "seed"] as const;
-const WORDS = ["style", "key", "metre", "density", "chords"] as const;
+const WORDS = ["style", "key", "metre", "density", "chords", "writer"] as const;
 const TEMPERATURE = 0.9;
 
 /** The form: what the next piece shall be. */
@@ -34,7 +34,12 @@ export class Composer {
   }
 
   /** Fills the lists with what the server offers. */
-  offer({ styles, keys, metres, limits }: Catalogue): void {
+  offer({ styles, keys, metres, writers, limits }: Catalogue): void {
+    for (const option of find<HTMLSelectElement>("writer").options) option.disabled = !writers.includes((option.value || "model") as Writer);
+    if (!writers.includes("model")) {
+      find<HTMLSelectElement>("writer").value = "arranger";
+      find("no-model").hidden = false;
+    }
     const lists: [string, [string, string][]][] = [
       ["style", styles.map(({ name, title }) => [name, title])],
       ["key", keys.map((key) => [key, keyName(key)])],
@@ -53,7 +58,7 @@ export class Composer {
     const text = (name: string) => String(data.get(name) ?? "").trim();
     const request: PieceRequest = {};
     if (text("prompt")) request.prompt = text("prompt");
-    for (const name of WORDS) if (text(name)) request[name] = text(name);
+    for (const name of WORDS) if (text(name)) Object.assign(request, { [name]: text(name) });
     for (const name of NUMBERS) if (text(name)) request[name] = Number(text(name));
     if (Number(text("temperature")) !== TEMPERATURE) request.temperature = Number(text("temperature"));
     const melody = this.file("melody-file");
@@ -62,6 +67,14 @@ export class Composer {
     const begun = this.file("continue-file");
     if (begun) request.continue = { midi: await base64(begun) };
     return request;
+  }
+
+  /** Puts a prompt back with a part of it marked, so that it can be said in another way. */
+  reword(prompt: string, part: string): void {
+    this.prompt.value = prompt;
+    this.prompt.focus();
+    const at = prompt.toLowerCase().indexOf(part.toLowerCase());
+    if (at >= 0) this.prompt.setSelectionRange(at, at + part.length);
   }
 
   set busy(busy: boolean) {

@@ -7,6 +7,8 @@ export interface Note {
   pitch: number;
   duration: number;
   velocity: number;
+  /** 0 left, 1 right, -1 not known; known once the piece is done */
+  hand?: number;
 }
 
 export interface ChordMark {
@@ -45,13 +47,33 @@ export interface Links {
   events: string;
   midi: string;
   words: string;
+  musicxml: string;
+  pdf: string;
+}
+
+/** What a playing that came with a request was heard as. */
+export interface Heard {
+  metre: string;
+  /** beats a minute: dotted quarters in 12/8 */
+  bpm: number;
+  by: "ear" | "click";
+  confidence: number;
+}
+
+export interface Hints {
+  bpm?: number;
+  metre?: string;
+  /** second of a downbeat */
+  first_downbeat?: number;
 }
 
 export interface Created {
   id: string;
   seed: number;
-  /** what was made of the prompt, and what was not, in one line; nothing for blind pieces */
-  understood?: string;
+  /** what was made of the prompt, as a request to send again; nothing for blind pieces */
+  request?: PieceRequest;
+  not_understood?: string[];
+  heard?: Heard | null;
   links: Links;
 }
 
@@ -65,8 +87,11 @@ export interface Catalogue {
   styles: { name: string; title: string }[];
   keys: string[];
   metres: string[];
+  writers: Writer[];
   limits: Partial<Limits>;
 }
+
+export type Writer = "model" | "arranger" | "best";
 
 export interface PieceRequest {
   prompt?: string;
@@ -78,8 +103,17 @@ export interface PieceRequest {
   seed?: number;
   density?: string;
   chords?: string;
-  melody?: { midi: string } | { abc: string };
-  continue?: { midi: string } | { piece: string; from_bar: number };
+  beat?: string;
+  tune?: string;
+  feel?: string;
+  intro?: string;
+  ending?: string;
+  modulate?: number;
+  sections?: string;
+  tries?: number;
+  writer?: Writer;
+  melody?: { midi: string; hints?: Hints } | { abc: string };
+  continue?: { midi: string; hints?: Hints } | { piece: string; from_bar: number };
   refill?: { piece: string; first_bar: number; last_bar: number };
   vary?: { piece: string };
   temperature?: number;
@@ -94,8 +128,28 @@ export type PieceEvent =
   | ({ type: "note" } & Note)
   | ({ type: "pedal" } & PedalMark)
   | ({ type: "tempo" } & TempoMark)
-  | { type: "done"; bars: number; notes: number; seconds: number; end: number }
+  | { type: "done"; bars: number; notes: number; seconds: number; end: number; writer: string | null; judge: string | null }
   | ({ type: "problem" } & Problem);
+
+/** A piece that is done, as JSON. */
+export interface PieceAnswer {
+  id: string;
+  status: string;
+  key: string | null;
+  tempo: number;
+  metre: string;
+  /** onset, pitch, duration, velocity */
+  notes: [number, number, number, number][];
+  /** of each note: 0 left, 1 right, -1 not known */
+  hands: number[];
+  chords: [number, string][];
+  pedal: [number, PedalState][];
+  tempos: [number, number][];
+  bar_lines: number[];
+  end: number;
+  writer: string | null;
+  judge: string | null;
+}
 
 export interface Pair {
   pair: string;

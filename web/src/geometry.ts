@@ -49,3 +49,31 @@ const BLACK = new Set([1, 3, 6, 8, 10]);
 export function isBlack(pitch: number): boolean {
   return BLACK.has(pitch % 12);
 }
+
+export interface KeyBox {
+  x: number;
+  wide: number;
+  black: boolean;
+}
+
+const NARROW_PX = 640;
+
+/** The keys to show: all 88 where there is room; on a narrow screen those of the piece, from a C to a B. */
+export function keyRange(piece: Piece | null, width: number): PitchRange {
+  if (width >= NARROW_PX || !piece) return { low: LOWEST, high: HIGHEST };
+  const { low, high } = pitchRange(piece);
+  return { low: Math.max(LOWEST, low - (low % 12)), high: Math.min(HIGHEST, high + 11 - (high % 12)) };
+}
+
+/** Where each key of a range lies in a keyboard so wide. */
+export function keyBoxes({ low, high }: PitchRange, width: number): Map<number, KeyBox> {
+  const pitches = Array.from({ length: high - low + 1 }, (_, step) => low + step);
+  const wide = width / pitches.filter((pitch) => !isBlack(pitch)).length;
+  const boxes = new Map<number, KeyBox>();
+  let white = 0;
+  for (const pitch of pitches) {
+    if (isBlack(pitch)) boxes.set(pitch, { x: (white - 0.32) * wide, wide: wide * 0.64, black: true });
+    else boxes.set(pitch, { x: white++ * wide, wide, black: false });
+  }
+  return boxes;
+}

@@ -1,11 +1,10 @@
 import { palette, prepare } from "./canvas";
-import { isBlack } from "./geometry";
+import { keyBoxes, type PitchRange } from "./geometry";
 
-const FIRST = 21;
-const LAST = 108;
-const WHITE_KEYS = 52;
+/** What a key shows: it sounds; a person holds it, rightly or not; it is waited for. */
+export type KeyState = "sounding" | "held" | "wrong" | "wanted";
 
-/** The 88 keys; those that are down are coloured and marked with a dot. */
+/** The piano's keys; those that are down are coloured and marked with a dot, wrong ones with a cross, wanted ones with a ring. */
 export class Keys {
   private shown: string | null = null;
 
@@ -15,41 +14,47 @@ export class Keys {
     this.shown = null;
   }
 
-  draw(down: ReadonlySet<number>): void {
-    const now = [...down].sort().join();
+  draw(states: ReadonlyMap<number, KeyState>, range: PitchRange): void {
+    const now = `${range.low}-${range.high} ${[...states].sort().join()}`;
     if (now === this.shown) return;
     this.shown = now;
+    this.canvas.dataset["down"] = [...states].map(([pitch, state]) => `${pitch}:${state}`).sort().join(" ");
     const { brush, width, height } = prepare(this.canvas);
-    const colour = palette(["ivory", "ebony", "line", "playing", "playing-ink"]);
-    const wide = width / WHITE_KEYS;
-    let white = 0;
-    const blacks: [number, number][] = [];
-    for (let pitch = FIRST; pitch <= LAST; pitch++) {
-      if (isBlack(pitch)) {
-        blacks.push([pitch, white * wide]);
-        continue;
+    const colour = palette(["ivory", "ebony", "line", "playing", "playing-ink", "held", "held-ink", "bad", "accent"]);
+    const boxes = [...keyBoxes(range, width)].sort(([, one], [, other]) => Number(one.black) - Number(other.black));
+    for (const [pitch, { x, wide, black }] of boxes) {
+      const state = states.get(pitch);
+      const tall = black ? height * 0.62 : height;
+      brush.fillStyle = black ? colour.ebony : colour.ivory;
+      brush.fillRect(x, 0, wide, tall);
+      if (!black) {
+        brush.fillStyle = colour.line;
+        brush.fillRect(x, 0, 0.75, height);
       }
-      brush.fillStyle = down.has(pitch) ? colour.playing : colour.ivory;
-      brush.fillRect(white * wide, 0, wide, height);
-      brush.fillStyle = colour.line;
-      brush.fillRect(white * wide, 0, 0.75, height);
-      if (down.has(pitch)) this.dot(brush, (white + 0.5) * wide, height - wide * 0.6, wide * 0.22, colour["playing-ink"]);
-      white++;
-    }
-    for (const [pitch, x] of blacks) {
-      brush.fillStyle = colour.ebony;
-      brush.fillRect(x - wide * 0.32, 0, wide * 0.64, height * 0.62);
-      if (!down.has(pitch)) continue;
-      brush.fillStyle = colour.playing;
-      brush.fillRect(x - wide * 0.22, 1, wide * 0.44, height * 0.58);
-      this.dot(brush, x, height * 0.62 - wide * 0.5, wide * 0.16, colour["playing-ink"]);
+      if (!state) continue;
+      const ink = state === "sounding" ? colour["playing-ink"] : state === "wanted" ? colour.accent : colour["held-ink"];
+      if (state !== "wanted") {
+        brush.fillStyle = state === "sounding" ? colour.playing : state === "wrong" ? colour.bad : colour.held;
+        brush.fillRect(x + (black ? 1 : 0.75), 0, wide - (black ? 2 : 0.75), tall - (black ? 1 : 0));
+      }
+      this.sign(brush, state, x + wide / 2, tall - Math.min(wide, 14) * 0.7, Math.max(1.5, Math.min(wide, 16) * 0.24), ink);
     }
   }
 
-  private dot(brush: CanvasRenderingContext2D, x: number, y: number, radius: number, colour: string): void {
-    brush.fillStyle = colour;
+  private sign(brush: CanvasRenderingContext2D, state: KeyState, x: number, y: number, radius: number, ink: string): void {
+    brush.fillStyle = brush.strokeStyle = ink;
+    brush.lineWidth = 2;
     brush.beginPath();
-    brush.arc(x, y, Math.max(1, radius), 0, 2 * Math.PI);
-    brush.fill();
+    if (state === "wrong") {
+      brush.moveTo(x - radius, y - radius);
+      brush.lineTo(x + radius, y + radius);
+      brush.moveTo(x - radius, y + radius);
+      brush.lineTo(x + radius, y - radius);
+      brush.stroke();
+      return;
+    }
+    brush.arc(x, y, state === "wanted" ? radius + 1 : radius, 0, 2 * Math.PI);
+    if (state === "wanted") brush.stroke();
+    else brush.fill();
   }
 }

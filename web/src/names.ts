@@ -1,6 +1,14 @@
+import { nashville } from "./numbers";
+import type { ChordStyle } from "./settings";
+
 /** "Db" as engraved, "D♭"; also in chords such as "Bbm7b5/Eb". */
 export function engraved(symbol: string): string {
   return symbol.replace(/([A-G])b/g, "$1♭").replace(/#/g, "♯").replace(/b(?=\d)/g, "♭");
+}
+
+/** A chord as a person wants it: its name, or its Nashville number. */
+export function chordText(symbol: string, key: string, style: ChordStyle): string {
+  return style === "numbers" ? nashville(symbol, key) : style === "names" ? engraved(symbol) : "";
 }
 
 const WORDS: Record<string, string> = {

@@ -1,5 +1,5 @@
 import { TempoMap } from "./clock";
-import type { Bar, ChordMark, Note, PedalMark, PieceEvent, Problem } from "./contract";
+import type { Bar, ChordMark, Note, PedalMark, PieceAnswer, PieceEvent, Problem } from "./contract";
 
 export type Status = "queued" | "writing" | "done" | "failed" | "cancelled";
 
@@ -13,12 +13,41 @@ export class Piece {
   barsAsked = 0;
   clock = new TempoMap(120);
   problem: Problem | null = null;
+  /** model or arranger, once it is done; and who judged, where both wrote */
+  writer = "";
+  judge = "";
   readonly bars: Bar[] = [];
   readonly chords: ChordMark[] = [];
   readonly notes: Note[] = [];
   readonly pedals: PedalMark[] = [];
   /** Everything before this tick is known. */
   horizon = 0;
+
+  /** A piece that is done, from its JSON. */
+  static from(answer: PieceAnswer): Piece {
+    const piece = new Piece();
+    const { key, tempo, metre, bar_lines: lines, end } = answer;
+    piece.apply({ type: "start", key: key ?? "", tempo, metre, bars_asked: lines.length });
+    for (const [onset, tempo] of answer.tempos) if (onset > 0) piece.clock.add({ onset, tempo });
+    lines.forEach((onset, at) => piece.bars.push({ bar: at + 1, onset, ticks: (lines[at + 1] ?? end) - onset }));
+    for (const [onset, symbol] of answer.chords) piece.chords.push({ onset, symbol });
+    for (const [onset, state] of answer.pedal) piece.pedals.push({ onset, state });
+    answer.notes.forEach(([onset, pitch, duration, velocity], at) =>
+      piece.notes.push({ onset, pitch, duration, velocity, hand: answer.hands[at] ?? -1 }),
+    );
+    piece.apply({ type: "done", bars: 0, notes: 0, seconds: 0, end, writer: answer.writer, judge: answer.judge });
+    return piece;
+  }
+
+  /** Whether it is known which hand plays what. */
+  get inHands(): boolean {
+    return this.notes.some(({ hand }) => hand === 0 || hand === 1);
+  }
+
+  /** A counted beat, as a metronome clicks it: a dotted quarter in 6/8, 9/8 and 12/8 [ticks]. */
+  get beat(): number {
+    return /^(6|9|12)\/8$/.test(this.metre) ? 36 : 24;
+  }
 
   apply(event: PieceEvent): void {
     switch (event.type) {
@@ -34,6 +63,8 @@ export class Piece {
       case "done":
         this.horizon = Math.max(event.end, this.end);
         this.status = "done";
+        this.writer = event.writer ?? "";
+        this.judge = event.judge ?? "";
         return;
       case "problem":
         this.problem = event;

@@ -19,7 +19,8 @@ export function again(take: Take): PieceRequest {
 export function variation(take: Take): PieceRequest {
   const { key, metre, tempo, bars } = take.piece;
   const chords = progression(take.piece);
-  return { ...kept(take), ...(key && { key }), ...(chords && { chords }), metre, tempo, bars: bars.length };
+  const { writer } = take.request;
+  return { ...kept(take), ...(key && { key }), ...(chords && { chords }), ...(writer && { writer }), metre, tempo, beat: "quarter", bars: bars.length };
 }
 
 export function continuation(take: Take, bar: number, more?: number): PieceRequest {

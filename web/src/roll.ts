@@ -2,9 +2,10 @@ import { calm, palette, prepare } from "./canvas";
 import type { Note } from "./contract";
 import { isBlack, pitchRange, scale, type PitchRange, type Span } from "./geometry";
 import { Piece } from "./piece";
+import { LEFT, Settings } from "./settings";
 
 const COLOURS = [
-  "roll", "roll-black", "line", "bar-line", "note", "note-edge", "playing", "playing-edge", "cursor", "selected", "selected-edge", "quiet", "accent",
+  "roll", "roll-black", "line", "bar-line", "note", "note-edge", "left", "left-edge", "playing", "playing-edge", "cursor", "selected", "selected-edge", "quiet", "accent",
 ] as const;
 type Colours = Record<(typeof COLOURS)[number], string>;
 
@@ -41,7 +42,10 @@ export class Roll {
   /** Whether notes are still fading in, so that another frame is wanted. */
   moving = false;
 
-  constructor(private readonly parts: RollElements) {}
+  constructor(
+    private readonly parts: RollElements,
+    private readonly settings = new Settings(),
+  ) {}
 
   take(piece: Piece): void {
     this.piece = piece;
@@ -194,15 +198,19 @@ export class Roll {
     const { brush, colour, row } = view;
     const tall = Math.max(3, Math.min(row - 1, 13)) * (0.4 + 0.6 * grown);
     const y = this.y(view, note.pitch) + (row - tall) / 2;
-    brush.globalAlpha = lit ? 1 : grown * (0.5 + 0.5 * Math.min(1, note.velocity / 110));
-    brush.fillStyle = lit ? colour.playing : grown < 1 ? colour.accent : colour.note;
+    const left = note.hand === LEFT;
+    const mine = this.settings.isMine(note);
+    brush.globalAlpha = (lit ? 1 : grown * (0.5 + 0.5 * Math.min(1, note.velocity / 110))) * (mine ? 1 : 0.25);
+    brush.fillStyle = lit ? colour.playing : grown < 1 ? colour.accent : left ? colour.left : colour.note;
     brush.beginPath();
-    brush.roundRect(x + 0.75, y, wide, tall, Math.min(3, tall / 2));
+    // The left hand's have square corners: hands are never told by colour alone.
+    brush.roundRect(x + 0.75, y, wide, tall, left ? 0 : Math.min(3, tall / 2));
     brush.fill();
-    brush.globalAlpha = 1;
+    brush.globalAlpha = mine ? 1 : 0.5;
     brush.lineWidth = lit ? 2 : 1;
-    brush.strokeStyle = lit ? colour["playing-edge"] : colour["note-edge"];
+    brush.strokeStyle = lit ? colour["playing-edge"] : left ? colour["left-edge"] : colour["note-edge"];
     if (lit || tall > 5) brush.stroke();
+    brush.globalAlpha = 1;
   }
 
   private cursor(view: View, tick: number): void {

@@ -1,7 +1,8 @@
 import { make } from "./dom";
 import { span, type Span } from "./geometry";
-import { engraved, plural, spoken } from "./names";
+import { chordText, plural, spoken } from "./names";
 import type { Piece } from "./piece";
+import { Settings } from "./settings";
 
 export interface RulerEvents {
   select(selection: Span | null): void;
@@ -18,9 +19,13 @@ export class Ruler {
   private active = 0;
   private anchor = 0;
 
+  /** What a person's playing of a bar came to; empty where it was not judged. */
+  result: (bar: number) => string = () => "";
+
   constructor(
     private readonly box: HTMLElement,
     private readonly on: RulerEvents,
+    private readonly settings = new Settings(),
   ) {
     box.addEventListener("keydown", (event) => this.key(event));
     box.addEventListener("click", (event) => this.click(event));
@@ -56,14 +61,23 @@ export class Ruler {
     this.chordsShown = piece.chords.length;
   }
 
+  /** Writes a bar's label anew, or all: its result or the chords' style has changed. */
+  relabel(pixelsPerTick: number, bar?: number): void {
+    for (const [index, option] of this.options.entries()) {
+      if (bar === undefined || index + 1 === bar) this.label(option, index, pixelsPerTick);
+    }
+  }
+
   private label(option: HTMLElement, index: number, pixelsPerTick: number): void {
     const piece = this.piece!;
     const bar = piece.bars[index]!;
     const chords = piece.chordsIn(bar);
+    const result = this.result(bar.bar);
     const said = chords.map((chord) => spoken(chord.symbol)).join(", ") || "same chord";
-    const name = make("span", { class: "unseen" }, `Bar ${bar.bar}: ${said}; ${plural(piece.notesIn(bar), "note")}`);
-    const names = chords.map((chord, at) => {
-      const shown = make("span", { class: "chord", "aria-hidden": "true" }, engraved(chord.symbol));
+    const name = make("span", { class: "unseen" }, `Bar ${bar.bar}: ${said}; ${plural(piece.notesIn(bar), "note")}${result && `; you: ${result}`}`);
+    const shownChords = this.settings.chords === "none" ? [] : chords;
+    const names = shownChords.map((chord, at) => {
+      const shown = make("span", { class: "chord", "aria-hidden": "true" }, chordText(chord.symbol, piece.key, this.settings.chords));
       const end = chords[at + 1]?.onset ?? bar.onset + bar.ticks;
       shown.style.left = `${(chord.onset - bar.onset) * pixelsPerTick + 5}px`;
       shown.style.maxWidth = `${(end - chord.onset) * pixelsPerTick - 6}px`;
@@ -71,6 +85,7 @@ export class Ruler {
     });
     const number = make("span", { class: "number", "aria-hidden": "true" }, String(bar.bar));
     option.replaceChildren(name, number, ...names);
+    if (result) option.append(make("span", { class: "result", "aria-hidden": "true" }, /^\d+ right$/.test(result) ? "✓" : "•"));
   }
 
   /** Chooses bars, from outside too, such as by a drag over the roll. */

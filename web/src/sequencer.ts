@@ -1,7 +1,11 @@
 import { TICKS_PER_QUARTER, type Note } from "./contract";
 import type { Piece } from "./piece";
 
-export type Command = { tick: number; pitch: number } & ({ kind: "strike"; velocity: number } | { kind: "damp" });
+export type Command =
+  | { kind: "strike"; tick: number; pitch: number; velocity: number; note: Note }
+  | { kind: "damp"; tick: number; pitch: number }
+  /** The pedal's own noise. */
+  | { kind: "pedal"; tick: number; down: boolean };
 
 interface Release {
   tick: number;
@@ -35,6 +39,12 @@ export class Sequencer {
     this.pedal = this.piece.pedals[this.nextPedal - 1]?.state ?? "off";
   }
 
+  /** Every key and string is let go, as where a loop turns back. */
+  letGo(tick: number): Command[] {
+    const pitches = new Set([...this.held.keys(), ...this.ringing.keys()]);
+    return [...pitches].map((pitch) => ({ kind: "damp", tick, pitch }));
+  }
+
   /** What happens from where it stands up to, and not at, `until` [ticks]. */
   advance(until: number): Command[] {
     const commands: Command[] = [];
@@ -55,7 +65,7 @@ export class Sequencer {
   private strike(note: Note, commands: Command[]): void {
     const { onset: tick, pitch, velocity } = note;
     if (this.held.has(pitch) || this.ringing.delete(pitch)) commands.push({ kind: "damp", tick, pitch });
-    commands.push({ kind: "strike", tick, pitch, velocity });
+    commands.push({ kind: "strike", tick, pitch, velocity, note });
     this.held.set(pitch, note);
     this.insert({ tick: tick + note.duration, note });
   }
@@ -84,6 +94,7 @@ export class Sequencer {
       for (const pitch of this.ringing.keys()) commands.push({ kind: "damp", tick, pitch });
       this.ringing.clear();
     }
+    if ((pedal.state === "off") !== (this.pedal === "off")) commands.push({ kind: "pedal", tick, down: pedal.state !== "off" });
     this.pedal = pedal.state;
   }
 

@@ -1,45 +1,65 @@
 import type { Api } from "./api";
 import { calm } from "./canvas";
 import { find } from "./dom";
-import { span, type Span } from "./geometry";
-import { Keys } from "./keys";
+import { Falling } from "./falling";
+import { keyRange, span, type Span } from "./geometry";
+import { Keys, type KeyState } from "./keys";
 import { keyName, plural } from "./names";
+import { showError } from "./notice";
 import type { Piano } from "./piano";
 import { Player } from "./player";
 import { Roll } from "./roll";
 import { Ruler } from "./ruler";
+import type { Settings } from "./settings";
+import { Sheet } from "./sheet";
 import type { Take } from "./take";
 import { Transport } from "./transport";
 
 const DRAG_PX = 6;
+const VIEWS = ["roll", "sheet", "both", "falling"] as const;
+type View = (typeof VIEWS)[number];
 
 /** Shows a take while it is written and played: roll, bars, keyboard, transport. */
 export class Stage {
   take: Take | null = null;
   onSelect: (selection: Span | null) => void = () => {};
+  /** Called on every frame [ticks]. */
+  onFrame: (tick: number, playing: boolean) => void = () => {};
+  /** Keys that are down or waited for, besides those that sound. */
+  pressed: () => Map<number, KeyState> = () => new Map();
+  /** The engraved music of a take, as MusicXML. */
+  engraved: (take: Take) => Promise<string> = () => Promise.reject(new Error("There is no sheet of this piece."));
   readonly player: Player;
   readonly transport: Transport;
   readonly ruler: Ruler;
   private readonly roll: Roll;
   private readonly keys = new Keys(find<HTMLCanvasElement>("keys"));
+  private readonly falling = new Falling(find<HTMLCanvasElement>("falling"));
+  private readonly sheet = new Sheet(find("sheet"));
   private readonly scroller = find("scroller");
+  private view: View = "roll";
   private wanted = false;
   private stale = false;
 
-  constructor(piano: Piano) {
-    this.player = new Player(piano);
+  constructor(
+    piano: Piano,
+    private readonly settings: Settings,
+  ) {
+    this.player = new Player(piano, settings);
     this.player.onChange = () => this.want();
-    this.transport = new Transport(this.player, piano, () => this.want());
+    this.transport = new Transport(this.player, piano, () => this.want(), settings);
     this.roll = new Roll({
       scroller: this.scroller,
       content: find("roll-content"),
       canvas: find<HTMLCanvasElement>("roll-canvas"),
       gutter: find<HTMLCanvasElement>("gutter"),
-    });
+    }, settings);
     this.ruler = new Ruler(find("ruler"), {
       select: (selection) => this.selected(selection),
       play: (bar) => void this.transport.play(this.take?.piece.bars[bar - 1]?.onset ?? 0),
-    });
+    }, settings);
+    settings.onChange = () => this.applied();
+    for (const view of VIEWS) find<HTMLInputElement>(`view-${view}`).addEventListener("change", () => this.look(view));
     this.scroller.addEventListener("scroll", () => this.want());
     new ResizeObserver(() => this.resized()).observe(find("roll"));
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
@@ -55,6 +75,41 @@ export class Stage {
     this.ruler.take(take.piece);
     find("roll-empty").hidden = true;
     this.update();
+    void this.engrave();
+  }
+
+  get pixelsPerTick(): number {
+    return this.roll.pixelsPerTick;
+  }
+
+  /** Roll, sheet, both, or falling notes. */
+  private look(view: View): void {
+    this.view = view;
+    find("views").dataset["view"] = view;
+    this.resized();
+    this.roll.follow(this.player.position);
+    void this.engrave();
+  }
+
+  /** Brings the sheet up to the take on the stage, where a sheet is looked at. */
+  async engrave(): Promise<void> {
+    const take = this.take;
+    if (!take || take.piece.status !== "done" || (this.view !== "sheet" && this.view !== "both")) return;
+    try {
+      const xml = await this.engraved(take);
+      if (take === this.take) await this.sheet.show(xml);
+      this.want();
+    } catch (error) {
+      showError(error);
+    }
+  }
+
+  /** The settings have changed: what is drawn follows them. */
+  private applied(): void {
+    this.ruler.relabel(this.pixelsPerTick);
+    find("sheet").dataset["chords"] = this.settings.chords;
+    void this.engrave();
+    this.want();
   }
 
   /** Back to the cursor, once there is nothing more to follow. */
@@ -97,7 +152,6 @@ export class Stage {
     const { piece } = take;
     find("piece-title").textContent = take.title;
     find("piece-facts").textContent = take.facts;
-    find("piece-understood").textContent = take.created.understood ?? "";
     find("roll").dataset["notes"] = String(piece.notes.length);
     find("roll").dataset["status"] = piece.status;
     find("roll").dataset["piece"] = take.created.id;
@@ -140,14 +194,22 @@ export class Stage {
     const going = this.player.state !== "stopped";
     if (going) this.roll.follow(tick);
     this.roll.draw(tick, going);
-    const held = going ? (this.take?.piece.heldAt(tick) ?? []) : [];
-    this.keys.draw(new Set(held.map((note) => note.pitch)));
+    this.onFrame(tick, this.player.state === "playing");
+    const piece = this.take?.piece ?? null;
+    const states = new Map<number, KeyState>();
+    if (going && piece) for (const note of piece.heldAt(tick)) if (this.settings.isHeard(note)) states.set(note.pitch, "sounding");
+    for (const [pitch, state] of this.pressed()) states.set(pitch, state);
+    const range = keyRange(piece, find("keys").clientWidth);
+    this.keys.draw(states, range);
+    if (this.view === "falling" && piece) this.falling.draw(piece, tick, range, this.settings);
+    else if (this.view !== "roll") this.sheet.follow(tick, going);
     this.transport.draw(tick);
     if (going || this.roll.moving) this.want();
   }
 
   private resized(): void {
     this.keys.redraw();
+    void this.engrave();
     this.roll.measure();
     this.update();
     this.want();
@@ -160,6 +222,9 @@ export class Stage {
 
   private selected(selection: Span | null): void {
     this.roll.selection = selection;
+    this.player.span = selection;
+    const bars = selection === null ? "the whole piece" : selection.first === selection.last ? `bar ${selection.first}` : `bars ${selection.first} to ${selection.last}`;
+    find("loop-label").textContent = `Loop ${bars}`;
     this.onSelect(selection);
     this.want();
   }

@@ -1,10 +1,11 @@
 import { clockTime } from "./clock";
 import { find } from "./dom";
-import { engraved } from "./names";
+import { chordText } from "./names";
 import { showError } from "./notice";
 import type { Piano } from "./piano";
 import type { Piece } from "./piece";
 import type { Player } from "./player";
+import type { Settings } from "./settings";
 
 const SILENCE_DB = -60;
 
@@ -20,7 +21,9 @@ export class Transport {
     private readonly player: Player,
     private readonly piano: Piano,
     private readonly changed: () => void,
+    private readonly settings: Settings,
   ) {
+    window.addEventListener("keydown", (event) => this.space(event));
     this.button.addEventListener("click", () => this.toggle());
     this.back.addEventListener("click", () => this.go(0));
     this.slider.addEventListener("input", () => {
@@ -53,6 +56,15 @@ export class Transport {
     }
   }
 
+  /** The space bar plays and pauses, wherever it means nothing else. */
+  private space(event: KeyboardEvent): void {
+    const target = event.target as HTMLElement;
+    const taken = target.closest("input, textarea, select, button, summary, a, dialog, [role=listbox]") && target !== this.button;
+    if (event.key !== " " || event.repeat || taken || this.button.disabled || find("compose-view").hidden) return;
+    event.preventDefault();
+    this.toggle();
+  }
+
   private toggle(): void {
     if (this.player.state === "stopped") void this.play();
     else this.player.pause();
@@ -81,7 +93,7 @@ export class Transport {
       this.slider.value = now.toFixed(1);
       this.describe(now);
     }
-    find("now-chord").textContent = ready ? engraved(piece.chordAt(tick)) : "";
+    find("now-chord").textContent = ready ? chordText(piece.chordAt(tick), piece.key, this.settings.chords) : "";
     find("pedal").dataset["state"] = going ? piece.pedalAt(tick) : "off";
     const level = going ? Math.max(0, 1 - this.piano.level / SILENCE_DB) : 0;
     find("meter").style.setProperty("--level", level.toFixed(3));

@@ -13,7 +13,7 @@ export const pedal = (onset: number, state: "on" | "off" | "half"): PieceEvent =
 
 export const chord = (onset: number, symbol: string): PieceEvent => ({ type: "chord", onset, symbol });
 
-export const done = (end: number): PieceEvent => ({ type: "done", bars: 0, notes: 0, seconds: 0, end });
+export const done = (end: number): PieceEvent => ({ type: "done", bars: 0, notes: 0, seconds: 0, end, writer: "model", judge: null });
 
 export function pieceOf(...events: PieceEvent[]): Piece {
   const piece = new Piece();

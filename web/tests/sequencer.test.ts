@@ -9,7 +9,7 @@ function played(events: PieceEvent[], step = 1000, from = 0): string[] {
   sequencer.seek(from);
   const said: string[] = [];
   for (let until = from + step; until <= 2000; until += step) {
-    for (const { kind, pitch, tick } of sequencer.advance(until)) said.push(`${kind} ${pitch} at ${tick}`);
+    for (const command of sequencer.advance(until)) if (command.kind !== "pedal") said.push(`${command.kind} ${command.pitch} at ${command.tick}`);
   }
   return said;
 }
@@ -48,10 +48,24 @@ test("notes that come while it plays are played too", () => {
   sequencer.seek(0);
   expect(sequencer.advance(20)).toHaveLength(1);
   piece.apply(note(40, 65));
-  expect(sequencer.advance(50).map(({ kind, pitch }) => `${kind} ${pitch}`)).toEqual(["damp 60", "strike 65"]);
+  expect(sequencer.advance(50)).toMatchObject([{ kind: "damp", pitch: 60 }, { kind: "strike", pitch: 65 }]);
 });
 
 test("from the middle on, the pedal is where it was, and earlier notes stay silent", () => {
   const events = [bar(1), pedal(0, "on"), note(0, 60), note(48, 64), pedal(96, "off")];
   expect(played(events, 1000, 40)).toEqual(["strike 64 at 48", "damp 64 at 96"]);
+});
+
+test("the pedal is heard to go down once and up once, and not where it is only changed to half", () => {
+  const sequencer = new Sequencer(pieceOf(bar(1), pedal(0, "on"), note(0, 60), pedal(24, "half"), pedal(48, "off")));
+  sequencer.seek(0);
+  const noises = sequencer.advance(100).filter(({ kind }) => kind === "pedal");
+  expect(noises).toEqual([{ kind: "pedal", tick: 0, down: true }, { kind: "pedal", tick: 48, down: false }]);
+});
+
+test("where a loop turns back, all that sounds is let go, and nothing else", () => {
+  const sequencer = new Sequencer(pieceOf(bar(1), pedal(0, "on"), note(0, 60), note(48, 64, 96)));
+  sequencer.seek(0);
+  sequencer.advance(96);
+  expect(sequencer.letGo(96)).toEqual([{ kind: "damp", tick: 96, pitch: 64 }, { kind: "damp", tick: 96, pitch: 60 }]);
 });

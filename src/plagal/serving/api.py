@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -30,11 +30,11 @@ from plagal.asking import request as controls
 from plagal.asking.prompt import MOST_BARS
 from plagal.asking.uploads import MOST_MIDI_BYTES
 from plagal.asking.wording import spoken
-from plagal.music.hands import in_two_hands
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
 from plagal.plumbing.version import __version__
 from plagal.serving.desk import (
+    MOST_SEMITONES,
     Created,
     CreatedPair,
     Desk,
@@ -44,6 +44,7 @@ from plagal.serving.desk import (
     Words,
     created,
     piece_json,
+    score_of,
 )  # fmt: skip
 from plagal.serving.events import event_schema
 from plagal.serving.guards import (
@@ -58,7 +59,7 @@ from plagal.serving.guards import (
     want_json,
 )
 from plagal.serving.store import Choice, Pair, Piece
-from plagal.tokens.codec import decode
+from plagal.sheet import to_musicxml, to_pdf
 
 PAGE = Path(__file__).parent / "page"
 USUAL_METRES = ("4/4", "3/4", "12/8", "6/8", "2/2", "2/4", "5/4", "7/8", "9/8")
@@ -67,6 +68,10 @@ _NO_PAGE = "<!doctype html><title>Plagal</title><p>The page is not built: run <c
 _STRICT = ConfigDict(extra="forbid")
 _JSON = [Depends(want_json)]
 _Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Semitones = Annotated[int, Query(ge=-MOST_SEMITONES, le=MOST_SEMITONES, description="So many higher.")]
+_Lead = Annotated[bool, Query(description="The melody with its chords alone.")]
+_Numbers = Annotated[bool, Query(description="Nashville numbers for the names of chords.")]
+_MUSICXML = "application/vnd.recordare.musicxml+xml"
 _Id = Annotated[str, PathParameter(min_length=1, max_length=40, examples=["dG9uZSBvZg"])]
 
 
@@ -241,15 +246,38 @@ def _add_writing(app: FastAPI, desk: Desk) -> None:
             piece.job.cancel()
 
 
+def _named(piece: Piece, suffix: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="plagal-{piece.id}{suffix}"'}
+
+
 def _add_reading(app: FastAPI, desk: Desk) -> None:
     @_get(app, "/api/pieces/{piece_id}.mid", response_class=Response,
           responses={200: {"content": {"audio/midi": {}}}, **_problems(404, 409)})  # fmt: skip
-    async def get_midi(piece_id: _Id) -> Response:
-        """The piece as a MIDI file."""
+    async def get_midi(piece_id: _Id, transpose: _Semitones = 0) -> Response:
+        """The piece as a MIDI file, the right hand before the left."""
         piece = _find_done(desk, piece_id)
-        data = await asyncio.to_thread(lambda: to_midi_bytes(in_two_hands(decode(piece.words).score)))
-        headers = {"Content-Disposition": f'attachment; filename="plagal-{piece.id}.mid"'}
-        return Response(data, media_type="audio/midi", headers=headers)
+        data = await asyncio.to_thread(lambda: to_midi_bytes(score_of(piece, transpose)))
+        return Response(data, media_type="audio/midi", headers=_named(piece, ".mid"))
+
+    @_get(app, "/api/pieces/{piece_id}.musicxml", response_class=Response,
+          responses={200: {"content": {_MUSICXML: {}}}, **_problems(404, 409)})  # fmt: skip
+    async def get_musicxml(
+        piece_id: _Id, transpose: _Semitones = 0, lead: _Lead = False, numbers: _Numbers = False
+    ) -> Response:
+        """The piece as a MusicXML score on two staves."""
+        piece = _find_done(desk, piece_id)
+        text = await asyncio.to_thread(lambda: to_musicxml(score_of(piece, transpose), lead=lead, numbers=numbers))
+        return Response(text, media_type=_MUSICXML, headers=_named(piece, ".musicxml"))
+
+    @_get(app, "/api/pieces/{piece_id}.pdf", response_class=Response,
+          responses={200: {"content": {"application/pdf": {}}}, **_problems(404, 409)})  # fmt: skip
+    async def get_pdf(
+        piece_id: _Id, transpose: _Semitones = 0, lead: _Lead = False, numbers: _Numbers = False
+    ) -> Response:
+        """The piece engraved on pages of A4."""
+        piece = _find_done(desk, piece_id)
+        data = await asyncio.to_thread(lambda: to_pdf(score_of(piece, transpose), lead=lead, numbers=numbers))
+        return Response(data, media_type="application/pdf", headers=_named(piece, ".pdf"))
 
     @_get(app, "/api/pieces/{piece_id}/words", response_model=Words, responses=_problems(404))
     async def get_words(piece_id: _Id) -> dict[str, list[str]]:
@@ -257,9 +285,9 @@ def _add_reading(app: FastAPI, desk: Desk) -> None:
         return {"words": _find(desk, piece_id).words}
 
     @_get(app, "/api/pieces/{piece_id}", response_model=PieceAnswer, responses=_problems(404))
-    async def get_piece(piece_id: _Id, http: Request) -> dict[str, Any]:
+    async def get_piece(piece_id: _Id, http: Request, transpose: _Semitones = 0) -> dict[str, Any]:
         """The piece as JSON, as far as it is written."""
-        return await asyncio.to_thread(piece_json, _find(desk, piece_id), _root(http))
+        return await asyncio.to_thread(piece_json, _find(desk, piece_id), _root(http), transpose)
 
 
 def _add_opinions(app: FastAPI, desk: Desk) -> None:

@@ -23,8 +23,12 @@ from pydantic import BaseModel, Field
 from plagal.asking.arranged import generate_melody
 from plagal.asking.request import Request, read_request
 from plagal.asking.uploads import Heard
+from plagal.corpus.augment import shifts_that_fit
 from plagal.music.chords import parse_chord
+from plagal.music.edits import transpose
+from plagal.music.hands import in_two_hands
 from plagal.music.keys import chord_symbol, key_name, key_then
+from plagal.music.score import Score
 from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.plumbing.files import disk_error
 from plagal.serving.guards import Problem
@@ -34,6 +38,7 @@ from plagal.serving.writer import Job, Status, Writer
 from plagal.tokens.codec import decode, encode
 
 PAIR_BARS = 8
+MOST_SEMITONES = 11
 _MOST_TUNES = 48
 """That are arranged in search of one in the mode and metre asked for; six of the book's 75 are in minor."""
 _PAIR_PROMPTS = ("traditional gospel", "contemporary gospel", "gospel jazz", "worship")
@@ -337,9 +342,12 @@ class PieceAnswer(BaseModel):
     metre: str
     bars: int
     notes: list[tuple[int, int, int, int]] = Field(description="Onset, pitch, duration, velocity.")
+    hands: list[int] = Field(description="Of each note: 0 left, 1 right.")
     chords: list[tuple[int, str]]
     pedal: list[tuple[int, str]]
+    tempos: list[tuple[int, float]] = Field(description="Quarter notes a minute from each onset on.")
     bar_lines: list[int]
+    end: int
     title: str
     problem: Problem | None
     links: dict[str, str]
@@ -355,7 +363,8 @@ class Health(BaseModel):
 def links_of(piece: Piece, root: str = "") -> dict[str, str]:
     """`root`: the prefix under which a reverse proxy shows the server."""
     base = f"{root}/api/pieces/{piece.id}"
-    return {"self": base, "events": f"{base}/events", "midi": f"{base}.mid", "words": f"{base}/words"}
+    files = {"midi": f"{base}.mid", "musicxml": f"{base}.musicxml", "pdf": f"{base}.pdf"}
+    return {"self": base, "events": f"{base}/events", **files, "words": f"{base}/words"}
 
 
 def created(piece: Piece, root: str = "") -> dict[str, Any]:
@@ -367,13 +376,24 @@ def created(piece: Piece, root: str = "") -> dict[str, Any]:
     return {"id": piece.id, **own, "links": links_of(piece, root)}
 
 
-def piece_json(piece: Piece, root: str = "") -> dict[str, Any]:
-    """A piece as far as it is written."""
+def score_of(piece: Piece, semitones: int = 0) -> Score:
+    """A piece as far as it is written, in two hands, so many semitones higher. Raises InputError where that leaves the
+    keyboard."""
+    score = in_two_hands(decode(piece.words).score)
+    try:
+        return transpose(score, semitones) if semitones else score
+    except ValueError as error:
+        fitting = shifts_that_fit(score, MOST_SEMITONES)
+        raise InputError(f"transpose: {error}; from {fitting[0]} to {fitting[-1]} it fits") from None
+
+
+def piece_json(piece: Piece, root: str = "", semitones: int = 0) -> dict[str, Any]:
+    """A piece as far as it is written, so many semitones higher."""
     words = piece.words
     reader, lines = piece.reader(), []
     for word in words:
         lines += [event.data["onset"] for event in reader.feed(word) if event.kind == "bar"]
-    score = decode(words).score
+    score = score_of(piece, semitones)
     asked = {} if piece.blind else piece.request.as_json()
     metre = score.metres[0]
     return {
@@ -389,13 +409,16 @@ def piece_json(piece: Piece, root: str = "") -> dict[str, Any]:
         "metre": f"{metre.numerator}/{metre.denominator}",
         "bars": len(lines),
         "notes": score.notes.tolist(),
+        "hands": score.hands.tolist() if score.hands is not None else [],
         "chords": [
             [marker.onset, chord_symbol(parse_chord(marker.text), key_then(score.keys, marker.onset))]
             for marker in score.markers
             if marker.kind == "chord"
         ],
         "pedal": [[pedal.onset, pedal.state] for pedal in score.pedals],
+        "tempos": [[tempo.onset, tempo.quarters_per_minute] for tempo in score.tempos],
         "bar_lines": lines,
+        "end": reader.end,
         "title": title_of(piece),
         "problem": piece.problem,
         "links": links_of(piece, root),

@@ -42,7 +42,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONTENT_POLICY = "; ".join(
     (
         "default-src 'self'",
-        "script-src 'self' blob:",  # audio worklets and timers are made of blobs
+        # Audio worklets and timers are made of blobs; the engraver of sheets is WebAssembly.
+        "script-src 'self' blob: 'wasm-unsafe-eval'",
         "worker-src 'self' blob:",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
