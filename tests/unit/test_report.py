@@ -101,7 +101,7 @@ def test_both_tables_say_pass_and_fail_beside_the_target() -> None:
 @pytest.mark.parametrize(
     ("path", "way"),
     [("plan.perplexity", -1), ("plan.token_accuracy", 1), ("nats_per_note.general.stage1", -1), ("control.key", 1),
-     ("nats_per_note.general.ngram", 0), ("choice_accuracy.general.untrained", 0), ("choice_accuracy.general.fused", 1),
+     ("nats_per_note.general.ngram", 0), ("choice_accuracy.general.base", 0), ("choice_accuracy.general.fused", 1),
      ("distribution.frechet", -1), ("distribution.frechet_real", 0), ("copying.bars_seen", -1), ("targets.met", 1),
      ("coherence.real", 1), ("coherence.random", 0), ("targets.missed", -1), ("structure.distance.model", -1),
      ("structure.distance.arranger", 0), ("structure.returns_4.model", 0), ("training.stage1.notes_seen", 0)],

@@ -54,7 +54,7 @@ def write_page(tree: Tree, samples: list[Sample], pictures: list[Path], curves: 
 # --- Charts, and the same data as CSV for DVC's plots ---
 
 COLOURS = {
-    "untrained": "#b9b4aa", "stage1": "#7fa8c4", "stage2": "#1f5f8b", "fused": "#123a57", "ngram": "#c0562f",
+    "base": "#b9b4aa", "stage1": "#7fa8c4", "stage2": "#1f5f8b", "fused": "#123a57", "ngram": "#c0562f",
     "xz": "#e0b49a",
 }  # fmt: skip
 _DPI = 110
@@ -109,7 +109,7 @@ def split_chart(tree: Tree, split: str) -> bytes:
     """What the nats of each model are spent on; PNG."""
     figure, axes = _figure(9, 2.6)
     rows = {name: tree.get("nats_split", {}).get(split, {}).get(name) for name in MODELS}
-    rows = {name: facets for name, facets in rows.items() if facets and name != "untrained"}
+    rows = {name: facets for name, facets in rows.items() if facets and name != "base"}
     palette = ("#1f5f8b", "#c0562f", "#7c9a5c", "#9a8fb8", "#d9a441")
     for row, facets in enumerate(rows.values()):
         left = 0.0

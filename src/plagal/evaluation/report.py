@@ -20,7 +20,7 @@ from plagal.plumbing.files import read_json
 Tree = dict[str, Any]
 
 SPLITS = ("gospel_real", "gospel_synthetic", "general")
-MODELS = ("untrained", "stage1", "stage2", "fused", "ngram", "xz")
+MODELS = ("base", "stage1", "stage2", "fused", "ngram", "xz")
 CONTROLS = ("key", "tempo", "metre", "bars", "style", "chords")
 COHERENCE_ROWS = ("real", "arranger", "model", "model_free", "bars_shuffled", "notes_shuffled", "ngram", "random")
 STRUCTURE = ("returns_2", "returns_4", "returns_8", "compression", "distance")
@@ -83,7 +83,7 @@ _HIGHER_IS_BETTER = (
     "plan.", "choice_accuracy.", "control.", "control_free.", "coherence.model", "coherence.real",
     "distribution.overlap", "targets.met",
 )  # fmt: skip
-_YARDSTICKS = (".untrained", ".ngram", ".xz", "_real", ".real", ".arranger")
+_YARDSTICKS = (".base", ".ngram", ".xz", "_real", ".real", ".arranger")
 """Ends of rows that other rows are held against: a change there is neither better nor worse."""
 
 

@@ -27,7 +27,7 @@ from plagal.tokens.vocabulary import MUSIC_WORDS
 ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
 TRAIN_REPORT = "train.json"
 """Beside a stage's model: what training it saw."""
-STAGES = ("untrained", "stage1", "stage2", "fused")
+STAGES = ("base", "stage1", "stage2", "fused")
 FUSE_REPORT = "fuse.json"
 """Beside the fused model: what fusing cost."""
 
@@ -219,7 +219,7 @@ def whole_model_under_stage2(folder: Path) -> Path:
 def load_stage(folder: Path, name: str) -> LanguageModel:
     """One of STAGES. A stage that was trained as adapters is loaded over the newest whole model before it. Whoever
     loads several lets one go before the next: two may be more than a machine holds."""
-    if name == "untrained":
+    if name == "base":
         return load(folder / "base")
     own = folder / name
     if not (own / ADAPTER_CONFIG).exists():

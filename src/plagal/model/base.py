@@ -179,6 +179,7 @@ def load(path_or_name: str | Path, encoding: Encoding | None = None, lazy: bool 
         model, config = load_model(folder, lazy=lazy)
         if on_cpu():
             unpack(model)
+            config = _widened(model, config)
         tokenizer = load_tokenizer(folder)
         words = find_words(tokenizer, str(folder))
     except ModelError:
@@ -235,6 +236,16 @@ def unpack(model: Any) -> None:
         plain.append((name, layer))
     model.update_modules(tree_unflatten(plain))
     mx.eval(model.parameters())
+
+
+def _widened(model: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """Half precision is for the disk where there is no GPU: MLX's CPU backend multiplies it many times slower than
+    fp32. Weights that would then take a quarter of memory stay as they are. -> config.json of what is in memory."""
+    sizes = [value.size for _, value in tree_flatten(model.parameters()) if value.dtype in (mx.float16, mx.bfloat16)]
+    if not sizes or "quantization" in config or sum(sizes) * 4 > 0.25 * blas.memory_bytes():
+        return config
+    model.set_dtype(mx.float32)
+    return {**config, "torch_dtype": "float32"}
 
 
 def read_weights(folder: Path) -> dict[str, Any]:

@@ -375,12 +375,28 @@ def validation_loss(
 
 
 def _make_optimizer(settings: TrainSettings) -> Any:
+    """AdamW; with a `muon_learning_rate`, Muon for the blocks' matrices, AdamW for embeddings, norms and biases (Jordan
+    2024: an embedding's rows are no map that could be made orthogonal)."""
+    adamw = optim.AdamW(_schedule(settings, settings.learning_rate), betas=list(BETAS),
+                        weight_decay=settings.weight_decay, bias_correction=True)  # fmt: skip
+    if not settings.muon_learning_rate:
+        return adamw
+    # Weight decay 0: MLX adds it to the gradient before the momentum, where orthogonalizing undoes it.
+    muon = optim.Muon(_schedule(settings, settings.muon_learning_rate), momentum=0.95, weight_decay=0.0)
+    return optim.MultiOptimizer([muon, adamw], [_is_matrix])
+
+
+def _is_matrix(name: str, weight: Any) -> bool:
+    return weight.ndim == 2 and ".layers." in f".{name}"
+
+
+def _schedule(settings: TrainSettings, rate: float) -> Any:
+    """A linear rise, then a cosine to the settings' share of `rate`."""
     from mlx_lm.tuner.utils import build_schedule
 
-    rate, warmup = settings.learning_rate, min(settings.warmup_steps, settings.steps - 1)
+    warmup = min(settings.warmup_steps, settings.steps - 1)
     decay = max(settings.steps - warmup, 1)
     arguments = [rate, decay, rate * settings.final_learning_rate_share]
-    schedule = build_schedule(
+    return build_schedule(
         {"name": "cosine_decay", "arguments": arguments, "warmup": warmup, "warmup_init": rate / max(warmup, 1)}
     )
-    return optim.AdamW(schedule, betas=list(BETAS), weight_decay=settings.weight_decay, bias_correction=True)

@@ -84,6 +84,8 @@ class TextSettings(Settings):
     tempo_percent: Annotated[float, Field(ge=0, le=50)]
     revoice_share: Share
     """Share of the copies whose chords are voiced anew."""
+    arrange_anew: bool = False
+    """Whether each copy and excerpt of an arranger's piece is cut from a new arrangement of its tune in its style."""
     live_share: Share = 0.0
     """Share of the copies that are played off the grid, as hands do."""
 
@@ -118,6 +120,8 @@ class TrainSettings(Settings):
     accumulation: Positive
     max_tokens: Annotated[int, Field(ge=64)]
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    muon_learning_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of Muon, which then trains the matrices of the blocks; 0 leaves them to AdamW, too."""
     warmup_steps: Count
     final_learning_rate_share: Share
     """The cosine ends at this share of the learning rate."""
