@@ -2,19 +2,21 @@
 
 What it makes is committed as base/, and the seven stages begin there: a base that has heard music, as a large model
 has, and not one that learns its first chord from a few hundred pieces. Nothing that the seven stages validate or test
-on is in what it hears, nor any tune of the folders in `held_out`: told by ear, counted in heard.json.
+on is in what it hears, and no piece that shares a tune with the folders in `held_out`: told by ear, counted in
+heard.json. The tune book's own tunes are heard though a hymnal held out may have them, too: stage 2 learns them
+anyway, and benchmarks/real_gospel.py leaves them out of what it asks.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from plagal.corpus.formats import text_row
 from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import rows_of, splits_of
 from plagal.corpus.reading import bar_count, book_melodies, level_loudness
+from plagal.corpus.sources import MIDI_SUFFIXES
 from plagal.corpus.split import Melodies, melodies_of, tune_groups
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
@@ -87,13 +90,18 @@ def gather(params: PretrainParams) -> None:
 def words(params: PretrainParams) -> None:
     """Leave out what is held out, and write the rest and new arrangements as training text."""
     convert = load_params().convert
-    held, counts = _held_out(params, convert)
+    of_stages, of_folders, counts = _held_out(params, convert)
+    held = [*of_stages, *of_folders]
     gathered = list(read_pieces(DATA / "gathered"))
     tunes = tune_groups([*held, *(melodies_of(row["metadata"]) for row in gathered)])
     forbidden = set(tunes.label[: len(held)])
     kept = [row for row, label in zip(gathered, tunes.label[len(held) :], strict=True) if label not in forbidden]
-    book = _book_tunes(held)
-    counts |= {"gathered": len(gathered), "gathered_left_out_by_ear": len(gathered) - len(kept), "book_tunes": len(book)}
+    book = _book_tunes(of_stages)
+    counts |= {
+        "gathered": len(gathered),
+        "gathered_left_out_by_ear": len(gathered) - len(kept),
+        "book_tunes": len(book),
+    }
     wanted = params.arranged
     melodies = [row for row in kept if row["metadata"]["style"] in wanted.melody_styles]
     with atomic_path(DATA / "text") as temporary, Workers() as pool:
@@ -112,21 +120,25 @@ def words(params: PretrainParams) -> None:
         write_json(temporary / "heard.json", counts | {"sources": _sources_of(kept)})
 
 
-def _held_out(params: PretrainParams, convert: ConvertSettings) -> tuple[list[Melodies], dict[str, Any]]:
-    """Melodies of the pieces that the seven stages validate or test on, and of the folders in `held_out`."""
+def _held_out(
+    params: PretrainParams, convert: ConvertSettings
+) -> tuple[list[Melodies], list[Melodies], dict[str, Any]]:
+    """Melodies of the pieces that the seven stages validate or test on, and of the folders in `held_out`; counts."""
     held: list[Melodies] = []
     for name, splits in splits_of(Path("data/stage1"), Path("data/stage2"), convert).items():
         rows = zip(read_pieces(Path("data") / name), splits, strict=True)
         held += [melodies_of(row["metadata"]) for row, split in rows if split != "train"]
     counts: dict[str, Any] = {"held_out_pieces_of_the_stages": len(held), "held_out_folders": {}}
+    folders: list[Melodies] = []
     for folder in map(Path, params.held_out):
-        files = sorted(glob(f"{folder}/**/*.mid", recursive=True))  # Path.rglob would not follow a link
-        melodies = [text for file in files if (text := _melody_in(Path(file)))]
-        held += [Melodies("", text, text, synthetic=False) for text in melodies]
+        walk = os.walk(folder, followlinks=True)
+        files = sorted(Path(root, name) for root, _, names in walk for name in names if name.endswith(MIDI_SUFFIXES))
+        melodies = [text for file in files if (text := _melody_in(file))]
+        folders += [Melodies("", text, text, synthetic=False) for text in melodies]
         counts["held_out_folders"][folder.name] = len(melodies)
         if not melodies:
             sys.stderr.write(f"{folder} holds no music: nothing is held out for it\n")
-    return held, counts
+    return held, folders, counts
 
 
 def _melody_in(file: Path) -> str:
@@ -152,15 +164,18 @@ def _book_tunes(held: list[Melodies]) -> list[str]:
 
 def _sources_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For the card: source, licence, who made it, pieces."""
-    found = Counter((m["source"], m["licence"], m["attribution"]) for m in (row["metadata"] for row in rows))
-    return [dict(zip(("source", "licence", "by"), key, strict=True)) | {"pieces": n} for key, n in sorted(found.items())]
+    names = ("source", "licence", "attribution")
+    found = Counter(tuple(row["metadata"][name] for name in names) for row in rows)
+    return [dict(zip(names, key, strict=True)) | {"pieces": count} for key, count in sorted(found.items())]
 
 
 Call = tuple[str, str | list[int], str, int]
 """Name of the tune, the tune or a gathered piece's words, style, seed."""
 
 
-def _arrangements(wanted: ArrangedSettings, book: list[str], melodies: list[dict[str, Any]], seed: int) -> Iterator[Call]:
+def _arrangements(
+    wanted: ArrangedSettings, book: list[str], melodies: list[dict[str, Any]], seed: int
+) -> Iterator[Call]:
     rng = random.Random(f"{seed}:arranged")
     styles, weights = list(wanted.styles), list(wanted.styles.values())
     for _ in range(wanted.pieces):
@@ -248,7 +263,9 @@ def publish(tokens: int) -> None:
 def _card(heard: dict[str, Any], tokens: int, weights: dict[str, Any]) -> str:
     parameters = sum(value.size for value in weights.values())
     arranged = sum(count for style, count in heard["arranged"].items() if style != "could not be arranged")
-    rows = [f"| {row['source']} | {row['pieces']} | {row['licence']} | {row['by']} |" for row in heard["sources"]]
+    columns = ("source", "pieces", "licence", "attribution")
+    rows = ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in heard["sources"]]
+    left_out, tested_on = heard["gathered_left_out_by_ear"], heard["held_out_pieces_of_the_stages"]
     held = ", ".join(f"{count} of {name}" for name, count in heard["held_out_folders"].items()) or "no folder"
     return f"""# Plagal's base
 
@@ -258,8 +275,8 @@ A Qwen2-shaped model of {parameters:,} parameters that has heard music as Plagal
 
 ## What it heard
 
-{heard["gathered"] - heard["gathered_left_out_by_ear"]} pieces of the sources below, transposed; {arranged:,} arrangements by
-Plagal's own arranger (MIT), on {heard["book_tunes"]} public-domain tunes and on melodies among those pieces.
+{heard["gathered"] - left_out} pieces of the sources below, transposed; {arranged:,} arrangements
+by Plagal's own arranger (MIT), on {heard["book_tunes"]} public-domain tunes and on melodies among those pieces.
 
 | source | pieces | licence | by |
 |---|---:|---|---|
@@ -267,8 +284,9 @@ Plagal's own arranger (MIT), on {heard["book_tunes"]} public-domain tunes and on
 
 ## What it did not hear
 
-{heard["gathered_left_out_by_ear"]} pieces of these sources were left out because they share a tune, told by ear, with what the
-stages validate or test on ({heard["held_out_pieces_of_the_stages"]} pieces) or with the held-out folders ({held}).
+{left_out} pieces of these sources were left out because they share a tune, told by ear, with
+what the stages validate or test on ({tested_on} pieces) or with the held-out folders ({held}).
+The public-domain tunes of Plagal's own book are heard, though a hymnal that is held out may have them, too.
 """
 
 

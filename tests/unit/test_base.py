@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_helpers import SHAPE, text_of, texts, tiny_base
+from model_helpers import settings as train_settings
 
 from plagal.model import base
+from plagal.model.fuse import fuse
+from plagal.model.trainer import train
 from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, RecordError
 from plagal.tokens.template import split_text
@@ -78,6 +82,22 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     files = sorted(path.name for path in first.iterdir())
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
     assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+
+
+def test_a_base_in_half_precision_computes_in_fp32_and_fuses_to_fp32(tmp_path: Path) -> None:
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    folder = tiny_base(tmp_path)
+    whole = dict(mx.load(str(folder / "model.safetensors")))
+    mx.save_safetensors(str(folder / "model.safetensors"), {k: v.astype(mx.float16) for k, v in whole.items()})
+    lm = base.load(folder)
+    assert {value.dtype for _, value in tree_flatten(lm.model.parameters())} == {mx.float32}
+    train(lm, texts(3), texts(2, 1), train_settings(mode="lora"), tmp_path / "run", tmp_path / "adapters", seed=1)
+    fuse(folder, tmp_path / "adapters", tmp_path / "fused", texts(2, 1))
+    fused = dict(mx.load(str(tmp_path / "fused" / "model.safetensors")))
+    assert {value.dtype for value in fused.values()} == {mx.float32}
+    assert json.loads((tmp_path / "fused" / "config.json").read_text())["torch_dtype"] == "float32"
 
 
 @pytest.mark.parametrize(("file", "content", "said"), [

@@ -138,6 +138,29 @@ def test_workers_change_nothing_and_the_seed_changes_training_alone(collected: P
     assert (tmp_path / "other" / train).read_bytes() != (text / train).read_bytes()
 
 
+def test_copies_of_an_arrangement_are_other_arrangements_of_its_tune(tmp_path: Path):
+    sources = tmp_path / "sources.yaml"
+    sources.write_text("sources:\n- {kind: arranger, name: a, genre: worship, licence: MIT, attribution: us}\n")
+    collect(
+        "stage2",
+        collect_settings(sources, 2, {"worship": 2}, fill_from_arranger={"worship": 2}),
+        tmp_path / "stage2",
+        1,
+        Workers(1),
+    )
+    piece = next(read_pieces(tmp_path / "stage2"))
+    few = text_settings(copies=3, keep_original=True, excerpts=0, live_share=0.0)
+    anew = few.model_copy(update={"arrange_anew": True})
+
+    def rhythms(text: TextSettings) -> list[list[str]]:
+        rows = [json.loads(line)["text"].split() for line in text_rows(piece, "train", True, text, 1)[1]]
+        return [[word for word in row if word.startswith(("BEAT_", "DUR_"))] for row in rows]
+
+    copied, arranged = rhythms(few), rhythms(anew)
+    assert copied[0] == copied[1] == copied[2], "a transposed copy keeps every onset and length"
+    assert arranged[0] == copied[0] and len({tuple(row) for row in arranged}) == 3
+
+
 def test_chords_are_left_out_where_params_say_so(collected: Path, tmp_path: Path):
     settings = settings_with(text_settings(), text_settings(), chords=False)
     prepare(collected / "stage1", collected / "stage2", tmp_path / "text", settings, 3, Workers(1))

@@ -73,9 +73,7 @@ def test_every_generated_piece_is_valid_midi(tree: dict[str, object]) -> None:
 
 
 def test_models_that_are_the_same_get_the_same_figures(tree: dict[str, object]) -> None:
-    figures = {
-        name: get(tree, f"nats_per_note.gospel_real.{name}") for name in ("base", "stage1", "stage2", "fused")
-    }
+    figures = {name: get(tree, f"nats_per_note.gospel_real.{name}") for name in ("base", "stage1", "stage2", "fused")}
     assert len(set(figures.values())) == 1
     assert get(tree, "ratio.gospel_real.stage2_vs_stage1") == 1.0
 

@@ -27,11 +27,12 @@ def run(
                          stop_after=stop_after)  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["full", "lora"])
-def test_a_resumed_run_ends_bit_identical(tmp_path: Path, mode: str) -> None:
-    straight = run(tmp_path, "straight", "a", mode=mode)
+@pytest.mark.parametrize(("mode", "muon"), [("full", 0.0), ("full", 0.02), ("lora", 0.0), ("lora", 0.02)])
+def test_a_resumed_run_ends_bit_identical(tmp_path: Path, mode: str, muon: float) -> None:
+    changes = {"mode": mode, "muon_learning_rate": muon}
+    straight = run(tmp_path, "straight", "a", **changes)
     for stop in (1, 3, 2):
-        broken = run(tmp_path, "resumed", "b", stop_after=stop, mode=mode)
+        broken = run(tmp_path, "resumed", "b", stop_after=stop, **changes)
     file = "model.safetensors" if mode == "full" else "adapters.safetensors"
     assert (tmp_path / "straight" / file).read_bytes() == (tmp_path / "resumed" / file).read_bytes()
     assert (tmp_path / "straight/curve.csv").read_bytes() == (tmp_path / "resumed/curve.csv").read_bytes()
