@@ -39,7 +39,7 @@ from plagal.music.load import load
 from plagal.music.score import Marker, Score
 from plagal.plumbing import terminal
 from plagal.plumbing.errors import InputError, PlagalError
-from plagal.plumbing.files import atomic_path, parse_yaml, read_json, read_jsonl, write_json
+from plagal.plumbing.files import atomic_path, parse_yaml, read_json, read_jsonl, write_json, write_text
 from plagal.plumbing.params import (
     CollectSettings,
     ConvertSettings,
@@ -240,28 +240,16 @@ def pretrain(params: PretrainParams) -> None:
 
 def publish(tokens: int) -> None:
     """base/: the weights in half precision, the tokenizer, and what it heard."""
-    import shutil
+    from plagal.model.base import write_half
 
-    import mlx.core as mx
-
-    from plagal.model.base import read_config, read_weights
-    from plagal.model.tensors import save_tensors
-
-    made, heard = DATA / "model", read_json(DATA / "text" / "heard.json")
-    config = read_config(made) | {"torch_dtype": "float16"}
-    weights = {name: value.astype(mx.float16) for name, value in read_weights(made).items()}
+    heard = read_json(DATA / "text" / "heard.json")
     with atomic_path(BASE) as temporary:
-        temporary.mkdir()
-        save_tensors(temporary / "model.safetensors", weights, {"format": "mlx"})
-        write_json(temporary / "config.json", config)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(made / name, temporary / name)
+        parameters = write_half(DATA / "model", temporary)
         write_json(temporary / "heard.json", heard | {"tokens_trained_on": tokens})
-        (temporary / "README.md").write_text(_card(heard, tokens, weights), encoding="utf-8")
+        write_text(temporary / "README.md", _card(heard, tokens, parameters))
 
 
-def _card(heard: dict[str, Any], tokens: int, weights: dict[str, Any]) -> str:
-    parameters = sum(value.size for value in weights.values())
+def _card(heard: dict[str, Any], tokens: int, parameters: int) -> str:
     arranged = sum(count for style, count in heard["arranged"].items() if style != "could not be arranged")
     columns = ("source", "pieces", "licence", "attribution")
     rows = ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in heard["sources"]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,17 @@ def read_weights(folder: Path) -> dict[str, Any]:
         loaded: Any = mx.load(str(path))
         weights.update(loaded)
     return weights
+
+
+def write_half(folder: Path, out: Path) -> int:
+    """Write the model of `folder`, trained in fp32, to the new folder `out` in half precision. -> its parameters."""
+    weights = {name: value.astype(mx.float16) for name, value in read_weights(folder).items()}
+    out.mkdir()
+    save_tensors(out / "model.safetensors", weights, {"format": "mlx"})
+    write_json(out / "config.json", read_config(folder) | {"torch_dtype": "float16"})
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(folder / name, out / name)
+    return sum(int(value.size) for value in weights.values())
 
 
 def find_folder(path_or_name: str | Path) -> Path:
