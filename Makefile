@@ -7,11 +7,24 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The environment is the lock's alone: nothing installed for the user leaks in.
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
+# Nor do they send pip elsewhere.
+unexport PIP_USER
+unexport PIP_TARGET
+unexport PIP_PREFIX
 # Byte code is kept: without it every start of dvc compiles 900 modules anew, 1.4 s.
 unexport PYTHONDONTWRITEBYTECODE
 STAGES := collect_stage1 collect_stage2 convert train_stage1 train_stage2 fuse evaluate
 PROMPT ?= slow worship ballad in Db
 OUT ?= out/prompt.mid
+
+# One stage after the other, also with -j: each waits for the one before, and DVC locks the project.
+.NOTPARALLEL:
+
+# The programs in an environment begin with its own place, so one that was moved is made anew.
+MOVED := $(shell test -f $(VENV)/.place && test "`cat $(VENV)/.place`" != "$(CURDIR)" && rm -rf $(VENV) && echo moved)
+ifeq ($(MOVED),moved)
+$(info The project was moved: $(VENV) is made anew.)
+endif
 
 .PHONY: help setup check test repro metrics-diff generate clean bench faults faults-short web web-test wheel $(STAGES)
 
@@ -30,6 +43,7 @@ $(VENV)/.stamp: requirements.lock pyproject.toml
 	@$(VENV)/bin/uv pip install --python $(VENV) --require-hashes -r requirements.lock \
 	  || $(VENV)/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "$(CURDIR)" > $(VENV)/.place
 	@touch $@
 
 check: setup ## lint, types, import contracts
@@ -52,7 +66,7 @@ $(STAGES): setup
 	dvc repro $@
 
 metrics-diff: setup ## the table against main that a reviewer pastes
-	@plagal metrics diff main
+	@plagal metrics diff
 
 generate: setup ## PROMPT="slow worship ballad in Db" OUT=out/prompt.mid
 	plagal generate "$(PROMPT)" -o "$(OUT)"

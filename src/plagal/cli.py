@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -325,9 +326,11 @@ def plan(
 @app.command()
 def mend() -> None:
     """Make DVC's own notes whole again after a kill; `make repro` does it before anything else."""
+    from plagal.plumbing.dvc_cache import PIPELINE_FILE, stages_of
     from plagal.plumbing.dvc_cache import mend as mended
+    from plagal.plumbing.own_music import unread_music
 
-    for line in mended():
+    for line in (*mended(), *unread_music(stages_of(PIPELINE_FILE))):
         _say(line)
 
 
@@ -353,12 +356,28 @@ def metrics_show(folder: Annotated[Path, typer.Argument(help="Folder with metric
 
 @metrics_app.command("diff")
 def metrics_diff(
-    revision: Annotated[str, typer.Argument(help="Commit to compare with.")] = "main",
+    revision: Annotated[
+        str, typer.Argument(help="Commit to compare with; main, or origin/main where none is named.")
+    ] = "",
 ) -> None:
     """The Markdown table that a reviewer pastes: old, new, better or worse."""
     from plagal.evaluation.report import diff_against
 
-    _say(diff_against(revision))
+    _say(diff_against(revision or _main_branch()))
+
+
+def _main_branch() -> str:
+    """main, or origin/main in a clone of another branch. Raises InputError where neither is there."""
+    from plagal.plumbing.errors import InputError
+
+    for name in ("main", "origin/main"):
+        command = ["git", "rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return name
+    raise InputError(
+        "this clone has neither main nor origin/main; `git fetch --depth 1 origin main:refs/remotes/origin/main` brings"
+        " it, or name another commit"
+    )
 
 
 @metrics_app.command("ratings")

@@ -21,6 +21,7 @@ from typing import Any
 
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.files import parse_yaml, write_text
+from plagal.plumbing.own_music import check_music
 
 LOCK_FILE, PIPELINE_FILE = Path("dvc.lock"), Path("dvc.yaml")
 CACHE = Path(".dvc") / "cache"
@@ -54,8 +55,10 @@ def md5_of(path: Path, known: dict[str, Any] | None = None) -> str:
 
 def check_inputs(stage: str, folder: Path = Path()) -> None:
     """Raises InputError where something that `stage` depends on is another than the stage before wrote, as dvc.lock has
-    it. What is no stage's output, or not in dvc.lock, is nobody's promise."""
-    needs = _stages(folder / PIPELINE_FILE).get(stage, {}).get("deps", [])
+    it, or where own music is missing. What is no stage's output, or not in dvc.lock, is nobody's promise."""
+    stages = stages_of(folder / PIPELINE_FILE)
+    check_music(stage, stages, stages_of(folder / LOCK_FILE), folder)
+    needs = stages.get(stage, {}).get("deps", [])
     written, known = outputs(folder), _remembered(folder)
     for path in sorted({path for path in written for need in needs if f"{need}/".startswith(f"{path}/")}):
         if (folder / path).exists() and md5_of(folder / path, known) != written[path]:
@@ -68,11 +71,12 @@ def check_inputs(stage: str, folder: Path = Path()) -> None:
 
 def outputs(folder: Path = Path()) -> dict[str, str]:
     """Path -> md5 of all that stages wrote, by dvc.lock."""
-    stages = _stages(folder / LOCK_FILE).values()
+    stages = stages_of(folder / LOCK_FILE).values()
     return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", []) if "md5" in out}
 
 
-def _stages(file: Path) -> dict[str, Any]:
+def stages_of(file: Path) -> dict[str, Any]:
+    """Of dvc.yaml or dvc.lock; none where it is missing."""
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -14,7 +14,7 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     system = f"macOS {machine['macos']}" if machine["macos"] else machine["system"]
     yield f"{machine['chip']}, {machine['memory_gb']} GB, {system}, MLX {machine['mlx']} on {machine['device']}"
     yield (
-        f"base {base['name']}: {base['weights']} weights, {base['layers']} layers, {base['encoding']};"
+        f"base {base['name']}: {base['layers']} layers, weights {base['weights']}, {base['encoding']};"
         f" one process may use {report['budget_bytes'] / _GIGA:.1f} GB"
     )
     for name, stage in report["stages"].items():
@@ -66,4 +66,4 @@ def _planned(report: dict[str, Any], name: str) -> str:
 
 
 def _gb(size: float) -> str:
-    return f"{size / _GIGA:.2f} GB"
+    return f"{size / _GIGA:.2f} GB" if size >= _GIGA else f"{size / 1e6:.0f} MB"
