@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.document_runner import Shell, compared, run_document
 from pipeline.project import ROOT, copy_of_this_project
+from plagal.asking.request import read_request
 
 
 def test_the_tutorials_commands_print_what_it_shows(tmp_path: Path):
@@ -20,6 +21,15 @@ def test_the_tutorials_commands_print_what_it_shows(tmp_path: Path):
             ran += 1
     assert ran > 15
     assert (project.root / "out" / "tutorial.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_prompts_are_understood_as_the_page_of_prompts_says():
+    lines = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8").splitlines()
+    cells = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines if line[:2] == "| "]
+    rows = [[cell.replace("\\|", "|") for cell in row] for row in cells if row != ["prompt", "understood"]]
+    assert len(rows) > 20
+    said = {prompt: read_request({"prompt": prompt}).summary.removeprefix("understood: ") for prompt, _ in rows}
+    assert said == dict(rows)
 
 
 @pytest.mark.parametrize(

@@ -345,10 +345,10 @@ def test_too_much_to_go_on_from_is_named() -> None:
 # --- stock servers
 
 
-def test_the_readmes_stock_server_answers_with_words_that_read_as_a_piece(model: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (command,) = [line for line in readme.splitlines() if line.startswith("mlx_lm.server --model models/fused")]
-    (call,) = [line for line in readme.splitlines() if line.startswith("curl") and "/v1/chat/completions" in line]
+def test_the_documented_stock_server_answers_with_words_that_read_as_a_piece(model: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stock.md").read_text(encoding="utf-8")
+    (command,) = [line for line in page.splitlines() if line.startswith("mlx_lm.server --model models/fused")]
+    (call,) = [line for line in page.splitlines() if line.startswith("curl") and "/v1/chat/completions" in line]
     body = json.loads(re.findall(r"-d '(.*)'", call)[0]) | {"max_tokens": 40}
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])

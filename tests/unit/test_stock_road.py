@@ -1,4 +1,4 @@
-"""The README's commands for stock mlx-lm and for two Macs, as they stand there, for a few steps."""
+"""The documents' commands for stock mlx-lm and for two Macs, as they stand there, for a few steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from plagal.model import base
 from plagal.model.cpu.kernels import on_cpu
 from plagal.plumbing.files import write_jsonl
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "stock.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 
 
@@ -31,12 +31,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def in_readme(beginning: str) -> list[str]:
-    return [line for line in README.splitlines() if line.startswith(beginning)]
+def in_page(beginning: str) -> list[str]:
+    return [line for line in PAGE.splitlines() if line.startswith(beginning)]
 
 
-def test_the_readmes_commands_for_stock_mlx_lm_run_on_the_projects_data(project: Path) -> None:
-    commands = [*in_readme("mlx_lm.lora --model models/base"), *in_readme("mlx_lm.fuse --model models/base")]
+def test_the_pages_commands_for_stock_mlx_lm_run_on_the_projects_data(project: Path) -> None:
+    commands = [*in_page("mlx_lm.lora --model models/base"), *in_page("mlx_lm.fuse --model models/base")]
     assert len(commands) == 3
     said = ""
     for command in commands:
@@ -50,10 +50,10 @@ def test_the_readmes_commands_for_stock_mlx_lm_run_on_the_projects_data(project:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # mlx leaves the file open
-def test_the_readmes_host_file_is_one_that_mlx_launch_reads(tmp_path: Path) -> None:
+def test_the_pages_host_file_is_one_that_mlx_launch_reads(tmp_path: Path) -> None:
     from mlx._distributed_utils.common import Hostfile
 
-    block = re.search(r"```json\n(.*?)```", README, re.DOTALL)
+    block = re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)
     assert block is not None
     (tmp_path / "hosts.json").write_text(block.group(1))
     hosts = Hostfile.from_file(tmp_path / "hosts.json").hosts
@@ -61,8 +61,8 @@ def test_the_readmes_host_file_is_one_that_mlx_launch_reads(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not on_cpu(), reason="loopback in place of two Macs")
-def test_the_readmes_launch_command_runs_with_a_host_file_of_this_machine(tmp_path: Path) -> None:
-    (command,) = in_readme("mlx.launch --backend ring --hostfile")
+def test_the_pages_launch_command_runs_with_a_host_file_of_this_machine(tmp_path: Path) -> None:
+    (command,) = in_page("mlx.launch --backend ring --hostfile")
     hosts = [{"ssh": "127.0.0.1", "ips": ["127.0.0.1"]} for _ in range(2)]
     (tmp_path / "hosts.json").write_text(json.dumps(hosts))
     script = "import mlx.core as mx; g = mx.distributed.init(); print('rank', g.rank(), 'of', g.size(), flush=True)"
