@@ -8,16 +8,41 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from plagal import cli_beats, cli_export, cli_play, cli_rehearse, cli_sheet
+from plagal import cli_arrange, cli_beats, cli_export, cli_play, cli_rehearse, cli_sheet
 from plagal.plumbing import terminal
 
+_ORDER = (
+    "doctor", "arrange", "styles", "understand", "generate", "chat", "serve", "sheet", "beats", "profile", "plan",
+    "rehearse", "collect", "convert", "metrics", "export", "vocab", "tokenize", "detokenize", "roundtrip", "mend",
+)  # fmt: skip
+"""In the order of use: play at once, ask a model, train one, look into words."""
+
+
+class _InOrder(TyperGroup):
+    """Lists commands in the order of use, each with all of its first sentence."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+            formatter.write_dl(
+                [(name, (command.help or "").split("\n\n")[0]) for name, command in commands if command is not None]
+            )
+
+
 app = typer.Typer(
+    cls=_InOrder,
     help="Teaches a language model to play gospel piano.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,9 +71,20 @@ def _show_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from plagal.plumbing.version import __version__
+
+        _say(f"plagal {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback behind an error.")] = False,
+    version: Annotated[  # noqa: ARG001  # its callback does it
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     if debug:
         os.environ[terminal.DEBUG_VARIABLE] = "1"
@@ -115,15 +151,36 @@ def convert(
 
 
 @app.command()
-def vocab(word: Annotated[str | None, typer.Argument(help="Only this word.")] = None) -> None:
+def vocab(
+    word: Annotated[str | None, typer.Argument(help="Only this word, or those that it names: Dbmaj9, TRIPLET.")] = None,
+) -> None:
     """Every word with its id and its definition."""
-    from plagal.plumbing.errors import InputError
     from plagal.tokens.vocabulary import ID_OF, WORDS, definition
 
-    if word is not None and word not in ID_OF:
-        raise InputError(f"{word!r} is no word of the vocabulary; `plagal vocab` lists all {len(WORDS)}")
-    for each in WORDS if word is None else [word]:
+    for each in WORDS if word is None else _words_named(word):
         _say(f"{ID_OF[each]:>5}  {each:<24} {definition(each)}")
+
+
+def _words_named(text: str) -> list[str]:
+    """The word itself, the word of a chord symbol, or all words that hold a part. Raises InputError."""
+    from plagal.music.chords import read_chord
+    from plagal.plumbing.errors import ChordError, InputError
+    from plagal.tokens.vocabulary import ID_OF, WORDS
+
+    if text in ID_OF:
+        return [text]
+    try:
+        chord, _ = read_chord(text)
+        return [
+            f"CHORD_{replace(chord, bass=chord.root).symbol}",
+            *([f"BASS_{text.rpartition('/')[2]}"] if "/" in text else []),
+        ]
+    except ChordError:
+        pass
+    holding = [word for word in WORDS if text.upper() in word.upper().split("_") or text.upper() == word.upper()]
+    if not holding:
+        raise InputError(f"{text!r} is no word of the vocabulary; `plagal vocab` lists all {len(WORDS)}")
+    return holding
 
 
 @app.command()
@@ -175,109 +232,6 @@ def roundtrip(
 
 
 @app.command()
-def arrange(
-    tune: Annotated[
-        str | None,
-        typer.Argument(help="ABC, MusicXML or MIDI of your own, or a title of the book; else the seed's choice."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="MIDI to write; out/TITLE.mid where none is named.")
-    ] = None,
-    style: Annotated[str, typer.Option(help="As in `plagal styles`.")] = "traditional_gospel",
-    key: Annotated[
-        str | None, typer.Option(help="As in Db or F#m; else an own tune's own, or one of the style's.")
-    ] = None,
-    tempo: Annotated[float | None, typer.Option(help="Beats a minute: quarters, dotted quarters in 12/8.")] = None,
-    metre: Annotated[str | None, typer.Option(help="As in 4/4 or 12/8.")] = None,
-    bars: Annotated[int | None, typer.Option(min=1, max=512, help="Exactly so many.")] = None,
-    chords: Annotated[str | None, typer.Option(help='Your own, as in "C | Am7 | Dm7 G7 | C".')] = None,
-    feel: Annotated[str | None, typer.Option(help="straight, swing, shuffle, 12/8 or half-time.")] = None,
-    swing: Annotated[float | None, typer.Option(help="Share of the first eighth, .5 to .75.")] = None,
-    sections: Annotated[str | None, typer.Option(help='As in "intro, verse:2, vamp:8, outro".')] = None,
-    intro: Annotated[
-        str | None, typer.Option(help="none, last-line, turnaround, walk-up, or degrees: 3-6-2-5.")
-    ] = None,
-    ending: Annotated[str | None, typer.Option(help="none, amen, tag, backdoor, or degrees: 7-3-6-2-5-1.")] = None,
-    modulate: Annotated[int, typer.Option(min=0, max=11, help="Semitones up before the last verse.")] = 0,
-    level: Annotated[int | None, typer.Option(min=1, max=4, help="1 (soft, sparse) to 4 (shout).")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    roll: Annotated[bool, typer.Option("--roll", help="A picture of the piano roll beside it.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
-    wav: Annotated[bool, typer.Option("--wav", help="A sound file beside it.")] = False,
-    soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav.")] = None,
-) -> None:
-    """A rule-based gospel arrangement, no model: of a tune of the book or of your own, over its chords or yours."""
-    from plagal.asking.progression import read_progression
-    from plagal.asking.styles import known_arranger_style
-    from plagal.music.arranger.arrange import arrange as arranged
-    from plagal.music.midi import read_midi, write_midi
-    from plagal.music.notation import NOTATION_SUFFIXES, load_notation
-    from plagal.plumbing.errors import InputError
-
-    source: Any = tune
-    suffix = Path(tune).suffix.lower() if tune else ""
-    if tune and suffix in NOTATION_SUFFIXES:
-        source = load_notation(tune)
-    elif tune and (suffix in (".mid", ".midi") or Path(tune).is_file()):
-        source = read_midi(tune)
-    beats, _, unit = (metre or "").partition("/")
-    if metre and not (beats.isdigit() and unit.isdigit() and int(beats) and int(unit)):
-        raise InputError(f"--metre {metre}: write it as 4/4 or 12/8")
-    score = arranged(
-        source, known_arranger_style(style), key, tempo, seed, bars,
-        chords=read_progression(chords) if chords is not None else None,
-        metre=(int(beats), int(unit)) if metre else None,
-        feel=feel, swing=swing, intro=intro, ending=ending, modulate=modulate, level=level,
-        sections=[part.strip() for part in sections.split(",")] if sections else None,
-    )  # fmt: skip
-    name = re.sub(r"[^a-z0-9]+", "_", (score.title or "piece").lower()).strip("_") or "piece"
-    output = output or Path("out") / f"{name}.mid"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_midi(score, output)
-    _say(f"{output}: {_described(score, style)}")
-    if roll:
-        from plagal.music.pianoroll import write_piano_roll
-
-        write_piano_roll(score, output.with_suffix(".png"), title=f"{score.title}, {style}")
-        _say(str(output.with_suffix(".png")))
-    if sheet is not None:
-        from plagal.sheet import write_sheet
-
-        for page in write_sheet(score, sheet):
-            _say(str(page))
-    if wav:
-        from plagal.serving.sound import write_wav
-
-        write_wav(score, output.with_suffix(".wav"), soundfont)
-        _say(str(output.with_suffix(".wav")))
-
-
-def _described(score: Any, style: str) -> str:
-    """ "What a Friend, shout, Ab major, 4/4, ♩ = 144, 24 bars"."""
-    from plagal.music.beats import beat_ticks
-    from plagal.music.keys import key_name
-    from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER
-
-    metre, beat = score.metres[0], beat_ticks(score.metres[0])
-    tempo = score.tempos[0].quarters_per_minute * TICKS_PER_QUARTER / beat
-    bars = -(-int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()) // metre.bar_ticks)
-    sign = "♩" if beat == TICKS_PER_QUARTER else "♩."
-    keys = " to ".join(key_name(key) for key in score.keys)
-    return f"{score.title}, {style}, {keys}, {metre.numerator}/{metre.denominator}, {sign} = {tempo:.0f}, {bars} bars"
-
-
-@app.command()
-def styles() -> None:
-    """The arranger's styles and tunes."""
-    from plagal.music.arranger.arrange import STYLES
-    from plagal.music.arranger.tunebook import tune_book
-
-    _say("styles: " + ", ".join(STYLES))
-    for tune in tune_book():
-        _say(f"  {tune.name:<36} {tune.title} ({tune.composer}, {tune.year})")
-
-
-@app.command()
 def understand(
     prompt: Annotated[str, typer.Argument(help='As in "slow worship ballad in Db".')],
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
@@ -299,15 +253,25 @@ def understand(
 cli_play.register(app)
 app.command()(cli_beats.beats)
 app.command()(cli_sheet.sheet)
+cli_arrange.register(app)
 app.command()(cli_rehearse.rehearse)
 app.command()(cli_export.export)
 
 
 @app.command()
-def profile(name: Annotated[str, typer.Argument(help="A file of profiles/, without its ending.")]) -> None:
-    """Lay a profile over params.yaml and show the difference."""
+def profile(
+    name: Annotated[
+        str | None, typer.Argument(help="A file of profiles/, without its ending; else all are listed.")
+    ] = None,
+) -> None:
+    """Lay a profile over params.yaml and show the difference; alone, list the profiles."""
     from plagal.plumbing.params import apply_profile, profile_path
 
+    if name is None:
+        for path in sorted(Path("profiles").glob("*.yaml")):
+            about = re.match(r"#\s*(.+?)(?:\. |\.?\n)", path.read_text(encoding="utf-8"))
+            _say(f"{path.stem:<20} {about[1] if about else ''}".rstrip())
+        return
     _say(apply_profile(profile_path(name)) or "nothing to change")
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from plagal.cli_files import check_output, free_path, write_music
+
 if TYPE_CHECKING:
     from plagal.asking.chat import Talk
     from plagal.asking.request import Request
@@ -31,17 +33,30 @@ def _say(text: str) -> None:
 
 
 def generate(
-    output: Annotated[Path, typer.Option("-o", "--output", help="MIDI to write; -1, -2 ... are added with --count.")],
     prompt: Annotated[str, typer.Argument(help='As in "slow worship ballad in Db"; options win over it.')] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="What to write: .mid, .wav, .musicxml, .pdf, .svg or .txt; out/PROMPT.mid where none is named; -1, -2 "
+            "... are added with --count.",
+        ),
+    ] = None,
     model: ModelOption = MODEL,
+    writer: Annotated[str | None, typer.Option(help="model, arranger (needs no model), or best of both.")] = None,
     style: Annotated[str | None, typer.Option(help="As in worship or gospel_jazz.")] = None,
     key: Annotated[str | None, typer.Option(help='As in Db, Bbm or "F# minor".')] = None,
-    tempo: Annotated[float | None, typer.Option(help="Quarter notes a minute.")] = None,
+    tempo: Annotated[float | None, typer.Option(help="Beats a minute: quarters, dotted quarters in 12/8.")] = None,
     metre: Annotated[str | None, typer.Option(help="As in 12/8.")] = None,
     bars: Annotated[int | None, typer.Option(help="Bars to write, at most 64.")] = None,
     density: Annotated[str | None, typer.Option(help="sparse, medium, dense, or notes a bar.")] = None,
     chords: Annotated[str | None, typer.Option(help='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')] = None,
-    melody: Annotated[Path | None, typer.Option(help="MIDI or ABC of a tune to harmonise.")] = None,
+    feel: Annotated[str | None, typer.Option(help="straight, swing, shuffle, 12/8 or half-time.")] = None,
+    intro: Annotated[str | None, typer.Option(help="none, turnaround, walk-up, or degrees: 3-6-2-5.")] = None,
+    ending: Annotated[str | None, typer.Option(help="none, amen, tag, backdoor, or degrees: 7-3-6-2-5-1.")] = None,
+    modulate: Annotated[int | None, typer.Option(help="Semitones up before the last verse (the arranger's).")] = None,
+    melody: Annotated[Path | None, typer.Option(help="A tune to harmonise: MIDI, ABC or MusicXML.")] = None,
     continue_: Annotated[Path | None, typer.Option("--continue", help="MIDI to go on from.")] = None,
     keep_bars: Annotated[int | None, typer.Option(help="Bars of --continue to keep; all where not given.")] = None,
     refill: Annotated[Path | None, typer.Option(help="MIDI some bars of which are to be written anew.")] = None,
@@ -62,14 +77,20 @@ def generate(
         "prompt": prompt or None, "style": style, "key": key, "tempo": tempo, "metre": metre, "bars": bars,
         "density": _number_or_text(density), "chords": chords, "melody": _score(melody),
         "continue": _continue(continue_, keep_bars), "refill": _refill(refill, refill_bars), "seed": seed,
-        "temperature": temperature, "top_p": top_p,
+        "temperature": temperature, "top_p": top_p, "writer": writer, "feel": feel, "intro": intro, "ending": ending,
+        "modulate": modulate,
     }  # fmt: skip
+    if output is not None:
+        check_output(output, soundfont)
     player = _check_sound(play, wav, soundfont)
     if sheet is not None:
         from plagal.sheet import check_name
 
         check_name(sheet)
     requests = _requests(given, json, count)
+    if requests[0].writer != "arranger":
+        _check_model(model)
+    output = output or free_path(prompt or requests[0].tune or requests[0].style or "")
     for number, piece in enumerate(_written(requests, model), 1):
         path = _numbered(output, number, count)
         files = Files(*(file and _numbered(file, number, count) for file in (wav, roll, sheet)))
@@ -78,6 +99,13 @@ def generate(
             from plagal.serving.sound import play as play_file
 
             play_file(player, path)
+
+
+def _check_model(model: Path) -> None:
+    from plagal.plumbing.errors import ModelError
+
+    if not model.exists():
+        raise ModelError(f"{model}: no such model folder; run `make repro`, or `plagal arrange`, which needs none")
 
 
 class Files(NamedTuple):
@@ -90,8 +118,8 @@ class Files(NamedTuple):
 
 def _deliver(piece: Written, path: Path, files: Files, soundfont: Path | None) -> None:
     """Write the files and tell their names."""
-    piece.write(path)
-    _say(f"{path}: {piece.description}")
+    for written in write_music(piece.score, path, soundfont):
+        _say(f"{written}: {piece.description}")
     if piece.request.prompt or piece.request.not_understood:
         _say(piece.request.summary)
     if piece.judge:
@@ -201,7 +229,11 @@ def chat(
     from plagal.serving.sound import play as play_file
 
     player = _check_sound(play, None, soundfont)
-    loaded(model)
+    if model != MODEL or model.exists():
+        _check_model(model)
+        loaded(model)
+    else:  # a fresh clone has no model yet, and can play
+        _say(f"{MODEL} is not there: the arranger writes; for a model run `make repro`")
     _say(HELP)
     talk = Talk()
     done: list[tuple[Written, Path]] = []
@@ -233,9 +265,11 @@ def _answer(talk: Talk, line: str, last: Written | None, model: Path, seed: int)
     if edited is not None and talk.request is not None:
         piece = Written(talk.request, tuple(encode(edited)))
     elif last is not None and re.fullmatch(r"(?:go on|continue|more|longer)[.!]?", line, re.IGNORECASE):
+        _check_model(model)  # the arranger writes whole pieces
         piece = _written([talk.go_on(list(last.words), seed)], model)[0]
     else:
-        piece = _written([talk.understand(line, seed)], model)[0]
+        request = talk.understand(line, seed)
+        piece = _written([request if model.exists() else request.changed(writer="arranger")], model)[0]
     _remember(talk, piece)
     return piece
 

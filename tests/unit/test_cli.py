@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from plagal.cli import app
+from plagal.music.chords import parse_chord
+from plagal.music.edits import bar_edges
+from plagal.music.load import load
+from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.plumbing.errors import InputError
+from plagal.plumbing.version import __version__
+from plagal.sheet import to_musicxml
 
 
 def plagal(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -97,3 +108,70 @@ def test_words_go_through_a_terminal_and_back(tmp_path: Path):
     (tmp_path / "words.txt").write_text(words)
     assert plagal("detokenize", "words.txt", "-o", "x.mid", "--strict", cwd=tmp_path).returncode == 0
     assert plagal("tokenize", "x.mid", "--no-chords", cwd=tmp_path).stdout.strip() == words
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_version_is_said() -> None:
+    assert run("--version").output == f"plagal {__version__}\n"
+
+
+def test_help_names_every_command_in_the_order_of_use_with_its_whole_first_sentence() -> None:
+    said = run("--help").output
+    names = re.findall(r"^  ([a-z]+)  ", said.partition("Commands:")[2], re.MULTILINE)
+    assert set(names) == {command.name or command.callback.__name__ for command in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }  # fmt: skip
+    assert (
+        names[:6] == ["doctor", "arrange", "styles", "understand", "generate", "chat"]
+        and "..." not in said.partition("Commands:")[2]
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [("CHORD_Dbmaj9", ["CHORD_Dbmaj9"]), ("Dbmaj9", ["CHORD_Dbmaj9"]), ("C#m7/E", ["CHORD_Dbmin7", "BASS_E"]),
+     ("fermata", ["FERMATA"])],
+)  # fmt: skip
+def test_vocab_finds_words_by_what_they_name(typed: str, found: list[str]) -> None:
+    assert [line.split()[1] for line in run("vocab", typed).output.splitlines()] == found
+
+
+def test_profile_alone_lists_them() -> None:
+    said = run("profile").output.splitlines()
+    assert [line.split()[0] for line in said] == sorted(path.stem for path in Path("profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("ending", [".mid", ".musicxml", ".svg", ".txt"])
+def test_an_arrangement_is_written_as_what_its_name_says(tmp_path: Path, ending: str) -> None:
+    output = tmp_path / f"a{ending}"
+    done = run("arrange", "Amazing Grace", "--style", "worship", "--bars", 8, "--key", "F", "-o", output)
+    assert done.exit_code == 0, done.output
+    begins = {".mid": b"MThd", ".musicxml": b"<?xml", ".svg": b"<", ".txt": b"SONG_START KEY_F"}[ending]
+    assert output.read_bytes().startswith(begins)
+
+
+def test_a_name_that_says_no_form_of_music_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    done = run("arrange", "-o", tmp_path / "a.mp5")
+    assert isinstance(done.exception, InputError) and ".mid, .wav, .musicxml" in str(done.exception)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["abc", "mid", "musicxml"])
+def test_an_own_tune_is_arranged_with_and_without_own_chords(tmp_path: Path, form: str) -> None:
+    tune = tmp_path / "tune.abc"
+    tune.write_text("X:1\nT:Own\nM:4/4\nL:1/4\nK:G\nGABc|d2B2|c2A2|G4|\n")
+    if form != "abc":
+        (tmp_path / "tune.abc").rename(tmp_path / "source.abc")
+        tune = tmp_path / f"tune.{form}"
+        score = load(tmp_path / "source.abc")
+        tune.write_bytes(to_midi_bytes(score) if form == "mid" else to_musicxml(score).encode())
+    for more in ([], ["--chords", "G | Em7 | Am7 D7 | G"]):
+        done = run("arrange", tune, *more, "--style", "jazz-gospel", "--bars", 8, "-o", tmp_path / "a.mid")
+        assert done.exit_code == 0, done.output
+        score = read_midi(tmp_path / "a.mid")
+        assert score.keys[0].fifths == 1 and len(bar_edges(score)) - 1 == 8
+    named = [marker.text for marker in score.markers if marker.kind == "chord"]
+    assert {parse_chord(name).root for name in named} <= {7, 4, 9, 2}

@@ -152,6 +152,28 @@ def test_a_conversation_changes_the_piece_that_is_there_and_goes_back(model: Pat
     assert any(line.startswith("! not understood: what a day") for line in said) and said.count(said[0]) == 2
 
 
+def test_without_a_name_a_piece_goes_to_out_under_its_prompt_and_replaces_none(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert generate(model, "slow worship in Db", "--bars", 1).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "slow-worship-in-db-2.mid", "slow-worship-in-db.mid",
+    ]  # fmt: skip
+
+
+def test_without_a_model_the_arranger_is_named_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["generate", "gospel in C"])
+    assert "`make repro`, or `plagal arrange`" in str(done.exception) and not any(tmp_path.iterdir())
+    done = CliRunner().invoke(app, ["generate", "gospel in C, 8 bars, modulate up a half step", "--writer", "arranger"])
+    assert done.exit_code == 0 and "not understood" not in done.output
+    done = CliRunner().invoke(app, ["chat", "-o", "talk"], input="shout in Ab, 8 bars\nin F\ngo on\n")
+    assert done.exit_code == 0 and "the arranger writes" in done.output and "make repro" in done.output
+    assert [read_midi(path).keys[0].fifths for path in sorted(Path("talk").iterdir())] == [-4, -1]
+
+
 def test_serve_says_where_it_is_and_stops_on_a_signal(model: Path, tmp_path: Path) -> None:
     server = subprocess.Popen(
         [sys.executable, "-c", "from plagal.cli import main; main()", "serve", "--port", "0", "--model", str(model)],
