@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -83,17 +83,19 @@ class FinetunedQwenService:
         finally:
             job.cancel()
 
-    async def generate_score(self, prompt: str = "", **controls: Any) -> Score:
-        """A piece as a Score: the arranger's `generate_melody`, with a model and a prompt in full."""
-        job = self.writer.submit(Job(await self._read({"prompt": prompt, **controls})))
+    async def generate_score(self, prompt: str = "", **controls: Any) -> Written:
+        """A piece with its words, its score (a hand for every note) and its MusicXML: what a lesson needs."""
+        request = await self._read({"prompt": prompt, **controls})
+        job = self.writer.submit(Job(request))
         try:
-            return await asyncio.to_thread(_score_of, await job.wait())
+            return Written(request, tuple(await job.wait()), job.judge)
         finally:
             job.cancel()
 
     async def generate_midi(self, prompt: str = "", **controls: Any) -> bytes:
         """A piece as the bytes of a MIDI file."""
-        return to_midi_bytes(await self.generate_score(prompt, **controls))
+        piece = await self.generate_score(prompt, **controls)
+        return await asyncio.to_thread(lambda: to_midi_bytes(piece.score))
 
     async def stream(self, prompt: str = "", **controls: Any) -> AsyncIterator[Event]:
         """Events as they are written: start, bar, chord, note, pedal, tempo, done. Leaving the loop cancels the
@@ -174,6 +176,14 @@ class Written:
             f"{key}{metre.numerator}/{metre.denominator}, {tempo / quarters:.3g} {beat} a minute, {bars} bars, "
             f"{len(score.notes)} notes, seed {self.request.seed}"
         )
+
+    @cached_property
+    def musicxml(self) -> str:
+        """The piece as sheet music, named by what was asked."""
+        from plagal.asking.wording import plain_prompt
+        from plagal.sheet import to_musicxml
+
+        return to_musicxml(replace(self.score, title=plain_prompt(self.request)))
 
     def write(self, path: str | Path) -> None:
         """Write the MIDI, whole or not at all. Raises DiskError."""

@@ -46,7 +46,9 @@ def svg_pages(document: str) -> list[str]:
     import verovio
 
     verovio.enableLog(verovio.LOG_OFF)
-    toolkit = verovio.toolkit()
+    toolkit = verovio.toolkit(False)
+    # Verovio's own default holds for the thread that imported it; services engrave in others.
+    toolkit.setResourcePath(str(Path(verovio.__file__).parent / "data"))
     toolkit.setOptions(_OPTIONS)
     # Verovio prints a degree beside the name that says it already, and harmonies that are not to be printed.
     hidden = r'\s*<degree .*?</degree>|\s*<harmony print-object="no">.*?</harmony>'
