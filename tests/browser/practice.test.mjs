@@ -124,7 +124,7 @@ test("of the hand that is practised alone every key lights up, the other is dimm
     const canvas = document.querySelector("#roll-canvas");
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     let strong = 0;
-    for (let at = 0; at < data.length; at += 4) if (data[at + 2] > data[at] + 80) strong++;
+    for (let at = 0; at < data.length; at += 4) if (data[at + 2] > data[at + 1] + 80) strong++;
     return most === null ? strong : strong < most;
   };
   assert.equal(await page.isDisabled("#other-hand"), true);
@@ -142,7 +142,7 @@ test("a take in another key is spelled, shown and downloaded there", async () =>
   const { page, piece } = await practise();
   await page.selectOption("#transpose", "2");
   await page.waitForFunction(() => document.querySelector("#piece-title").textContent === "Take 1 in E♭ major");
-  const chords = await page.locator(".chord").allTextContents();
+  const chords = await page.locator(".bar .chord").allTextContents();
   assert.ok(chords.length > 0 && chords.every((chord) => !/♯/.test(chord)), chords.join(" "));
   const { data } = await saved(page, "#download-midi");
   const file = join(scratch, "up.mid");
@@ -153,9 +153,9 @@ test("a take in another key is spelled, shown and downloaded there", async () =>
 
 test("chords are names, Nashville numbers, or none, in the roll and on the sheet", async () => {
   const { page } = await practise();
-  assert.match((await page.locator(".chord").allTextContents()).join(" "), /D♭/);
+  assert.match((await page.locator(".bar .chord").allTextContents()).join(" "), /D♭/);
   await page.selectOption("#chord-style", "numbers");
-  const numbers = await page.locator(".chord").allTextContents();
+  const numbers = await page.locator(".bar .chord").allTextContents();
   assert.ok(numbers.length && numbers.every((number) => /^[♭♯]?[1-7]/.test(number)), numbers.join(" "));
   await page.click("label[for=view-both]");
   await page.waitForSelector("#sheet svg");
@@ -163,7 +163,7 @@ test("chords are names, Nashville numbers, or none, in the roll and on the sheet
   assert.equal(await page.locator("#sheet g.harm").count(), 0);
   await page.selectOption("#chord-style", "none");
   await page.waitForSelector("#sheet g.harm", { state: "attached" });
-  assert.equal(await page.locator(".chord").count(), 0);
+  assert.equal(await page.locator(".bar .chord").count(), 0);
   assert.equal(await page.locator("#sheet g.harm").first().isVisible(), false);
 });
 
@@ -197,7 +197,7 @@ test("a count-in clicks a bar before the music moves, and the metronome goes on 
   const bar = piece.bar_lines[1] / beat;
   await page.waitForFunction((count) => window.clicks.length >= count, bar + 3);
   assert.deepEqual(await keysDown(page), []);
-  const clicks = await page.evaluate(() => window.clicks);
+  const clicks = (await page.evaluate(() => window.clicks)).filter((at) => at > 0);
   const seconds = (60 / piece.tempo) * (beat / 24);
   for (let at = 1; at < bar; at++) assert.ok(Math.abs(clicks[at] - clicks[at - 1] - seconds) < 0.02, `${clicks}`);
 });
@@ -236,7 +236,7 @@ test("the music waits until the right keys are down, wrong ones are told, and ea
   assert.deepEqual(faults, []);
 });
 
-test("played along, what comes too late is late, and what never comes is missed", async () => {
+test("played along, what never comes is missed, and said bar by bar", async () => {
   const { page } = await practise({ keyboard: true });
   await page.click("#midi-connect");
   await page.waitForFunction(() => !document.querySelector("#sound-keys").disabled);
@@ -325,16 +325,18 @@ test("the boxes of bars do not swap while one types, and the other follows", asy
 
 test("space plays and pauses wherever it means nothing else", async () => {
   const { page } = await practise();
+  const label = (name) => page.waitForFunction((wanted) => document.querySelector("#play").getAttribute("aria-label") === wanted, name);
   await page.click("#piece-title");
   await page.keyboard.press("Space");
+  await label("Pause");
   await sounds(page);
-  assert.equal(await page.getAttribute("#play", "aria-label"), "Pause");
   await page.click("#piece-title");
   await page.keyboard.press("Space");
-  assert.equal(await page.getAttribute("#play", "aria-label"), "Play");
+  await label("Play");
   await page.focus("#loop");
   await page.keyboard.press("Space");
-  assert.deepEqual([await page.isChecked("#loop"), await page.getAttribute("#play", "aria-label")], [true, "Play"]);
+  assert.equal(await page.isChecked("#loop"), true);
+  assert.equal(await page.getAttribute("#play", "aria-label"), "Play");
 });
 
 test("every control of practice is reached and worked by keyboard", async () => {
