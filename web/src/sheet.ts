@@ -1,5 +1,5 @@
 import type { VerovioToolkit } from "verovio/esm";
-import { TICKS_PER_QUARTER } from "./contract";
+import { TICKS_PER_QUARTER, type Bar } from "./contract";
 import { make } from "./dom";
 
 /** Staves of 100 % are 8 mm high; a page on a screen has room for less [%]. */
@@ -22,7 +22,7 @@ export class Sheet {
   constructor(private readonly box: HTMLElement) {}
 
   /** Engraves MusicXML; the same again where only the width has changed. */
-  async show(xml: string): Promise<void> {
+  async show(xml: string, bars: readonly Bar[]): Promise<void> {
     const width = this.box.clientWidth;
     if (width === 0 || (xml === this.shown && width === this.width)) return;
     this.box.setAttribute("aria-busy", "true");
@@ -43,9 +43,18 @@ export class Sheet {
         return frame;
       });
       this.box.replaceChildren(...pages);
-      this.moments = toolkit.renderToTimemap().map(({ qstamp, on, off }) => ({
-        tick: Math.round(qstamp * TICKS_PER_QUARTER), on: on ?? [], off: off ?? [],
-      }));
+      const timemap = toolkit.renderToTimemap({ includeMeasures: true });
+      // Measure by measure, for an upbeat is written short, and stands at the end of its bar.
+      const starts = timemap.filter(({ measureOn }) => measureOn).map(({ qstamp }) => qstamp);
+      const upbeat = ((starts[1] ?? Infinity) - (starts[0] ?? 0)) * TICKS_PER_QUARTER;
+      let measure = -1;
+      this.moments = timemap.map(({ qstamp, on, off, measureOn }) => {
+        if (measureOn) measure++;
+        const { onset, ticks } = bars[Math.max(0, measure)] ?? { onset: 0, ticks: 0 };
+        const from = measure <= 0 ? onset + Math.max(0, ticks - upbeat) : onset;
+        const inside = (qstamp - (starts[Math.max(0, measure)] ?? 0)) * TICKS_PER_QUARTER;
+        return { tick: Math.round(from + inside), on: on ?? [], off: off ?? [] };
+      });
       this.next = this.last = 0;
       this.shown = xml;
       this.width = width;

@@ -97,7 +97,7 @@ export class Stage {
     if (!take || take.piece.status !== "done" || (this.view !== "sheet" && this.view !== "both")) return;
     try {
       const xml = await this.engraved(take);
-      if (take === this.take) await this.sheet.show(xml);
+      if (take === this.take) await this.sheet.show(xml, take.piece.bars);
       this.want();
     } catch (error) {
       showError(error);

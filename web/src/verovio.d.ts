@@ -10,7 +10,7 @@ declare module "verovio/esm" {
     loadData(data: string): boolean;
     getPageCount(): number;
     renderToSVG(page: number): string;
-    renderToTimemap(): { qstamp: number; on?: string[]; off?: string[] }[];
+    renderToTimemap(options: { includeMeasures: boolean }): { qstamp: number; on?: string[]; off?: string[]; measureOn?: string }[];
     redoLayout(): void;
   }
 }
