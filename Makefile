@@ -1,6 +1,8 @@
 # Aliases for people. What depends on what stands in dvc.yaml, and only there.
 .DEFAULT_GOAL := help
-SHELL := /bin/sh
+# Not to the letter /bin/sh: else GNU make 3.81, macOS's, runs simple lines itself and looks for programs on the PATH that
+# it was started with, not on the one below.
+SHELL := /bin//sh
 PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
