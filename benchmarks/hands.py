@@ -8,8 +8,8 @@
   the rest alone.
 
 Where the folder of two-track files is not there, only arrangements are measured. Of the programs that assign hands,
-pianoplayer (3.0.2) takes the hands from the staves and finds fingers alone, and midi2hands (0.0.3) comes without the
-module that runs its network: neither can be a peer.
+pianoplayer (3.0.2) takes the hands from the staves and finds fingers alone; midi2hands (0.0.3) runs with NumPy 1.26
+only, in an environment of its own, and is not measured yet.
 """
 
 from __future__ import annotations
