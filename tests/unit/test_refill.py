@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from model_helpers import tiny_base
@@ -15,10 +16,11 @@ from plagal.compose.write import FILLINGS, leads_into, write
 from plagal.model.base import load
 from plagal.model.scorer import ModelScorer
 from plagal.music.arranger.arrange import arrange
+from plagal.music.edits import bar_edges
 from plagal.music.midi import to_midi_bytes
 from plagal.tokens import grammar
 from plagal.tokens.bars import cut_bars
-from plagal.tokens.codec import encode
+from plagal.tokens.codec import decode, encode
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,40 @@ def test_of_several_drafts_the_one_is_kept_that_leads_best_into_what_follows(sco
     assert len({tuple(words) for words in drafts}) == FILLINGS
     assert all(-8 < score < 0 for score in scores) and len(set(scores)) == FILLINGS
     assert kept == [*drafts[scores.index(max(scores))][:-1], *after, "SONG_END"]
+
+
+def bar_with(*words: str) -> list[str]:
+    chord = ["NOTE_ON_48", "DUR_HALF", "VEL_MF", "NOTE_ON_64", "DUR_HALF", "VEL_MF"]
+    metre = [word for word in words if word.startswith("TIMESIG_")]
+    return ["BAR_START", *metre, "BEAT_0", *(word for word in words if word not in metre), *chord]
+
+
+def test_bars_that_carry_a_modulation_and_a_tempo_stay_in_the_new_key_at_the_new_tempo(scorer: ModelScorer) -> None:
+    words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_66"]
+    for number in range(1, 13):
+        words += bar_with(*(["KEY_Db", "TEMPO_120"] if number == 5 else []))
+    words.append("SONG_END")
+    asked = read_request({"refill": {"words": words, "first_bar": 5, "last_bar": 8}})
+    (new,) = write(scorer, [asked], max_words=3000)
+    score = decode(new).score
+    line = 4 * 96
+    for onset in (line, 8 * 96):
+        assert [key for key in score.keys if key.onset <= onset][-1].fifths == -5
+        tempo = [tempo for tempo in score.tempos if tempo.onset <= onset][-1]
+        assert tempo.quarters_per_minute == pytest.approx(120, rel=0.02)
+    assert [key for key in score.keys if key.onset < line][-1].fifths == 0
+
+
+@pytest.mark.parametrize("bars", [(1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (2, 6)])
+def test_every_bar_keeps_its_metre_where_bars_over_a_change_are_refilled(
+    scorer: ModelScorer, bars: tuple[int, int]
+) -> None:
+    words = ["SONG_START", "TIMESIG_4_4", "TEMPO_90"]
+    for metre in (None, None, "3_4", None, "7_8", None):
+        words += bar_with(*([f"TIMESIG_{metre}"] if metre else []))
+    words.append("SONG_END")
+    asked = read_request({"refill": {"words": words, "first_bar": bars[0], "last_bar": bars[1]}})
+    (new,) = write(scorer, [asked], max_words=3000)
+    edges = bar_edges(decode(new).score)
+    lengths = [after - before for before, after in pairwise(edges)]
+    assert lengths == [96, 96, 72, 72, 84, 84]

@@ -45,6 +45,23 @@ def opening_words(request: Request) -> tuple[str, ...]:
     return (*words, *([tempo_word(tempo)] if tempo is not None else []))
 
 
+def carried_words(request: Request) -> dict[int, tuple[str, ...]]:
+    """Bar of the piece (from 0) -> the metre, key and tempo words with which bars to be written anew began: what such a
+    bar carried it carries again, however its notes change."""
+    if request.refill is None:
+        return {}
+    _, bars = _cut(request.refill.words)
+    carried = {}
+    for number in range(request.refill.first_bar - 1, request.refill.last_bar):
+        words = bars[number]
+        metre = [word for word in words if word in METRE_OF][:1]
+        at = words.index("BEAT_0") + 1 if "BEAT_0" in words else len(words)
+        held = [word for word in words[at : at + 2] if word in KEY_OF or word in TEMPO_OF]
+        if metre or held:
+            carried[number] = (*metre, *(["BEAT_0", *held] if held else []))
+    return carried
+
+
 def following_words(request: Request) -> tuple[str, ...]:
     """Words of the bars behind a gap, which begin with the metre, key and tempo that the gap had brought."""
     if request.refill is None:

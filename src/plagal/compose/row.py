@@ -12,7 +12,7 @@ from plagal.asking.request import Request
 from plagal.asking.wording import prompt_for
 from plagal.compose import masks
 from plagal.compose.masks import Mask
-from plagal.compose.opening import opening_words
+from plagal.compose.opening import carried_words, opening_words
 from plagal.compose.sampling import Speller, Typed
 from plagal.compose.scorer import Scorer
 from plagal.compose.steering import Steering
@@ -65,6 +65,9 @@ class Row:
         self._steering = Steering(request, self.speller.whole)
         self._last_bar = request.kept_bars + request.new_bars
         self._kept = _kept(tuple(held for held in HELD_PREFIXES if any(word.startswith(held) for word in opening)))
+        self._carried = carried_words(request)
+        self._owed: list[str] = []
+        """What the bar at hand still has to bring: its metre, key and tempo."""
         self._silent = False
         self._first_bar = 0
         for word in (FIRST_WORD, *opening):
@@ -150,6 +153,10 @@ class Row:
             self.state = self.state._replace(kind=grammar.SONG_END) if word == "SONG_END" else self.state
         self.words.append(word)
         self._silent = word == BAR_WORD or (self._silent and not word.startswith("NOTE_ON_"))
+        if word == BAR_WORD:
+            self._owed = list(self._carried.get(self.state.bars - 1, ()))
+        elif self._owed and word == self._owed[0]:
+            self._owed.pop(0)
         if self.asked:
             self._steering.add(word, self.state)
 
@@ -166,6 +173,8 @@ class Row:
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
         if not self.asked:
             return _close(mask) if closing else mask
+        if self._owed and mask[_PLACE[self._owed[0]]]:
+            return masks.one(self._owed[0])
         mask = mask & self._kept
         if self._silent:  # a bar without a note is no music that anybody asked for
             mask[_BAR_ENDS] = False

@@ -130,7 +130,7 @@ class Steering:
             self._arrive(bar, -1)
         elif state.position != before.position or kind == g.BEAT:
             self._arrive(bar, state.position)
-        if kind in (g.KEY, g.HEAD_KEY) and not self._key_is_asked:
+        if kind in (g.KEY, g.HEAD_KEY):  # none that was not asked for, or carried by a bar
             self._key = Key(0, *KEY_OF[word])
             self._scale = masks.scale(self._key)
         elif kind in (g.PEDAL, g.PEDAL_OFF):
