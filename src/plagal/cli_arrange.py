@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plagal.cli_files import FOLDER, check_output, write_music
+from plagal.cli_files import FOLDER, MIDI, check_output, write_music
 
 
 def _say(text: str) -> None:
@@ -49,7 +49,8 @@ def arrange(
     roll: Annotated[bool, typer.Option("--roll", help="A picture of the piano roll beside it.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
     wav: Annotated[bool, typer.Option("--wav", help="A sound file beside it.")] = False,
-    soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav.")] = None,
+    play: Annotated[bool, typer.Option("--play", help="Play it.")] = False,
+    soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav and --play.")] = None,
 ) -> None:
     """A rule-based gospel arrangement, no model: of a tune of the book or of your own, over its chords or yours."""
     from plagal.asking.progression import read_progression
@@ -61,6 +62,12 @@ def arrange(
 
     if output is not None:
         check_output(output, soundfont)
+    if play:  # said before the work, not after it
+        from plagal.serving.sound import find_player
+
+        if output is not None and output.suffix.lower() not in MIDI:
+            raise InputError(f"--play plays the MIDI file that is written: name one with -o, not {output}")
+        player = find_player(soundfont)
     source: Any = tune
     suffix = Path(tune).suffix.lower() if tune else ""
     if tune and suffix in NOTATION_SUFFIXES:
@@ -96,6 +103,10 @@ def arrange(
 
         write_wav(score, output.with_suffix(".wav"), soundfont)
         _say(str(output.with_suffix(".wav")))
+    if play:
+        from plagal.serving.sound import play as play_file
+
+        play_file(player, output)
 
 
 def _described(score: Any, style: str) -> str:

@@ -139,7 +139,9 @@ def _deliver(piece: Written, path: Path, files: Files, soundfont: Path | None) -
         from plagal.asking.wording import plain_prompt
         from plagal.sheet import write_sheet
 
-        for page in write_sheet(replace(piece.score, title=plain_prompt(piece.request)), files.sheet):
+        for page in write_sheet(
+            replace(piece.score, title=piece.request.prompt or plain_prompt(piece.request)), files.sheet
+        ):
             _say(str(page))
 
 

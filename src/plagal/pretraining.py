@@ -259,7 +259,7 @@ def _card(heard: dict[str, Any], tokens: int, parameters: int) -> str:
 
 A Qwen2-shaped model of {parameters:,} parameters that has heard music as Plagal's words, one event a word:
 {tokens:,} tokens, {tokens / parameters:.1f} a parameter. `make repro` begins here; stock `mlx_lm` loads it. Made by
-`pretrain/dvc.yaml` (`dvc repro pretrain/dvc.yaml`).
+`pretrain/dvc.yaml` (`cd pretrain && dvc repro`).
 
 ## What it heard
 

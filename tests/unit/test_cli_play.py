@@ -107,6 +107,19 @@ def test_play_hands_the_file_to_the_synthesizer(model: Path, tmp_path: Path, mon
     assert (tmp_path / "heard").read_bytes() == b"MThd"
 
 
+def test_an_arrangement_is_played_too_and_only_as_midi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    player = tmp_path / "timidity"
+    player.write_text(f'#!/bin/sh\nhead -c 4 "$1" > {tmp_path}/heard\n')
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setattr("plagal.serving.sound.PLAYERS", ("timidity",))
+    call = ["arrange", "amazing_grace", "--style", "shout", "--bars", "4", "--play", "-o"]
+    assert CliRunner().invoke(app, [*call, str(tmp_path / "a.mid")]).exit_code == 0
+    assert (tmp_path / "heard").read_bytes() == b"MThd"
+    refused = CliRunner().invoke(app, [*call, str(tmp_path / "a.pdf")])
+    assert "--play plays the MIDI file" in str(refused.exception)
+
+
 def test_a_wav_file_sounds_as_long_as_the_piece(model: Path, tmp_path: Path) -> None:
     (tmp_path / "sine.sf2").write_bytes(sine_soundfont())
     done = generate(model, "at 120 bpm", "--bars", 2, "-o", tmp_path / "a.mid", "--wav", tmp_path / "a.wav",

@@ -183,7 +183,7 @@ class Written:
         from plagal.asking.wording import plain_prompt
         from plagal.sheet import to_musicxml
 
-        return to_musicxml(replace(self.score, title=plain_prompt(self.request)))
+        return to_musicxml(replace(self.score, title=self.request.prompt or plain_prompt(self.request)))
 
     def write(self, path: str | Path) -> None:
         """Write the MIDI, whole or not at all. Raises DiskError."""

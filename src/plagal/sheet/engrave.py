@@ -215,6 +215,7 @@ def _letters(text: str, size: float, style: dict[str, Any]) -> Iterator[tuple[Ou
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath, text_to_path
 
+    text = text.replace("♭", "b")  # STIX has a sharp and no flat
     name = _FILES[bool(style["bold"]), bool(style["italic"])]
     font = FontProperties(fname=str(Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size=size)
     path = TextPath((0, 0), text, size, font)
