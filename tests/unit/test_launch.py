@@ -50,7 +50,8 @@ def test_the_stage_itself_runs_under_mlx_launch_as_the_readme_says(tmp_path: Pat
     raw = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     raw["model"]["embedded"] |= {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 64}
     raw["model"]["base"] = "embedded"
-    raw["train_stage1"] |= {"mode": "full", "steps": 2, "batch": 2, "max_tokens": 128, "save_every": 1, "evaluate_every": 2}
+    raw["train_stage1"] |= {"mode": "full", "steps": 2, "batch": 2, "max_tokens": 128}
+    raw["train_stage1"] |= {"save_every": 1, "evaluate_every": 2}
     write_text(tmp_path / "params.yaml", yaml.safe_dump(raw))
     for split, count in (("train", 9), ("valid", 3)):
         write_jsonl(tmp_path / "data/text/stage1" / f"{split}.jsonl", [{"text": text} for text in texts(count)])
