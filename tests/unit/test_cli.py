@@ -43,7 +43,7 @@ def test_importing_plagal_loads_neither_mlx_nor_any_heavy_package():
         (["collect", "stage1"], "params.yaml"),
         (["metrics", "show"], "metrics.json"),
         (["profile", "enormous"], "enormous"),
-        (["generate", "x", "-o", "x.mid"], "models/fused: no such model folder; `make repro`"),
+        (["generate", "x", "-o", "x.mid"], "models/fused: no such model folder; run `make repro`"),
         (["detokenize", "latin.txt", "-o", "x.mid"], "latin.txt"),
         (["detokenize", "nowhere.txt", "-o", "x.mid"], "nowhere.txt"),
         (["arrange", "-o", "letters"], "letters is a folder"),

@@ -107,6 +107,7 @@ def _embedded_shape(params: Params) -> dict[str, object]:
 def test_killed_it_leaves_nothing(folder: Path, group: bool) -> None:
     """By kill -9, of the process and of its whole group."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["model"]["base"] = "embedded"
     raw["train_stage1"]["max_tokens"] = raw["train_stage2"]["max_tokens"] = 256
     (folder / "params.yaml").write_text(yaml.safe_dump(raw))
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

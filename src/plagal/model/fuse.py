@@ -120,7 +120,8 @@ def _write_merged(lm: LanguageModel, bits: int, window: int, folder: Path) -> tu
     touched = touched_layers(lm)
     lm.model = None
     weights = read_weights(lm.folder)  # read from disk when they are written
-    if lm.config.get("torch_dtype") == "float32":  # the base may be kept in half precision; what is merged is not
+    if "quantization" not in lm.config and lm.config.get("torch_dtype") == "float32":
+        # The base may be kept in half precision on disk; it was adapted in fp32, and what is merged stays so.
         weights = {name: value.astype(mx.float32) for name, value in weights.items()}
     config = adapters.with_window(lm.config, window)
     quantization = config.get("quantization")

@@ -259,13 +259,17 @@ def _plain_tempo(microseconds: int) -> float:
 
 def _pedals(tracks: list[symusic.Track], offset: int, per_quarter: int) -> tuple[Pedal, ...]:
     """Pedal changes on the grid, the highest of all tracks."""
-    curves = []
+    curves: list[tuple[Ints, Ints]] = []
     for track in tracks:
         controls = track.controls.numpy()
         chosen = controls["number"] == PEDAL_CONTROLLER
         if chosen.any():
             time = to_grid(controls["time"][chosen].astype(np.int64) - offset, per_quarter)
-            curves.append((time, np.digitize(controls["value"][chosen], _PEDAL_BOUNDS)))
+            state = np.digitize(controls["value"][chosen], _PEDAL_BOUNDS)
+            # The same pedal stands on the tracks of both hands; as the highest of two it would lose what is lifted and
+            # pressed again within a tick.
+            if not any(np.array_equal(time, at) and np.array_equal(state, was) for at, was in curves):
+                curves.append((time, state))
     if not curves:
         return ()
     if len(curves) == 1:
