@@ -198,7 +198,9 @@ test("by keyboard alone: a prompt, bars chosen and refilled, playing from a bar"
   await page.keyboard.press("Enter");
   const second = await done(page, 2);
   const [before, now] = [await barsOf(first), await barsOf(second)];
-  for (const bar of [0, 1, 4, 5]) assert.equal(now[bar], before[bar], `bar ${bar + 1} has changed`);
+  // After bars that end in another tempo a bar says its own again, and so sounds as it did.
+  const played = (bar) => bar.replaceAll(/TEMPO_\S+ /g, "");
+  for (const bar of [0, 1, 4, 5]) assert.equal(played(now[bar]), played(before[bar]), `bar ${bar + 1} has changed`);
   assert.notDeepEqual(now.slice(2, 4), before.slice(2, 4));
   await page.evaluate(() => document.querySelector("#compose").focus());
   await tabTo("ruler");
