@@ -227,28 +227,28 @@ class _Document:
             note.set("release", str(onset + ticks - chord.end))
         if order:
             _add(note, "chord")
+        self._pitch(note, row, pitch)
+        _add(note, "duration", piece.ticks)
+        for kind in self._ties(chord, tick, piece):
+            _add(note, "tie", type=kind)
+        return note
+
+    def _pitch(self, note: ET.Element, row: int, pitch: int) -> tuple[str, int]:
+        """Write a note's pitch as it is spelled. -> step and alteration."""
         step, alter, octave = _named(self.names[row], pitch)
         element = _add(note, "pitch")
         _add(element, "step", step)
         if alter:
             _add(element, "alter", alter)
         _add(element, "octave", octave)
-        _add(note, "duration", piece.ticks)
-        for kind in self._ties(chord, tick, piece):
-            _add(note, "tie", type=kind)
-        return note
+        return step, alter
 
     def _grace(self, measure: ET.Element, row: int, tick: int, voice: int, staff: int) -> None:
         onset, pitch, ticks, velocity = (int(value) for value in self.score.notes[row])
         sounds = {"attack": str(onset - tick), "release": str(onset + ticks - tick)}
         note = _add(measure, "note", dynamics=f"{velocity / 0.9:.2f}", **sounds)
         _add(note, "grace", slash="yes")
-        step, alter, octave = _named(self.names[row], pitch)
-        element = _add(note, "pitch")
-        _add(element, "step", step)
-        if alter:
-            _add(element, "alter", alter)
-        _add(element, "octave", octave)
+        step, alter = self._pitch(note, row, pitch)
         _add(note, "voice", voice)
         _add(note, "type", "eighth")
         key = key_then(self.score.keys, tick) or Key(0, 0)
