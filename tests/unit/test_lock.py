@@ -27,6 +27,7 @@ try:
         (folder / "writing").rename(folder / "pid")  # whole at once: its starter dies as soon as it is seen
         for _ in range(1000):
             if grace and ASKED_TO_END.is_set():
+                time.sleep(0.5)  # a checkpoint takes its time
                 (folder / "ended").write_text("saved")
                 break
             time.sleep(0.02)
@@ -36,12 +37,15 @@ finally:
 STARTER = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
 
 
-def orphan(folder: Path, grace: float, by_dvc: bool) -> int:
-    """Start a worker whose starter is then killed. -> its pid, once it holds the lock."""
+def surroundings(by_dvc: bool) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment.pop("DVC_STAGE", None)
-    if by_dvc:
-        environment["DVC_STAGE"] = "work"
+    return {**environment, "DVC_STAGE": "work"} if by_dvc else environment
+
+
+def orphan(folder: Path, grace: float, by_dvc: bool) -> int:
+    """Start a worker whose starter is then killed. -> its pid, once it holds the lock."""
+    environment = surroundings(by_dvc)
     starter = subprocess.Popen([sys.executable, "-c", STARTER, WORKER, str(folder), str(grace)], env=environment)
     wait_until((folder / "pid").exists)
     starter.send_signal(signal.SIGKILL)
@@ -55,6 +59,19 @@ def test_a_stage_ends_in_good_order_when_the_dvc_that_started_it_is_killed(tmp_p
     wait_until((tmp_path / "ended").exists)
     with hold(tmp_path / "work", "work", os.getppid()):
         assert (tmp_path / "ended").read_text() == way
+
+
+def test_a_stage_whose_dvc_is_gone_before_it_asks_who_started_it_is_waited_for_like_any_orphan(tmp_path: Path):
+    """DVC died in the 0.1 s in which the stage's Python starts: its parent is then whoever takes orphans in, and the
+    next `dvc repro` was told to wait for a living process."""
+    command = [sys.executable, "-c", WORKER, str(tmp_path), "20"]
+    environment = surroundings(by_dvc=True)
+    subprocess.run(
+        ["sh", "-c", '(sleep 0.3; exec "$@") &', "sh", *command], env=environment, start_new_session=True, check=True
+    )
+    wait_until((tmp_path / "pid").exists)
+    with hold(tmp_path / "work", "work", os.getppid()):
+        assert (tmp_path / "ended").read_text() == "saved"
 
 
 def test_an_orphan_started_by_hand_works_on_until_another_wants_its_place(tmp_path: Path):

@@ -2,7 +2,8 @@
 started it is gone.
 
     NAME.lock    held by the worker; the system drops it with the process (filelock), so a kill leaves nothing to remove
-    NAME.json    who that is: {"pid", "parent", "host"}, for the one line that the next worker shows
+    NAME.json    who that is: {"pid", "parent", "host"}, for the one line that the next worker shows; parent: null where
+                 it was gone before the worker could ask
     NAME.wanted  made by the next worker when the holder is an orphan: end in good order, I am waiting
 
 A holder whose parent has died is an orphan: nobody waits for what it makes, so the next one asks it to end and waits.
@@ -27,6 +28,8 @@ import filelock
 from plagal.plumbing.errors import LockedError
 from plagal.plumbing.files import is_alive, write_json
 
+_BY_DVC = "DVC_STAGE"
+"""DVC sets this variable for the stages that it starts."""
 _POLL_SECONDS = 0.2
 _NAMED_SECONDS = 5.0
 """A holder that has just come has had the time to say who it is."""
@@ -56,7 +59,8 @@ def hold(
     try:
         _wait_for(held, work, owner, wanted, wait_seconds)
         wanted.unlink(missing_ok=True)
-        write_json(owner, {"pid": os.getpid(), "parent": starter, "host": socket.gethostname()})
+        parent = None if _lost_at_birth(starter) else starter
+        write_json(owner, {"pid": os.getpid(), "parent": parent, "host": socket.gethostname()})
         yield
     finally:
         over.set()
@@ -92,16 +96,16 @@ def _read_owner(path: Path) -> dict[str, Any]:
 
 def _is_orphan(owner: dict[str, Any]) -> bool:
     """Whether the process that started the holder is gone. Only then may anybody else end it."""
-    parent = owner.get("parent")
-    if owner.get("host") != socket.gethostname() or not isinstance(parent, int):
+    parent = owner.get("parent", 0)
+    if owner.get("host") != socket.gethostname() or not is_alive(owner["pid"]):
         return False
-    return parent > 1 and not is_alive(parent) and is_alive(owner["pid"])
+    return parent is None or (isinstance(parent, int) and parent > 1 and not is_alive(parent))
 
 
 def _watch(starter: int, wanted: Path, grace_seconds: float, over: threading.Event) -> None:
     # Run by hand (in a shell that was closed, under nohup) a stage goes on without its starter until it is wanted.
-    by_dvc = "DVC_STAGE" in os.environ
-    while not (os.getppid() != starter and (by_dvc or wanted.exists())) and not (by_dvc and _lost_at_birth(starter)):
+    lost = _lost_at_birth(starter)
+    while not lost and not (os.getppid() != starter and (_BY_DVC in os.environ or wanted.exists())):
         if over.wait(_POLL_SECONDS):
             return
     ASKED_TO_END.set()
@@ -113,12 +117,15 @@ def _watch(starter: int, wanted: Path, grace_seconds: float, over: threading.Eve
 
 
 def _lost_at_birth(starter: int) -> bool:
-    """Whether the parent that we came to know is only init, which takes orphans in. In a container, init may be DVC."""
-    if starter != 1:
+    """Whether DVC started this process and was gone before the process asked who its parent is. `starter` is then
+    whoever takes orphans in: init, or a container's supervisor, which is of another process group than DVC's child."""
+    if not starter or _BY_DVC not in os.environ:
         return False
     try:
-        return b"dvc" not in Path("/proc/1/cmdline").read_bytes()
-    except OSError:
+        if starter != 1 and os.getpgid(starter) == os.getpgrp():
+            return False
+        return b"dvc" not in Path(f"/proc/{starter}/cmdline").read_bytes()  # a DVC that puts each stage in a group
+    except OSError:  # gone by now, or no /proc (macOS)
         return True
 
 
