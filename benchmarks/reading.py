@@ -14,7 +14,15 @@ the same.
 The peer is lytk's reader, translated to MusicXML and played by our own walk through repeats, judged in the same way.
 `abc_seconds`: CPU seconds that a tune takes to read.
 
---list prints each tune that differs, with how.
+`midi_same`: the Open Hymnal's MIDI files: the share in which keys and onsets are those that mido finds, and bar lines
+and upbeat those of most of its voices. abc2midi, which wrote them, puts metre and upbeat both at tick 0, but strikes
+the first note of each bar loudest, voice by voice (`shared/midi_bars.py`). The peer is the file at its word.
+`midi_upbeats` and `midi_no_upbeat_kept`: of the files with an upbeat by that stress, and of those without, the share
+in which we hear the same first bar. `..._flat`: the same files, all notes made equally loud, as LilyPond writes them;
+`..._notated`: chorales, whose upbeats their notation tells, written that way; `midi_written_upbeats_kept`: the same
+with the upbeat as a bar of its own, MuseScore's way.
+
+--list prints each piece that differs, with how; the page names those of `midi_same` and counts the tunes by kind.
 """
 
 from __future__ import annotations
@@ -32,13 +40,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from plagal.corpus.sources import music21_folder
-from plagal.music.grid import bar_lines
+from plagal.music.barlines import with_heard_bars
+from plagal.music.grid import bar_lines, regular
+from plagal.music.load import load
+from plagal.music.midi import read_midi
 from plagal.music.notation import read_text, score_from_abc, split_tunes
 from plagal.music.notation.musicxml import score_from_musicxml
 from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, TICKS_PER_QUARTER, Score
 from plagal.plumbing.errors import AbcError, PlagalError
+from shared.midi_bars import agrees, flat, lines_of, notated, same_notes, stressed, upbeat_of, with_own_upbeat
+from shared.places import hymns
 from shared.rows import Row, finish, parser, row
 
+EVERY_CHORALE = 3
 BAR_CONTROLLER = 20
 SILENT = "C,,,,"
 """Stands for rests: abc2midi writes a controller after a rest at the rest's beginning."""
@@ -191,6 +205,55 @@ def compared(count: int, show: bool) -> Iterator[Row]:
     yield row("abc_seconds", seconds["ours"] / count, seconds["lytk"] / count, "CPU s a tune", against="lytk")
 
 
+def heard_bars(notes: list[str]) -> Iterator[Row]:
+    """Rows of MIDI; each hymn that differs is put in `notes`."""
+    same, at_their_word = 0, 0
+    kept: dict[str, list[bool]] = {"midi_upbeats": [], "midi_no_upbeat_kept": []}
+    kept_flat: dict[str, list[bool]] = {name: [] for name in kept}
+    files = hymns()
+    for path in tqdm(files, unit="file", disable=None, leave=False):
+        true, plain, score = stressed(path), read_midi(path), load(path)
+        lines = lines_of(score)
+        found = Counter(min((line for line in loud if line > 1), default=0) for loud, _ in true.voices)
+        first = found.most_common(1)[0][0]
+        upbeat = first if first < true.stated_bar else 0
+        name = "midi_upbeats" if upbeat else "midi_no_upbeat_kept"
+        kept[name].append(upbeat_of(score, true.stated_bar) == upbeat)
+        kept_flat[name].append(upbeat_of(regular(with_heard_bars(flat(plain))), true.stated_bar) == upbeat)
+        right = [agrees(lines, loud, soft, true.stated_bar) for loud, soft in true.voices]
+        wrong = [] if same_notes(score, true.notes) else ["notes differ"]
+        wrong += [] if 2 * sum(right) > len(right) else [f"bar lines of {sum(right)} of {len(right)} voices"]
+        wrong += (
+            [] if kept[name][-1] else [f"an upbeat of {upbeat_of(score, true.stated_bar)} ticks instead of {upbeat}"]
+        )
+        same += not wrong
+        at_their_word += 2 * sum(agrees(lines_of(plain), *voice, true.stated_bar) for voice in true.voices) > len(right)
+        if wrong:
+            notes.append(f"- `{path.stem}`: {'; '.join(wrong)}")
+    yield row("midi_same", same / len(files), at_their_word / len(files), f"share of {len(files)} hymns",
+              against="the file at its word", at_least=0.99, judge="ours")  # fmt: skip
+    for name, right in kept.items():
+        word = 0.0 if name == "midi_upbeats" else 1.0
+        yield row(name, sum(right) / len(right), word, f"share of {len(right)} hymns", against="the file at its word",
+                  at_least=0.99, judge="ours")  # fmt: skip
+    for name, right in kept_flat.items():
+        yield row(f"{name}_flat", sum(right) / len(right), unit=f"share of {len(right)} hymns")
+
+
+def notated_bars() -> Iterator[Row]:
+    kept: dict[str, list[bool]] = {"midi_upbeats": [], "midi_no_upbeat_kept": [], "midi_written_upbeats_kept": []}
+    for _, score, upbeat in notated(EVERY_CHORALE):
+        heard = upbeat_of(regular(with_heard_bars(score)), score.metres[0].bar_ticks)
+        kept["midi_upbeats" if upbeat else "midi_no_upbeat_kept"].append(heard == upbeat)
+        if upbeat:
+            written = regular(with_heard_bars(with_own_upbeat(score, upbeat)))
+            kept["midi_written_upbeats_kept"].append(upbeat_of(written, score.metres[0].bar_ticks) == upbeat)
+    for name, right in kept.items():
+        what = name if "written" in name else f"{name}_notated"
+        yield row(what, sum(right) / len(right), unit=f"share of {len(right)} chorales",
+                  at_least=1.0 if "written" in name else None)  # fmt: skip
+
+
 def by_lytk(text: str, name: str) -> Score:
     import lytk
 
@@ -207,13 +270,18 @@ def main() -> None:
     wishes.add_argument("--list", action="store_true", help="name each tune that differs")
     options = wishes.parse_args()
 
+    differing: list[str] = []
+
     def measure() -> Iterator[Row]:
         if shutil.which("abc2midi"):
             yield from compared(options.tunes, options.list)
         else:
             print("abc_same: abc2midi is not installed (Debian: apt-get install abcmidi)")
 
-    finish("reading", measure(), options.json)
+        yield from heard_bars(differing) if hymns() else ()
+        yield from notated_bars()
+
+    finish("reading", measure(), options.json, notes=lambda: differing)
 
 
 if __name__ == "__main__":

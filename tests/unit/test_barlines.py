@@ -15,7 +15,7 @@ import pytest
 from plagal.asking.wording import facts_of
 from plagal.music.arranger.tunebook import tune_book
 from plagal.music.barlines import with_heard_bars
-from plagal.music.grid import regular
+from plagal.music.grid import bar_lines, regular
 from plagal.music.harmony import with_heard_keys
 from plagal.music.keys import same_key
 from plagal.music.load import load
@@ -85,6 +85,47 @@ def test_what_plagal_wrote_keeps_its_bar_lines() -> None:
     score, _ = next(piece for piece in tunes_from_their_first_note() if upbeat_of(with_heard_bars(piece[0])))
     ours = replace(score, markers=(Marker(0, "chord", "Cmaj"),))
     assert with_heard_bars(ours) is ours
+
+
+def hymn_with_fermatas(accents: int = 127) -> tuple[Score, list[int]]:
+    """Quarters in four voices whose first of each bar has this velocity, a fermata after every fourth bar, and the bar
+    lines."""
+    rows, lines, now = [], [], 0
+    for bar in range(16):
+        lines.append(now)
+        beats = 5 if bar % 4 == 3 else 4
+        for beat in range(beats):
+            loud = accents if beat == 0 else 110 if beat % 2 else 100
+            rows += [(now + 24 * beat, key + (bar * 5 + beat) % 7, 24, loud) for key in (43, 55, 62, 67)]
+        now += 24 * beats
+    return Score(np.array(rows, dtype=np.int32), (Metre(0, 4, 4),)), lines
+
+
+def test_bars_that_a_fermata_made_longer_keep_their_lines_where_the_stress_shows_them() -> None:
+    score, lines = hymn_with_fermatas()
+    heard = regular(with_heard_bars(score))
+    assert bar_lines(heard.metres, int(score.notes[-1, ONSET]))[0].tolist()[: len(lines)] == lines
+    assert heard.losses["bars_irregular"] == 3  # after the last one no bar line follows
+    assert np.array_equal(heard.notes, score.notes)
+
+
+def test_a_metre_told_twice_at_its_beginning_is_one_metre() -> None:
+    score, lines = hymn_with_fermatas()
+    heard = regular(with_heard_bars(replace(score, metres=score.metres * 2)))
+    assert bar_lines(heard.metres, int(score.notes[-1, ONSET]))[0].tolist()[: len(lines)] == lines
+
+
+def test_accents_here_and_there_move_no_bar_line() -> None:
+    score, _ = hymn_with_fermatas(accents=110)
+    for chosen in (slice(37, 39), slice(0, 300, 61), slice(5, 300, 40)):
+        notes = score.notes.copy()
+        notes[chosen, VELOCITY] = 127
+        assert "bars_irregular" not in with_heard_bars(replace(score, notes=notes)).losses
+
+
+def test_chords_of_a_bar_and_a_half_that_are_all_as_loud_make_no_bars() -> None:
+    rows = [(144 * number, key + number % 5, 144, 80) for number in range(30) for key in (43, 62, 67)]
+    assert "bars_irregular" not in with_heard_bars(Score(np.array(rows, dtype=np.int32), (Metre(0, 4, 4),))).losses
 
 
 @pytest.mark.parametrize("nonsense", [Metre(0, 1, 4), Metre(0, 65, 4)])

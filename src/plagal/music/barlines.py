@@ -2,7 +2,8 @@
 
 Two kinds of files are common. Programs that write notation as MIDI (LilyPond, abc2midi, many sequencers) put the metre
 and an upbeat both at tick 0, so that every bar line comes early by the upbeat's complement. And sequencers that know no
-metre write one anyway: 1/4 bars, or a single bar of 65/4.
+metre write one anyway: 1/4 bars, or a single bar of 65/4. Where a program plays the first note of each bar loudest
+and keeps to few velocities, its bar lines stand there, also those of bars of another length.
 
 A bar line is recognised by what musicians put there: long notes, bass notes, more keys at once, another bass and
 another harmony, chords that last, roots that fell a fifth, stress; and by few notes tied over it. Each place of an
@@ -38,6 +39,10 @@ _STRESS = 800
 hand: two thirds of this still put the bar lines of 248 of 248 such hymns right."""
 _ENDS_ON_BAR, _ENDS_IN_MIDDLE = 42, 68
 """Where the last chord begins on the bar line, and in the middle of a bar of an even number of beats."""
+_FEW_VELOCITIES = 6
+"""So many and fewer, with the loudest on bar lines alone, a program wrote: abc2midi has three, dynamics add some."""
+_FINEST_BAR = TICKS_PER_QUARTER // 8
+"""[ticks] Bars are whole numbers of 32nds."""
 _NO_UPBEAT, _LATE, _HALF, _OFF_BEAT = 135, -259, -80, 52
 """For the bar line that the file has; for an upbeat longer than half a bar, or just that (by hand: harmony that changes
 every two of four beats does not say which of them is the first); for one that ends between beats. The first is 0.15
@@ -49,20 +54,23 @@ _TRIPLE_MARGIN = 40
 
 
 def with_heard_bars(score: Score) -> Score:
-    """The score with an upbeat bar where its first bar line is one, and with a heard metre where its own is none; what
-    was heard is in `losses` as `upbeat_quarters` and `metre_heard`, which take nothing away. Metres that change within
-    the first bar (a program wrote its upbeat itself), chord markers (Plagal wrote the file) and too little music leave
-    it as it is."""
+    """The score with an upbeat bar where its first bar line is one, with bars of another length where stress shows
+    them, and with a heard metre where its own is none; what was heard is in `losses` as `upbeat_quarters`,
+    `bars_irregular` and `metre_heard`, which take nothing away. Metres that change within the first bar (a program
+    wrote its upbeat itself), chord markers (Plagal wrote the file) and too little music leave it as it is."""
     notes = regular_notes(score.notes, Counter())
     if len(notes) < _FEWEST_NOTES or any(marker.kind == "chord" for marker in score.markers):
         return score
-    metres = sorted(score.metres, key=lambda metre: metre.onset) or [Metre(0, 4, 4)]
+    metres = list({metre.onset: metre for metre in sorted(score.metres, key=lambda metre: metre.onset)}.values())
+    metres = metres or [Metre(0, 4, 4)]
     first = metres[0]
     unbelievable = first.bar_ticks <= TICKS_PER_QUARTER or first.bar_ticks > LONGEST_BAR
     if first.numerator < 1 or first.denominator < 1 or (unbelievable and len(metres) > 1):
         return score
     until = metres[1].onset if len(metres) > 1 else _LONGEST_HEARD
     notes = notes[notes[:, ONSET] < min(until, _LONGEST_HEARD)]
+    if len(metres) == 1 and first.onset <= 0 and not unbelievable and (lines := _stressed_lines(notes, first)):
+        return _followed(score, lines, first)
     if unbelievable or not score.metres:
         tried = [(metre, *_best_place(notes, metre)) for metre in (Metre(0, 4, 4), Metre(0, 3, 4))]
         (four, _, in_four), (three, _, in_three) = tried
@@ -74,6 +82,46 @@ def with_heard_bars(score: Score) -> Score:
     if first.onset > 0 or until < _FEWEST_BARS * first.bar_ticks:
         return score
     return _barred(score, notes, first, first_note_may_wait=False)
+
+
+def _stressed_lines(notes: Notes, metre: Metre) -> list[int]:
+    """Bar lines [ticks], the start among them, where a program plays the first notes of each bar louder than all
+    others; none where it plainly does not. So bars of another length show too: after a fermata, in chant.
+
+    A voice that runs late alone, as abc2midi's soprano after a fermata, says nothing against the others. Few lines far
+    apart are believed where whole chords are loud, the first of the piece among them, and no chord in part."""
+    onsets, loudest = notes[:, ONSET], notes[:, VELOCITY] == notes[:, VELOCITY].max()
+    struck, times = np.unique(onsets, return_counts=True)
+    loud, loud_times = np.unique(onsets[loudest], return_counts=True)
+    begins = np.flatnonzero(np.diff(loud, prepend=-_STEP) > 1)  # what is a tick apart is struck together
+    together = np.add.reduceat(loud_times, begins)
+    lines = [int(line) for line in loud[begins[2 * together >= np.median(together)]] if line > 1]
+    gaps, bar = np.diff([0, *lines]), metre.bar_ticks
+    if 2 * len(loud) > len(struck) or len(np.unique(notes[:, VELOCITY])) > _FEW_VELOCITIES:
+        return []
+    too_close = (gaps[1:] < min(bar, 2 * beat_ticks(metre))).any()
+    if len(lines) < 3 or too_close or (gaps % _FINEST_BAR).any():
+        return []
+    whole_chords = min(loud_times) > 2 and np.array_equal(times[np.isin(struck, loud)], loud_times)
+    many = 2 * bar * (len(lines) + 1) >= onsets[-1]
+    return [0, *lines] if many or (whole_chords and loud[0] == struck[0]) else []
+
+
+def _followed(score: Score, lines: list[int], metre: Metre) -> Score:
+    """The score with its bars between these lines. Music for two bars and more is counted off in bars of the metre; an
+    odd rest of it makes the last bar longer."""
+    gaps = np.diff(lines).tolist()
+    usual, times = Counter(gaps[1:]).most_common(1)[0]
+    bar = usual if 2 * times > len(gaps) - 1 else metre.bar_ticks
+    starts = [0]
+    for line, gap in zip(lines, gaps, strict=False):
+        starts += [line + done for done in range(bar, gap - bar + 1, bar)] + [line + gap]
+    lengths = [*np.diff(starts).tolist(), bar]
+    metres = [bar_of(start, length, metre.denominator) for start, length in zip(starts, lengths, strict=True)]
+    losses: dict[str, float] = {"upbeat_quarters": lengths[0] / TICKS_PER_QUARTER} if lengths[0] < bar else {}
+    irregular = sum(length != bar for length in lengths[len(losses) :])
+    losses |= {"bars_irregular": irregular} if irregular else {}
+    return replace(score, metres=tuple(metres), losses=score.losses | losses)
 
 
 def _barred(score: Score, notes: Notes, metre: Metre, *, first_note_may_wait: bool) -> Score:
