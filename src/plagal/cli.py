@@ -253,6 +253,7 @@ def understand(
 cli_play.register(app)
 app.command()(cli_beats.beats)
 app.command()(cli_sheet.sheet)
+app.command()(cli_sheet.simplify)
 cli_arrange.register(app)
 app.command()(cli_rehearse.rehearse)
 app.command()(cli_export.export)

@@ -44,7 +44,8 @@ def arrange(
     ] = None,
     ending: Annotated[str | None, typer.Option(help="none, amen, tag, backdoor, or degrees: 7-3-6-2-5-1.")] = None,
     modulate: Annotated[int, typer.Option(min=0, max=11, help="Semitones up before the last verse.")] = 0,
-    level: Annotated[int | None, typer.Option(min=1, max=4, help="1 (soft, sparse) to 4 (shout).")] = None,
+    intensity: Annotated[int | None, typer.Option(min=1, max=4, help="1 (soft, sparse) to 4 (shout).")] = None,
+    level: Annotated[str | None, typer.Option(help="beginner, easy, intermediate or advanced.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     roll: Annotated[bool, typer.Option("--roll", help="A picture of the piano roll beside it.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
@@ -56,12 +57,15 @@ def arrange(
     from plagal.asking.progression import read_progression
     from plagal.asking.styles import known_arranger_style
     from plagal.music.arranger.arrange import arrange as arranged
+    from plagal.music.levels import check_level, simplified
     from plagal.music.midi import read_midi
     from plagal.music.notation import NOTATION_SUFFIXES, load_notation
     from plagal.plumbing.errors import InputError
 
     if output is not None:
         check_output(output, soundfont)
+    if level is not None:
+        check_level(level)
     if play:  # said before the work, not after it
         from plagal.serving.sound import find_player
 
@@ -81,9 +85,11 @@ def arrange(
         source, known_arranger_style(style), key, tempo, seed, bars,
         chords=read_progression(chords) if chords is not None else None,
         metre=(int(beats), int(unit)) if metre else None,
-        feel=feel, swing=swing, intro=intro, ending=ending, modulate=modulate, level=level,
+        feel=feel, swing=swing, intro=intro, ending=ending, modulate=modulate, intensity=intensity,
         sections=[part.strip() for part in sections.split(",")] if sections else None,
     )  # fmt: skip
+    if level is not None:
+        score = simplified(score, level)
     name = re.sub(r"[^a-z0-9]+", "_", (score.title or "piece").lower()).strip("_") or "piece"
     output = output or FOLDER / f"{name}.mid"
     for written in write_music(score, output, soundfont):

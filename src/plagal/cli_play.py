@@ -51,6 +51,7 @@ def generate(
     metre: Annotated[str | None, typer.Option(help="As in 12/8.")] = None,
     bars: Annotated[int | None, typer.Option(help="Bars to write, at most 64.")] = None,
     density: Annotated[str | None, typer.Option(help="sparse, medium, dense, or notes a bar.")] = None,
+    level: Annotated[str | None, typer.Option(help="beginner, easy, intermediate or advanced.")] = None,
     chords: Annotated[str | None, typer.Option(help='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')] = None,
     feel: Annotated[str | None, typer.Option(help="straight, swing, shuffle, 12/8 or half-time.")] = None,
     intro: Annotated[str | None, typer.Option(help="none, turnaround, walk-up, or degrees: 3-6-2-5.")] = None,
@@ -78,7 +79,7 @@ def generate(
         "density": _number_or_text(density), "chords": chords, "melody": _score(melody),
         "continue": _continue(continue_, keep_bars), "refill": _refill(refill, refill_bars), "seed": seed,
         "temperature": temperature, "top_p": top_p, "writer": writer, "feel": feel, "intro": intro, "ending": ending,
-        "modulate": modulate,
+        "modulate": modulate, "level": level,
     }  # fmt: skip
     if output is not None:
         check_output(output, soundfont)

@@ -1,4 +1,4 @@
-"""`plagal sheet`: a piece as sheet music. What it does is done in `plagal.sheet`."""
+"""`plagal sheet` and `plagal simplify`: a piece on paper, and a piece made easier."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from plagal.cli_files import check_output, write_music
+
+MusicFile = Annotated[
+    Path, typer.Argument(help="Music in any form that is read: MIDI, MusicXML, ABC, LilyPond, Humdrum.")
+]
+
 
 def sheet(
-    file: Annotated[
-        Path, typer.Argument(help="Music in any form that is read: MIDI, MusicXML, ABC, LilyPond, Humdrum.")
-    ],
+    file: MusicFile,
     output: Annotated[Path, typer.Option("-o", "--output", help="Ends with .musicxml, .pdf, .svg or .png.")],
     lead: Annotated[bool, typer.Option("--lead", help="A lead sheet: the melody and the chords.")] = False,
     numbers: Annotated[bool, typer.Option("--numbers", help="Nashville numbers for chord names.")] = False,
@@ -27,3 +31,22 @@ def sheet(
         print(path)
     if not lead and (places := unplayable(score.notes, score.pedals)):
         print(f"{file}: at {len(places)} places no two hands reach all keys; all notes are written all the same")
+
+
+def simplify(
+    file: MusicFile,
+    output: Annotated[Path, typer.Option("-o", "--output", help=".mid, .wav, .musicxml, .pdf, .svg or .txt.")],
+    level: Annotated[str, typer.Option(help="beginner, easy, intermediate or advanced.")] = "easy",
+) -> None:
+    """A piece as easy as a level: melody, bass and harmony stay."""
+    from plagal.music.levels import beyond, check_level, simplified
+    from plagal.music.load import load
+
+    check_level(level)
+    check_output(output)
+    score = load(file)
+    easier = simplified(score, level)
+    for path in write_music(easier, output):
+        print(f"{path}: {len(easier.notes)} of {len(score.notes)} notes")
+    for what in beyond(easier, level):
+        print(f"{output}: beyond {level} in {what}")

@@ -14,7 +14,7 @@ from plagal.asking.styles import arranger_style
 from plagal.compose.decode import draft
 from plagal.compose.form import returning_bars
 from plagal.compose.opening import spread_chords
-from plagal.compose.write import in_its_key, write
+from plagal.compose.write import keeps, write
 from plagal.evaluation.control import chords_kept
 from plagal.model import base
 from plagal.model.scorer import ModelScorer
@@ -173,7 +173,7 @@ def test_a_piece_asked_in_a_key_keeps_to_its_notes_and_its_chords(scorer: ModelS
     requests = ask(8, key=name, bars=8)
     pieces = write(scorer, requests, max_words=6000)
     heard = [hear_key(decode(words).score) for words in pieces]
-    assert sum(in_its_key(request, words) for request, words in zip(requests, pieces, strict=True)) >= 3, heard
+    assert sum(keeps(request, words) for request, words in zip(requests, pieces, strict=True)) >= 3, heard
 
 
 def test_a_piece_that_asks_for_no_key_is_not_written_again(scorer: ModelScorer) -> None:

@@ -3,7 +3,7 @@ import { find, make } from "./dom";
 import { engraved, keyName } from "./names";
 import type { Take } from "./take";
 
-type Name = "style" | "key" | "tempo" | "metre" | "bars" | "chords" | "feel" | "intro" | "ending" | "modulate" | "sections" | "tune" | "density";
+type Name = "style" | "key" | "tempo" | "metre" | "bars" | "chords" | "feel" | "intro" | "ending" | "modulate" | "sections" | "tune" | "density" | "level";
 
 /** What can be corrected, in the order of the line; how each is said and asked for. */
 const PARTS: Record<Name, { label: string; say: (value: string, asked: PieceRequest) => string; control: "list" | "number" | "text" }> = {
@@ -20,6 +20,7 @@ const PARTS: Record<Name, { label: string; say: (value: string, asked: PieceRequ
   sections: { label: "sections", say: (value) => value, control: "text" },
   tune: { label: "tune", say: (value) => value.replaceAll("_", " "), control: "text" },
   density: { label: "density", say: (value) => value, control: "list" },
+  level: { label: "level", say: (value) => value, control: "list" },
 };
 const NAMES = Object.keys(PARTS) as Name[];
 

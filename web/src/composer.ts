@@ -9,7 +9,7 @@ const IDEAS: Record<string, string> = {
   "Late jazz in B♭m": "late-night gospel jazz in Bb minor",
 };
 const NUMBERS = ["tempo", "bars", "seed"] as const;
-const WORDS = ["style", "key", "metre", "density", "chords", "writer"] as const;
+const WORDS = ["style", "key", "metre", "density", "level", "chords", "writer"] as const;
 const TEMPERATURE = 0.9;
 
 /** The form: what the next piece shall be. */

@@ -102,6 +102,7 @@ export interface PieceRequest {
   bars?: number;
   seed?: number;
   density?: string;
+  level?: string;
   chords?: string;
   beat?: string;
   tune?: string;

@@ -6,18 +6,19 @@ from plagal.asking.prompt import read_prompt
 from plagal.asking.request import Request
 from plagal.asking.styles import arranger_style
 from plagal.music.arranger.arrange import arrange
+from plagal.music.levels import simplified
 from plagal.music.score import TICKS_PER_QUARTER, Metre, Score
 
-_LEVELS = {"sparse": 1, "medium": 2, "dense": 3}
-"""The arranger's levels that a density means; 4 is the shout chorus, which no request asks for."""
+_INTENSITIES = {"sparse": 1, "medium": 2, "dense": 3}
+"""The arranger's intensities that a density means; 4 is the shout chorus, which no request asks for."""
 
 
 def arranged(request: Request) -> Score:
     """The arranger's answer to a request: its tune or melody, chords, key, metre, tempo, feel, form and seed, in its
-    style. Raises InputError for what the arranger cannot do."""
+    style, as easy as its level. Raises InputError for what the arranger cannot do."""
     beat = Metre(0, *request.metre).tempo_beat_ticks if request.metre is not None else None
     quarters = request.quarters_per_minute
-    return arrange(
+    score = arrange(
         request.tune or request.melody,
         arranger_style(request.style),
         request.key,
@@ -32,8 +33,9 @@ def arranged(request: Request) -> Score:
         intro=request.intro,
         ending=request.ending,
         modulate=request.modulate or 0,
-        level=_LEVELS[request.density] if isinstance(request.density, str) else None,
+        intensity=_INTENSITIES[request.density] if isinstance(request.density, str) else None,
     )
+    return score if request.level is None else simplified(score, request.level)
 
 
 def generate_melody(

@@ -18,13 +18,14 @@ from plagal.asking.request import Request, read_request
 from plagal.music.edits import A_DYNAMIC, change_tempo, count_bars, louder, swung, transpose, without_bars
 from plagal.music.harmony import hear_key
 from plagal.music.keys import key_of, key_tonic
+from plagal.music.levels import LEVELS
 from plagal.music.score import Key, Score
 from plagal.plumbing.errors import InputError
 
 HELP = (
     'a prompt such as "slow worship ballad in Db"; or change the piece that is there: slower, faster, louder, softer, '
     "in KEY, up a half step, at N (beats a minute), swing it, shorter, undo; or write it anew: again, sparser, denser, "
-    "N bars, STYLE, over CHORDS; or go on; help, quit"
+    "easier, harder, N bars, STYLE, over CHORDS; or go on; help, quit"
 )
 _SLOWER, _FASTER = 0.85, 1.18
 _DENSITY_STEPS = ("sparse", "medium", "dense")
@@ -156,13 +157,19 @@ class Talk:
         place = _DENSITY_STEPS.index(now) if isinstance(now, str) else 1
         return {"density": _DENSITY_STEPS[min(max(place + step, 0), 2)]}
 
+    def _to_level(self, step: int) -> Change:
+        names = list(LEVELS)
+        now = self.request.level if self.request is not None else None
+        place = names.index(now) if now is not None else len(names) - 1
+        return {"level": names[min(max(place + step, 0), len(names) - 1)]}
+
 
 def _stripped(line: str) -> str:
     return re.sub(rf"^{_LEAD}", "", line.strip().rstrip(".!"), flags=re.IGNORECASE)
 
 
 def _fields(said: Understood) -> Change:
-    names = ("style", "key", "tempo", "beat", "metre", "bars", "chords", "feel", "intro", "ending", "modulate")
+    names = ("style", "key", "tempo", "beat", "metre", "bars", "chords", "feel", "intro", "ending", "modulate", "level")
     return {name: value for name in names if (value := getattr(said, name)) is not None and value != ()}
 
 
@@ -185,4 +192,6 @@ _CHANGES: tuple[tuple[str, Callable[[Talk], Change]], ...] = (
     (r"again|another|another one|once more|one more", lambda _talk: {}),
     (r"sparser|calmer|fewer notes|thinner", lambda talk: talk._to_density(-1)),
     (r"denser|busier|fuller|more notes", lambda talk: talk._to_density(1)),
+    (r"easier|simpler", lambda talk: talk._to_level(-1)),
+    (r"harder|more difficult", lambda talk: talk._to_level(1)),
 )

@@ -45,6 +45,15 @@ MOOD_WORDS: tuple[tuple[str, str], ...] = (
 """The moods that training prompts name (`plagal.asking.wording`), with their translations and words that mean
 the same; a model knows no others."""
 
+LEVEL_WORDS: tuple[tuple[str, str], ...] = (
+    ("beginner", "(?:for |fur |pour |para )?(?:an? )?(?:absolute |complete )?"
+                 "(?:beginners?|anfanger|debutante?s?|principiantes?|iniciantes?)(?: level)?"),
+    ("easy", "(?:very )?easy(?: level| to play)?|leicht(?:e[rns]?)?|einfach(?:e[rns]?)?|facile?s?"),
+    ("intermediate", "intermediate(?: level)?|mittelschwer(?:e[rns]?)?|intermediaire|intermediari?o"),
+    ("advanced", "advanced(?: level)?|fortgeschrittene?|virtuos(?:o|e[rns]?)?|avancee?|avan[zc]ad[oa]"),
+)  # fmt: skip
+"""How difficult to play (`plagal.music.levels`)."""
+
 METRE_WORDS: tuple[tuple[tuple[int, int], str], ...] = (
     (
         (3, 4),

@@ -50,6 +50,7 @@ class Understood:
     ending: str | None = None
     modulate: int | None = None
     """Semitones up before the last verse."""
+    level: str | None = None
     not_understood: tuple[str, ...] = ()
     """Parts of the text that nothing used, in its own words."""
     problems: tuple[str, ...] = ()
@@ -82,6 +83,9 @@ def read_prompt(text: str) -> Understood:
         key = key_at(key.fifths, True)
     moods = [name for name, words in lexicon.MOOD_WORDS if re.search(rf"(?<!\w)(?:{words})(?!\w)", page.plain)]
     named = _named_tempo(page)
+    page.refuse(r"(?<!\w)(?:take it|go|nice and) easy(?!\w)|(?<!\w)easy (?:listening|going)(?!\w)")
+    levels = [name for name, words in lexicon.LEVEL_WORDS if page.take(words, whole_words=True)]
+    level = levels[0] if levels else None
     page.take(r"(?:no|without) (?:lyrics|words|vocals?|singing|singer)", whole_words=True)  # there never are any
     page.refuse(r"(?<!\w)(?:no|without|ohne|sans|sin|sem) \w+")
     style, leaning_tempo = _style(page)
@@ -100,7 +104,7 @@ def read_prompt(text: str) -> Understood:
         beat = DOTTED_QUARTER if metre and Metre(0, *metre).tempo_beat_ticks > TICKS_PER_QUARTER else QUARTER
     said = Understood(
         style, key, tempo, beat, tempo is not None and not page.typed_tempo, metre, bars, chords,
-        moods[0] if moods else None, tune, feel, intro, ending, modulate or page.modulate,
+        moods[0] if moods else None, tune, feel, intro, ending, modulate or page.modulate, level,
     )  # fmt: skip
     return replace(said, not_understood=page.left_over(), problems=(*page.problems, *_beyond_limits(said)))
 

@@ -36,6 +36,7 @@ from plagal.asking.fields import (
     SectionsField,
     Vary,
     read_melody,
+    read_metre,
     take_from_melody,
 )  # fmt: skip
 from plagal.asking.progression import approximated
@@ -45,7 +46,9 @@ from plagal.asking.uploads import Heard, heard_as
 from plagal.music.arranger.styles import load_style
 from plagal.music.arranger.tunebook import find_tune, melody_of
 from plagal.music.keys import chord_symbol, key_name
+from plagal.music.levels import LEVELS
 from plagal.music.score import (
+    TICKS_PER_QUARTER,
     Key,
     Metre,
     Score,
@@ -104,6 +107,11 @@ class Request(BaseModel):
     density: Literal["sparse", "medium", "dense"] | Annotated[float, Field(ge=1, le=MOST_NOTES_A_BAR)] | None = Field(
         None, description="Or notes a bar."
     )
+    level: Literal["beginner", "easy", "intermediate", "advanced"] | None = Field(
+        None, description="How difficult to play: what a hand spans and holds, rhythms, hand position, tempo."
+    )
+    too_fast: SkipJsonSchema[tuple[str, ...]] = ()
+    """The tempo that was asked for beyond the level's."""
     chords: ChordsField = Field((), description='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')
     chords_nearly: SkipJsonSchema[tuple[str, ...]] = ()
     """What in `chords` the vocabulary has only nearly, worked out where they are given as text."""
@@ -153,7 +161,7 @@ class Request(BaseModel):
         if said.problems:
             raise ValueError("; ".join(said.problems))
         among = "continue_" in given or "refill" in given
-        names = ("style", "chords", "feel", "bars")[: 4 if "continue_" in given else 3] if among else _SAID
+        names = ("style", "chords", "feel", "level", "bars")[: 5 if "continue_" in given else 4] if among else _SAID
         for name in names:
             value = getattr(said, name)
             if name == "tune" and "melody" in given:
@@ -173,6 +181,8 @@ class Request(BaseModel):
             tune = given["melody"] = read_melody(given["melody"])
             if isinstance(tune, Score):
                 take_from_melody(tune, given)
+        if isinstance(given.get("level"), str) and given["level"] in LEVELS:
+            _slow_down(given)
         if ({"intro", "ending"} & given.keys()) and "key" not in given and not among:  # its chords need one
             keys = load_style(arranger_style(given.get("style"))).major_keys
             given["key"] = keys[given["seed"] % len(keys) if isinstance(given["seed"], int) else 0]
@@ -228,7 +238,7 @@ class Request(BaseModel):
     def not_understood(self) -> tuple[str, ...]:
         """Parts of the prompt that nothing was made of, chords that are played as the nearest there is, and what only
         the arranger does."""
-        return self.said.not_understood + self.chords_nearly + self._beyond_the_model
+        return self.said.not_understood + self.chords_nearly + self.too_fast + self._beyond_the_model
 
     @property
     def _beyond_the_model(self) -> tuple[str, ...]:
@@ -317,6 +327,7 @@ class Request(BaseModel):
         # What follows from another field is not carried over: it follows again.
         follows = {"melody"} if self.tune is not None else set()
         follows |= {"chords_nearly"} if "chords" in changes else set()
+        follows |= {"too_fast"}
         return read_request({name: getattr(self, name) for name in self.model_fields_set - follows} | changes)
 
     def understood(self) -> dict[str, Any]:
@@ -339,6 +350,7 @@ class Request(BaseModel):
             "tune": self.tune,
             "mood": self.said.mood,
             "density": self.density,
+            "level": self.level,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -373,7 +385,7 @@ _IN_WORDS = {
     "modulate": "up by {} before the last verse",
 }
 _OF_VARY = ("vary", "seed")
-_SAID = ("style", "key", "metre", "bars", "chords", "tune", "feel", "intro", "ending", "modulate")
+_SAID = ("style", "key", "metre", "bars", "chords", "tune", "feel", "intro", "ending", "modulate", "level")
 
 
 def _plain(text: str) -> str:
@@ -383,6 +395,17 @@ def _plain(text: str) -> str:
 @lru_cache(maxsize=256)
 def _said(prompt: str) -> Understood:
     return read_prompt(_plain(prompt))
+
+
+def _slow_down(given: dict[str, Any]) -> None:
+    """A tempo beyond the level's becomes the level's fastest, and that is said."""
+    asked, tempo = read_metre(given.get("metre")), given.get("tempo")
+    metre = Metre(0, *(asked if isinstance(asked, tuple) and len(asked) == 2 else USUAL_METRE))
+    own = metre.tempo_beat_ticks / TICKS_PER_QUARTER
+    counted = {"quarter": 1.0, "dotted quarter": 1.5}.get(str(given.get("beat")), own)
+    fastest = LEVELS[given["level"]].fastest * own / counted
+    if isinstance(tempo, int | float) and tempo > fastest:
+        given |= {"tempo": fastest, "too_fast": (f"tempo {tempo:g} (level {given['level']}: {fastest:g} at most)",)}
 
 
 def _refuse_contradictions(given: Mapping[str, Any]) -> None:

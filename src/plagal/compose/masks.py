@@ -22,6 +22,7 @@ from plagal.tokens.vocabulary import (
     MUSIC_WORDS,
     OPEN_DURATIONS,
     RELATIVE_VELOCITIES,
+    TEMPO_OF,
 )
 
 Mask = npt.NDArray[np.bool_]
@@ -124,7 +125,7 @@ def places_of(feel: str | None, whole_words: bool = True) -> Mask:
     ticks = _FEEL_TICKS.get(feel or "")
     if feel in SWINGING and not whole_words:
         ticks = (0, 8, SWUNG_TICK)
-    return ALL if ticks is None else np.asarray((_beat_tick < 0) | np.isin(_beat_tick % TICKS_PER_QUARTER, ticks))
+    return ALL if ticks is None else begins_at(ticks)
 
 
 @lru_cache(maxsize=4096)
@@ -189,6 +190,25 @@ def tonic_chords(tonic: int, minor: bool) -> Mask:
         third = 3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and 10 not in steps
         mask[place] = chord.root == tonic and third
     return mask
+
+
+@lru_cache(maxsize=1024)
+def ending_at(places: tuple[int, ...], tick: int) -> Mask:
+    """Lengths with which a note that begins at `tick` (of a quarter) ends at one of `places`; tied ones go on."""
+    fits = (_length_ticks > 0) & np.isin((tick + _length_ticks) % TICKS_PER_QUARTER, places)
+    return np.asarray(fits | (_KINDS == g.TIE))
+
+
+@lru_cache(maxsize=16)
+def begins_at(places: tuple[int, ...]) -> Mask:
+    """All words but the places of a bar that are none of `places` in their quarter."""
+    return np.asarray((_beat_tick < 0) | np.isin(_beat_tick % TICKS_PER_QUARTER, places))
+
+
+@lru_cache(maxsize=16)
+def tempos_up_to(quarters_per_minute: float) -> Mask:
+    """All words but faster tempos."""
+    return np.array([TEMPO_OF.get(word, 0) <= quarters_per_minute for word in MUSIC_WORDS])
 
 
 @lru_cache(maxsize=65536)

@@ -39,6 +39,7 @@ def opening_words(request: Request) -> tuple[str, ...]:
     words = [] if request.key is None else [key_word(request.key.fifths, request.key.minor)]
     tempo = request.quarters_per_minute
     placed = request.chords or request.melody is not None or request.density is not None or request.feel is not None
+    placed = placed or request.level is not None
     if request.metre is not None or tempo is not None or placed or request.intro or request.ending:
         # A tempo has a metre before it, as in training; and places in bars of an unknown length mean nothing.
         words.append(metre_word(*(request.metre or USUAL_METRE)))

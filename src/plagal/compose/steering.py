@@ -21,12 +21,14 @@ valid whatever is asked.
   tones that name it are struck.
 - an asked melody: each of its notes is struck where it was asked for, as long as asked, and nothing sounds above it.
 - density: notes struck in a bar, at least and at most.
+- a level: what each hand holds and how far it goes in a bar, where notes begin and end, the tempo
+  (`plagal.music.levels`). What is asked for besides stands, a melody in the level's rhythm.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from plagal.asking.request import Request
@@ -36,9 +38,10 @@ from plagal.compose.form import Form
 from plagal.compose.masks import Mask
 from plagal.compose.opening import PlacedNote, bar_ticks, form_chords, notes_a_bar, placed_chords, placed_melody
 from plagal.music.arranger import harmony_grammar
-from plagal.music.arranger.voicing import LARGEST_SPAN, essential
+from plagal.music.arranger.voicing import LARGEST_SPAN, by_importance, essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
 from plagal.music.keys import key_tonic
+from plagal.music.levels import LEVELS, Reach, in_rhythm
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre
 from plagal.tokens import grammar as g
 from plagal.tokens.vocabulary import DURATION_TICKS, KEY_OF, TIED_DURATIONS, duration_words
@@ -80,9 +83,15 @@ class Steering:
         self._form.leave_out(self._form_bars)
         self._chord_at = {place: chord for place, chord in self._chord_at.items() if place[0] not in self._form_bars}
         self._chord_at |= {(placed.bar, placed.tick): placed.chord for placed in form}
-        melody = placed_melody(request.melody, bar_ticks(request))
+        metre = Metre(0, *request.metre_in_force)
+        self._level = LEVELS[request.level or "advanced"]
+        self._places_of_level = self._level.places_in(metre)
+        tune = request.melody
+        if tune is not None and request.level is not None:
+            tune = in_rhythm(tune, request.level)
+        melody = placed_melody(tune, bar_ticks(request))
         self._melody_at = {(note.bar, note.tick): note for note in melody}
-        compound = Metre(0, *request.metre_in_force).is_compound
+        compound = metre.is_compound
         self._swings = request.feel in masks.SWINGING and not compound
         if self._swings:
             self._chord_at = {(bar, _swung(tick)): chord for (bar, tick), chord in self._chord_at.items()}
@@ -93,6 +102,11 @@ class Steering:
         self._grid = masks.ON_GRID if on_grid else masks.ALL
         if not compound:
             self._grid = self._grid & masks.places_of(request.feel, whole_words)
+        if request.level is not None:
+            fastest = self._level.fastest * metre.tempo_beat_ticks / TICKS_PER_QUARTER
+            self._grid = self._grid & masks.tempos_up_to(fastest)
+        if self._places_of_level is not None:
+            self._grid = self._grid & masks.begins_at(self._places_of_level)
         self._next = 0
         self._here = _Here()
         self._chord: Chord | None = None
@@ -100,6 +114,7 @@ class Steering:
         """The chord before that in force."""
         self._chord_bar = 0
         self._notes_in_bar = 0
+        self._hands_of_level = Reach(self._level) if self._level.position is not None else None
         self._ceiling, self._ceiling_until = HIGHEST_PITCH, (0, 0)
         self._queue: list[str] = []
         self._state = g.start()
@@ -120,6 +135,8 @@ class Steering:
         if kind == g.BAR:
             self._bar_start += before.bar_ticks if before.bars else 0
             self._notes_in_bar = 0
+            if self._hands_of_level is not None:
+                self._hands_of_level.begin_bar()
             self._form.begin_bar(bar, self._chord)
             if bar in self._form.returns:  # its chords and its melody are asked for where they were
                 chords, melody = self._form.coming_back(bar)
@@ -169,11 +186,10 @@ class Steering:
         if self._next < len(self._places) and self._places[self._next] == place:
             chord, note = self._chord_at.get(place), self._melody_at.get(place)
             if chord is not None:
-                pending = {(chord.root + step) % 12 for step in essential(chord.quality)} | {chord.bass}
-                self._here = _Here(chord=chord, wants_chord=True, pending=pending)
+                self._here = _Here(chord=chord, wants_chord=True, pending=self._naming(chord, note is not None))
             if note is not None and bar in self._form.returns:
                 keys = tuple(sorted({pitch for pitch, _ in self._held}))
-                if not masks.within_reach(keys) >> note.pitch & 1:  # it came back by our own plan, and hands are full
+                if not self._reach(keys) >> note.pitch & 1:  # it came back by our own plan, and hands are full
                     note = None
             if note is not None:
                 self._here.melody = note
@@ -182,8 +198,22 @@ class Steering:
                 self._ceiling_until = (bar + end // max(self._state.bar_ticks, 1), end % max(self._state.bar_ticks, 1))
             self._next += 1
 
+    def _naming(self, chord: Chord, under_melody: bool) -> set[int]:
+        """Pitch classes that name an asked chord: its bass, and as many more as the hands of the level hold."""
+        steps = [step for step in by_importance(chord.quality) if step in essential(chord.quality)]
+        others = [pc for step in steps if (pc := (chord.root + step) % 12) != chord.bass]
+        return {chord.bass, *others[: 2 * self._level.keys - 1 - under_melody]}
+
+    def _reach(self, keys: Iterable[int]) -> int:
+        """Keys that the hands hold besides some, as bits."""
+        if self._hands_of_level is not None:
+            return self._hands_of_level.keys(keys)
+        return masks.within_reach(tuple(sorted(keys)))
+
     def _struck(self, pitch: int) -> None:
         self._notes_in_bar += 1
+        if self._hands_of_level is not None:
+            self._hands_of_level.strike(pitch, [key for key, _ in self._held] + self._here.struck)
         self._ticks = 0
         here = self._here
         here.count += 1
@@ -233,8 +263,8 @@ class Steering:
         here = self._here
         keys = {pitch for pitch, _ in self._held} | set(here.struck)
         if here.melody is None:
-            return masks.keys(masks.within_reach(tuple(sorted(keys))))
-        return masks.keys(masks.within_reach(tuple(sorted(keys | {here.melody.pitch}))) | 1 << here.melody.pitch)
+            return masks.keys(self._reach(keys))
+        return masks.keys(self._reach(keys | {here.melody.pitch}) | 1 << here.melody.pitch)
 
     def _is_last(self, state: g.State) -> bool:
         """Whether this is the bar in which the piece ends on its own: nothing is asked for behind its bar line."""
@@ -328,7 +358,7 @@ class Steering:
         for pitch in range(floor + 1, high + 1):
             if here.chord is None or pitch % 12 not in here.chord.pitch_classes:
                 continue
-            above = masks.within_reach(tuple(sorted(keys | {pitch}))) >> pitch + 1
+            above = self._reach(keys | {pitch}) >> pitch + 1
             tones = {other % 12 for other in range(pitch + 1, high + 1) if above >> other - pitch - 1 & 1}
             if here.pending - {pitch % 12} <= tones:
                 leaving |= 1 << pitch
@@ -404,7 +434,14 @@ class Steering:
             most = min(most, self._until(state, self._melody_at, lower_than=state.pitch))
         if self._ends and self._last_bar > state.bars:
             most = min(most, (self._last_bar - state.bars) * state.bar_ticks - max(state.position, 0))
-        return masks.durations(max(min(least, most) - self._ticks, 1), max(most - self._ticks, 1))
+        if self._places_of_level is None:
+            return masks.durations(max(min(least, most) - self._ticks, 1), max(most - self._ticks, 1))
+        begun = max(state.position, 0) + self._ticks
+        ending = masks.ending_at(self._places_of_level, begun % TICKS_PER_QUARTER)
+        shortest = next(ticks for ticks in range(1, most + TICKS_PER_QUARTER + 1)
+                        if (begun + ticks) % TICKS_PER_QUARTER in self._places_of_level)  # fmt: skip
+        wanted = masks.durations(max(min(least, most) - self._ticks, 1), max(most - self._ticks, shortest)) & ending
+        return wanted if wanted.any() else ending
 
     def _lengths(self, state: g.State) -> tuple[int, int]:
         """Fewest and most ticks: notes that belong to no chord or key in force pass quickly; those of an asked chord

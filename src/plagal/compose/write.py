@@ -1,7 +1,8 @@
 """From requests to whole pieces: drafts, and which of them is handed over.
 
 A piece that was asked for in a key and sounds in another is written again: steering keeps its notes in the key, but on
-which degrees it leans is the model's own choice, and an ear may take F major for D minor. Bars between others are
+which degrees it leans is the model's own choice, and an ear may take F major for D minor. So is one that goes beyond
+the level it was asked for: which hand has which note shows when all are there. Bars between others are
 drafted several times, and the draft is kept behind which the model finds what follows likeliest: reading from left to
 right, it does not see the bars behind a gap while it fills it, but it can say afterwards how well they fit.
 """
@@ -20,6 +21,7 @@ from plagal.compose.row import Constraint, OnWord
 from plagal.compose.scorer import Scorer
 from plagal.music.harmony import hear_key
 from plagal.music.keys import same_key
+from plagal.music.levels import beyond
 from plagal.tokens.bars import cut_bars
 from plagal.tokens.codec import decode
 from plagal.tokens.template import FIRST_WORD, prompt_text
@@ -73,7 +75,7 @@ def write(
             scorer, requests, max_words=max_words, constraint=constraint, on_word=draft_words, progress=progress
         )
         for number in range(1, 1 if at_once else requests[0].tries):
-            again = [row for row, request in enumerate(requests) if not in_its_key(request, pieces[row])]
+            again = [row for row, request in enumerate(requests) if not keeps(request, pieces[row])]
             if again:
                 others = [_number_of(requests[row], number) for row in again]
                 for row, words in zip(
@@ -90,11 +92,13 @@ def write(
     return pieces
 
 
-def in_its_key(request: Request, words: Sequence[str]) -> bool:
-    """Whether the key that a request asks for is heard in a piece; True where it asks for none. What is heard is what a
-    listener or an evaluation would hear: the notes alone."""
-    key = request.key_in_force
-    return key is None or same_key(hear_key(decode(words).score), key)
+def keeps(request: Request, words: Sequence[str]) -> bool:
+    """Whether the key that a request asks for is heard in a piece, and its level kept; True where it asks for none.
+    What is heard is what a listener or an evaluation would hear: the notes alone."""
+    key, score = request.key_in_force, decode(words).score
+    if request.level is not None and request.continue_ is None and beyond(score, request.level):
+        return False
+    return key is None or same_key(hear_key(score), key)
 
 
 def _fill(scorer: Scorer, request: Request, max_words: int, on_word: OnWord) -> list[str]:

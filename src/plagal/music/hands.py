@@ -40,9 +40,14 @@ Struck = tuple[int, int]
 """Onset [ticks] and pitch: no two notes of a score share both."""
 
 
-def reachable(notes: Iterable[HandNote]) -> list[HandNote]:
+def reachable(
+    notes: Iterable[HandNote], span: int = LARGEST_SPAN, most: int = MOST_NOTES, *, left: bool = False
+) -> list[HandNote]:
     """One hand's notes as it can play them: keys still held are let go where the next ones are out of reach, a key is
-    let go before it is struck again, and of more than five keys struck at once the inner ones are left out."""
+    let go before it is struck again, and of more than `most` keys struck at once the inner ones are left out. Of what
+    is too wide the top stays, of the `left` hand's the bass."""
+    if left:
+        return sorted(_mirrored(reachable(_mirrored(notes), span, most)))
     struck: dict[int, dict[int, HandNote]] = {}
     for note in notes:
         keys = struck.setdefault(note[0], {})
@@ -52,15 +57,15 @@ def reachable(notes: Iterable[HandNote]) -> list[HandNote]:
     done: list[HandNote] = []
     held: list[HandNote] = []
     for onset in sorted(struck):
-        group = _within_reach(sorted(struck[onset].values(), key=lambda note: note[1]))
+        group = _within_reach(sorted(struck[onset].values(), key=lambda note: note[1]), span, most)
         low, high = group[0][1], group[-1][1]
         again = {note[1] for note in group}
         still = []
-        room = MOST_NOTES - len(group)
+        room = most - len(group)
         for note in sorted(held, key=lambda note: note[1]):
             if note[0] + note[2] <= onset or _is_rolled(note, onset, group[0][1]):
                 done.append(note)
-            elif note[1] in again or room <= 0 or max(high, note[1]) - min(low, note[1]) > LARGEST_SPAN:
+            elif note[1] in again or room <= 0 or max(high, note[1]) - min(low, note[1]) > span:
                 done.append((note[0], note[1], onset - note[0], note[3]))
             else:
                 still.append(note)
@@ -75,10 +80,14 @@ def _is_rolled(note: HandNote, onset: int, pitch: int) -> bool:
     return 0 < onset - note[0] <= ROLL_TICKS and note[1] < pitch
 
 
-def _within_reach(group: list[HandNote]) -> list[HandNote]:
-    while len(group) > MOST_NOTES:
+def _mirrored(notes: Iterable[HandNote]) -> list[HandNote]:
+    return [(onset, 127 - pitch, ticks, velocity) for onset, pitch, ticks, velocity in notes]
+
+
+def _within_reach(group: list[HandNote], span: int, most: int) -> list[HandNote]:
+    while len(group) > most:
         del group[-2]
-    while group[-1][1] - group[0][1] > LARGEST_SPAN:
+    while group[-1][1] - group[0][1] > span:
         del group[0]
     return group
 
@@ -111,7 +120,7 @@ def unplayable(notes: Notes, pedals: Sequence[Pedal] = ()) -> list[int]:
     rolled chord need not be held on where the pedal is down for as long as it sounds."""
     problems = []
     rows: list[HandNote] = [(int(a), int(b), int(c), int(d)) for a, b, c, d in notes]
-    ends = _held_until(rows, pedals)
+    ends = let_go(rows, pedals)
     held: list[tuple[int, int]] = []
     index = 0
     while index < len(rows):
@@ -125,7 +134,7 @@ def unplayable(notes: Notes, pedals: Sequence[Pedal] = ()) -> list[int]:
     return problems
 
 
-def _held_until(rows: Sequence[HandNote], pedals: Sequence[Pedal]) -> list[int]:
+def let_go(rows: Sequence[HandNote], pedals: Sequence[Pedal]) -> list[int]:
     """When the hand may leave each key: at its end, or where a roll goes on above it and the pedal holds it."""
     struck: dict[int, list[int]] = {}
     for onset, pitch, _, _ in rows:

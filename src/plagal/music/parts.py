@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plagal.music.hands import HandNote, reachable, together
+from plagal.music.hands import reachable, together
 from plagal.music.score import Hands, Score
 
 if TYPE_CHECKING:
@@ -79,14 +79,9 @@ def reduced(score: Score) -> Score:
     and what lies near that. How many notes went is counted in `losses` as `notes_reduced`."""
     notes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in score.notes]
     right = reachable(note for note in notes if note[1] >= _MIDDLE)
-    # `reachable` keeps the top of what is too wide: the left hand is its mirror image, and keeps the bass.
-    left = _mirrored(reachable(_mirrored([note for note in notes if note[1] < _MIDDLE])))
+    left = reachable((note for note in notes if note[1] < _MIDDLE), left=True)
     kept = together(left, right)
     array = np.array(kept, dtype=np.int32).reshape(-1, 4)
     hands: Hands = (array[:, 1] >= _MIDDLE).astype(np.int8)
     losses = score.losses | {"notes_reduced": len(notes) - len(kept)}
     return Score(array, score.metres, score.tempos, score.keys, (), score.markers, score.title, losses, hands)
-
-
-def _mirrored(notes: Sequence[HandNote]) -> list[HandNote]:
-    return [(onset, 127 - pitch, ticks, velocity) for onset, pitch, ticks, velocity in notes]

@@ -26,8 +26,8 @@ from plagal.asking.uploads import Heard
 from plagal.corpus.augment import shifts_that_fit
 from plagal.music.chords import parse_chord
 from plagal.music.edits import transpose
-from plagal.music.hands import in_two_hands
 from plagal.music.keys import chord_symbol, key_name, key_then
+from plagal.music.levels import in_hands
 from plagal.music.score import Score
 from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.plumbing.files import disk_error
@@ -379,7 +379,7 @@ def created(piece: Piece, root: str = "") -> dict[str, Any]:
 def score_of(piece: Piece, semitones: int = 0) -> Score:
     """A piece as far as it is written, in two hands, so many semitones higher. Raises InputError where that leaves the
     keyboard."""
-    score = in_two_hands(decode(piece.words).score)
+    score = in_hands(decode(piece.words).score, piece.request.level)
     try:
         return transpose(score, semitones) if semitones else score
     except ValueError as error:

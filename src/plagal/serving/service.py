@@ -18,6 +18,7 @@ from plagal.compose.opening import opening_words
 from plagal.compose.write import room_for, write
 from plagal.music.hands import in_two_hands
 from plagal.music.keys import key_name
+from plagal.music.levels import in_hands
 from plagal.music.midi import to_midi_bytes, write_midi
 from plagal.music.score import Score
 from plagal.serving.events import Event, EventReader
@@ -163,7 +164,7 @@ class Written:
     @cached_property
     def score(self) -> Score:
         """With a hand for every note."""
-        return in_two_hands(decode(self.words).score)
+        return in_hands(decode(self.words).score, self.request.level)
 
     @property
     def description(self) -> str:

@@ -48,7 +48,7 @@ def arrange(
     intro: str | None = None,
     ending: str | None = None,
     modulate: int = 0,
-    level: int | None = None,
+    intensity: int | None = None,
 ) -> Score:
     """An arrangement of a tune: one of the book by its name or title, a score's top line (harmonised where it has no
     chord markers), or None: then the seed picks one of the book or, with `chords`, a melody is made over these.
@@ -57,7 +57,7 @@ def arrange(
     `tempo` counts beats a minute: quarters, dotted quarters in compound metres. `bars` asks for exactly so many bars.
     `chords` are the progression bar by bar, in `key` where it is given. `metre`: 12/8 and the like play a tune of
     quarters in compound time, and back. `feel` is one of `FEELS`, `swing` the share of the first eighth (.5 to .75).
-    `sections`, `intro`, `ending`, `modulate` (semitones up before the last verse) and `level` (1 to 4) as in
+    `sections`, `intro`, `ending`, `modulate` (semitones up before the last verse) and `intensity` (1 to 4) as in
     `plagal.music.arranger.form`.
     Raises AbcError for an unknown tune, ParamsError for an unknown style, ChordError for an unknown key, InputError for
     anything else that cannot be done.
@@ -85,7 +85,7 @@ def arrange(
         moved = tuple((onset, chord.transposed(away)) for onset, chord in piece.chords)
         piece = replace(piece, chords=moved)
     speed = _speed(piece, how, plan, tempo, rng)
-    wishes = FormWishes(bars, tuple(sections) if sections is not None else None, intro, ending, modulate, level)
+    wishes = FormWishes(bars, tuple(sections) if sections is not None else None, intro, ending, modulate, intensity)
     form = Form(piece, how, plan, home, rng, wishes)
     form.lay()
     lead = form.lead

@@ -86,7 +86,7 @@ class FormWishes:
     ending: str | None = None
     modulate: int = 0
     """Semitones up before the last verse."""
-    level: int | None = None
+    intensity: int | None = None
     """1 (soft, sparse) to 4 (shout)."""
 
 
@@ -151,7 +151,7 @@ class Form:
         """So many bars: the tune as often as it fits, an introduction and an ending in what is left; where not even the
         tune fits, its beginning, brought to a close."""
         wishes, once = self._wishes, self._chorus().bars
-        level = wishes.level or 2
+        level = wishes.intensity or 2
         over = bars % once if bars >= once else 0
         ending = self._ending(self._ending_numerals()) if wishes.ending not in (None, "none") or over > 4 else []
         tail = sum(beats for beats, _ in ending) // self.lead.beats_per_bar
@@ -174,7 +174,7 @@ class Form:
         """What lies after `bars` goes, and what is left closes on the tonic."""
         if self._bar < bars:
             while self._bar < bars:
-                self._verse(self._wishes.level or 2)
+                self._verse(self._wishes.intensity or 2)
         lead, end, first_chord = self.lead, bars * self.lead.bar, self.lead.spans[0].chord
         closes = self._bar == bars
         lead.melody[:] = [(onset, pitch, min(ticks, end - onset)) for onset, pitch, ticks in lead.melody if onset < end]
@@ -205,7 +205,7 @@ class Form:
 
     def _add(self, name: str, number: str) -> None:
         vamp_bars = int(number) if number and name in ("vamp", "bridge") else 4
-        level = self._wishes.level or (int(number) if number else 2)
+        level = self._wishes.intensity or (int(number) if number else 2)
         if name == "intro":
             self._chords("INTRO", self._spread(self._intro_numerals(), 2), 2)
         elif name == "last_line":
