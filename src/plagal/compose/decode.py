@@ -1,8 +1,8 @@
 """Writing music: many pieces at once, each word drawn from those that the grammar and the request allow.
 
-Rows of a batch share steps. What is forced is not drawn: it enters together with what comes next, in one forward pass.
-When a context outgrows the window that the model was trained with, it is cut at a bar line exactly as training cuts its
-windows.
+Rows of a batch share passes of the model. What is forced is not drawn: it enters together with what comes next, in one
+pass. When a context outgrows the window that the model was trained with, it is cut at a bar line exactly as training
+cuts its windows.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from plagal.asking.request import Request
+from plagal.compose.ahead import Guesser, take_drawn
 from plagal.compose.row import Constraint, OnWord, Row
 from plagal.compose.sampling import Sampler, Speller
-from plagal.compose.scorer import Floats, Reader, Scorer
+from plagal.compose.scorer import Scorer
 
 BATCH = 64
 """Pieces written at once. More is faster per piece and holds more memory."""
 MOST_WORDS = 1200
 _COMPACT_SHARE = 0.75
 """Rows still writing, of a batch's, under which the finished ones are dropped from it."""
-_LEAST_WINDOW = 64
 
 
 def draft(
@@ -64,51 +62,26 @@ def _draft_batch(scorer: Scorer, rows: list[Row], sampler: Sampler, on_word: OnW
         pass_on(row)
     writing = [row for row in rows if not row.done]
     bar.update(len(rows) - len(writing))
-    window = max(scorer.window, _LEAST_WINDOW)
-    while writing:  # once for each time that contexts outgrow the window
-        side_by_side = writing
-        contexts = [row.context(window) for row in side_by_side]
-        for row in side_by_side:
-            row.waiting = []
-        length = max(map(len, contexts))
-        reader = scorer.open(contexts, side_by_side[0].speller.ids)
-        logits = reader.read()
-        while writing:
-            ready = [(place, row) for place, row in enumerate(side_by_side) if not row.done and not row.waiting]
-            _draw(ready, logits, sampler)
-            for _, row in ready:
-                pass_on(row)
-            still = [row for row in writing if not row.done]
-            bar.update(len(writing) - len(still))
-            writing = still
-            width = min((len(row.waiting) for row in writing), default=1)
-            if not writing or length + width > window:
-                break
-            if len(writing) < _COMPACT_SHARE * len(side_by_side):
-                reader.keep([place for place, row in enumerate(side_by_side) if not row.done])
-                side_by_side = writing
-            logits = _step(reader, side_by_side, width, scorer.spelling.pad_id)
-            length += width
-        reader.close()
-
-
-def _draw(ready: Sequence[tuple[int, Row]], logits: Floats, sampler: Sampler) -> None:
-    """One token for each row that has read all of its own, and whatever that forces."""
-    if not ready:
-        return
-    masks = np.stack([row.columns for _, row in ready])
-    uniforms = np.array([row.random.random() for _, row in ready], dtype=np.float32)
-    drawn = sampler.draw(logits[[place for place, _ in ready]], masks, uniforms)
-    for (_, row), column in zip(ready, drawn, strict=True):
-        row.take(int(column))
-        row.take_forced()
-
-
-def _step(reader: Reader, rows: Sequence[Row], width: int, pad_id: int) -> Floats:
-    """Let the model read what all rows have ready, `width` tokens each."""
-    ids: npt.NDArray[np.int32] = np.full((len(rows), width), pad_id, dtype=np.int32)
-    for row, line in zip(rows, ids, strict=True):
-        if not row.done:
-            line[:] = row.speller.ids[row.waiting[:width]]
-            row.waiting = row.waiting[width:]
-    return reader.step(ids)
+    side_by_side = writing
+    reader = scorer.open(len(writing), rows[0].speller.ids)
+    guesser = Guesser(scorer.ahead, len(writing), sampler) if scorer.ahead is not None else None
+    while writing:
+        contexts = [row.reads() for row in side_by_side]
+        rooms = [row.context.window - len(ids) for row, ids in zip(side_by_side, contexts, strict=True)]
+        guesses = guesser.guess(side_by_side, rooms) if guesser is not None else [[] for _ in side_by_side]
+        ids = [[*known, *rows[0].speller.ids[guess].tolist()] for known, guess in zip(contexts, guesses, strict=True)]
+        wanted = [0 if row.done else 1 + len(guess) for row, guess in zip(side_by_side, guesses, strict=True)]
+        agreed = take_drawn(side_by_side, guesses, reader.read(ids, wanted), sampler)
+        if guesser is not None:
+            guesser.learn(guesses, agreed)
+        for row in writing:
+            pass_on(row)
+        still = [row for row in writing if not row.done]
+        bar.update(len(writing) - len(still))
+        writing = still
+        if 0 < len(writing) < _COMPACT_SHARE * len(side_by_side):
+            places = [place for place, row in enumerate(side_by_side) if not row.done]
+            reader.keep(places)
+            if guesser is not None:
+                guesser.keep(places)
+            side_by_side = writing

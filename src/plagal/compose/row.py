@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,13 +36,57 @@ _QUICK = np.array([word.startswith(("NOTE_ON", "DUR_", "VEL_")) and not word.end
 Constraint = Literal["asked", "grammar", "none"]
 """What holds a model while it writes: all that the request asks for; the grammar alone (pieces are valid, the rest is
 left to the prompt); or nothing (for measuring: only music words come out, in any order)."""
+_LEAST_WINDOW = 64
 PROMPT_SHARE = 4
 """A prompt may take this part of the model's window; of a longer one the model reads what was understood."""
 
 
+class Context:
+    """What a model reads of a piece: the prompt, and the words as far back as its window goes."""
+
+    def __init__(self, scorer: Scorer, request: Request):
+        self.window, self._spelling = max(scorer.window, _LEAST_WINDOW), scorer.spelling
+        prompt, plain = prompt_for(request)
+        self._prompt = scorer.encode_text(prompt_text(prompt))
+        if len(self._prompt) > scorer.window // PROMPT_SHARE:
+            self._prompt = scorer.encode_text(prompt_text(plain))
+        self._ids, self._count = list(self._prompt), 0
+
+    def read(self, words: Sequence[str], typed: Sequence[int] = ()) -> list[int]:
+        """The tokens to read before what comes next: all, or the prompt and the last bars, at most half the window.
+        Once cut, it grows until it fills the window again, whatever other rows do: a piece is the same in any batch.
+        `words` go on from those of the call before; `typed`: tokens of a word that is being spelled."""
+        self._ids += self._spelling.encode(words[self._count :]).tolist()
+        self._count = len(words)
+        if len(self._ids) + len(typed) > self.window:
+            self._cut(words, len(typed))
+        return [*self._ids, *typed]
+
+    def __deepcopy__(self, _: Any) -> Context:
+        other = copy(self)
+        other._ids = list(self._ids)
+        return other
+
+    def _cut(self, words: Sequence[str], typed: int) -> None:
+        head, bars = cut_bars(words)
+        sizes = [len(self._spelling.encode(bar.words)) for bar in bars]
+        size, first = 0, len(bars) - 1
+        while first > 0 and size + sizes[first - 1] <= self.window // 2:
+            size += sizes[first - 1]
+            first -= 1
+        held = bars[first].held if bars else held_words(head).values()
+        ids = self._spelling.encode([*held, *(word for bar in bars[max(first, 0) :] for word in bar.words)]).tolist()
+        # A bar that fills the window (nothing holds a piece without the grammar back) is cut within: else all of it
+        # would be read again for every word.
+        if len(self._prompt) + len(ids) + typed >= self.window:
+            ids = ids[-(self.window // 2 - typed) :]
+        self._ids = [*self._prompt, *ids]
+
+
 class Row:
-    """One request's piece. `words`: whole words so far; `waiting`: columns written that the model has not read yet;
-    `columns`: those that may come next, once `take_forced` has gone as far as there is no choice."""
+    """One request's piece. `words`: whole words so far; `typed`: columns of one that is being spelled;
+    `columns`: those that may come next, once `take_forced` has gone as far as there is no choice; `new`: those written
+    since somebody emptied it; `context`: what the model reads."""
 
     def __init__(self, scorer: Scorer, speller: Speller, number: int, request: Request, max_words: int,
                  constraint: Constraint = "asked"):  # fmt: skip
@@ -50,14 +95,12 @@ class Row:
         self.number, self.request = number, request
         self.asked, self.grammatical = constraint == "asked", constraint != "none"
         self.random = np.random.Generator(np.random.Philox(key=[request.seed, 0]))
-        self.speller, self.spelling = speller, scorer.spelling
-        prompt, plain = prompt_for(request)
-        self.prompt = scorer.encode_text(prompt_text(prompt))
-        if len(self.prompt) > scorer.window // PROMPT_SHARE:
-            self.prompt = scorer.encode_text(prompt_text(plain))
+        self.speller = speller
+        self.context = Context(scorer, request)
+        self._ahead = Context(scorer.ahead, request) if scorer.ahead is not None else self.context
         self.words: list[str] = []
         self.typed: Typed = ()
-        self.waiting: list[int] = []
+        self.new: list[int] = []
         self.columns: Mask = masks.ALL
         self.state = grammar.start()
         opening = opening_words(request) if self.asked else ()
@@ -69,7 +112,6 @@ class Row:
         self._owed: list[str] = []
         """What the bar at hand still has to bring: its metre, key and tempo."""
         self._silent = False
-        self._first_bar = 0
         for word in (FIRST_WORD, *opening):
             self._add(word)
 
@@ -95,7 +137,7 @@ class Row:
             column = _PLACE[self._steering.played_as(MUSIC_WORDS[column])]
             for word in self._steering.inserted_before(MUSIC_WORDS[column]):
                 self.take(_PLACE[word])
-        self.waiting.append(column)
+        self.new.append(column)
         typed = (*self.typed, column)
         if self.typed and not self.speller.beginning(typed).any():
             self._add(MUSIC_WORDS[self.speller.place_of[self.typed]])
@@ -106,6 +148,14 @@ class Row:
             self.typed = ()
             self._add(MUSIC_WORDS[place])
 
+    def reads(self) -> list[int]:
+        """Tokens that the model has to read before it says what comes next."""
+        return self.context.read(self.words, self.speller.ids[list(self.typed)].tolist())
+
+    def reads_ahead(self) -> list[int]:
+        """The same for the model that guesses, without what is being spelled."""
+        return self._ahead.read(self.words)
+
     def take_forced(self) -> None:
         """Write as long as there is no choice."""
         while not self.done:
@@ -115,34 +165,20 @@ class Row:
                 return
             self.take(int(allowed[0]))
 
-    def context(self, window: int) -> list[int]:
-        """The tokens to read before what comes next: all, or the prompt and the last bars, at most half the window.
-        Once cut, it grows until it fills the window again, whatever other rows do: a piece is the same in any batch."""
-        typed = [int(self.speller.ids[column]) for column in self.typed]
-        ids = [*self.prompt, *self.spelling.encode(self._from_bar(self._first_bar)), *typed]
-        if len(ids) < window:
-            return ids
-        _, bars = cut_bars(self.words)
-        sizes = [len(self.spelling.encode(bar.words)) for bar in bars]
-        size, first = 0, len(bars) - 1
-        while first > 0 and size + sizes[first - 1] <= window // 2:
-            size += sizes[first - 1]
-            first -= 1
-        self._first_bar = max(first, 0)
-        ids = [*self.spelling.encode(self._from_bar(first, whole=False)), *typed]
-        # A bar that fills the window (nothing holds a piece without the grammar back) is cut within: else all of it
-        # would be read again for every word.
-        return [*self.prompt, *ids[-(window // 2) :]] if len(self.prompt) + len(ids) >= window else [*self.prompt, *ids]
+    def fork(self) -> Row:
+        """A copy to write ahead with; the same uniforms will be drawn."""
+        shared = (self.request, self.speller, self.columns, self._kept, self._carried)
+        fork = deepcopy(self, {id(value): value for value in shared} | {id(self.words): [*self.words]})
+        fork.new = []
+        return fork
 
-    def _from_bar(self, first: int, whole: bool = True) -> list[str]:
-        """What holds at a bar and the words from there; with `whole` all words from the beginning of the piece."""
-        if first == 0 and whole:
-            return self.words
-        head, bars = cut_bars(self.words)
-        words = [*(bars[first].held if bars else held_words(head).values())]
-        for bar in bars[max(first, 0) :]:
-            words += bar.words
-        return words
+    def likely(self) -> Mask:
+        """Words that may come next, or that the word that is being spelled may become."""
+        return self.columns if self.speller.whole else self._mask() & self.speller.beginning(self.typed)
+
+    def take_word(self, place: int) -> None:
+        for column in self.speller.spellings[place][len(self.typed) :]:
+            self.take(column)
 
     def _add(self, word: str) -> None:
         try:

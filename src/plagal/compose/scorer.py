@@ -33,19 +33,15 @@ class Spelling(Protocol):
 
 
 class Reader(Protocol):
-    """A batch of rows that a model reads side by side, one token each or more at a time."""
+    """A batch of rows that a model reads side by side."""
 
-    def read(self) -> Floats:
-        """Take in the rows' contexts. -> logits of what comes next [rows, columns]."""
-
-    def step(self, ids: npt.NDArray[np.int32]) -> Floats:
-        """Take in `ids` [rows, tokens]. -> logits of what comes next [rows, columns]."""
+    def read(self, contexts: Sequence[list[int]], wanted: Sequence[int]) -> Floats:
+        """Read all tokens of each row; what it has in common with what was read before is not read again. -> logits
+        after each of its last `wanted` tokens, at least one somewhere [rows, most wanted, columns]. A row of which
+        nothing is wanted is left as it is."""
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these."""
-
-    def close(self) -> None:
-        """Nothing more will be read."""
 
 
 class Scorer(Protocol):
@@ -58,13 +54,17 @@ class Scorer(Protocol):
     def window(self) -> int:
         """Tokens that it was trained to read at once."""
 
+    @property
+    def ahead(self) -> Scorer | None:
+        """A small model that guesses what this one will write, one token a word; None where there is none."""
+
     def encode_text(self, text: str) -> list[int]:
         """Token ids of any text; the marks in it count as marks."""
 
     def writing(self) -> Any:
         """A context manager around writing: threads and kernels as one short step after another wants them."""
 
-    def open(self, contexts: Sequence[Sequence[int]], columns: npt.NDArray[np.int32]) -> Reader:
+    def open(self, rows: int, columns: npt.NDArray[np.int32]) -> Reader:
         """Begin to read a batch. `columns`: the tokens that logits are wanted for."""
 
     def log_probs(self, texts: Sequence[str]) -> list[Floats]:

@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from plagal.model import adapters
 from plagal.model.adapters import FUSE_REPORT
-from plagal.model.base import LanguageModel, load, read_weights
+from plagal.model.base import LanguageModel, find_folder, load, load_tokenizer, read_config, read_weights
 from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.cpu.lanes import Gradients
 from plagal.model.grow import EMBEDDING, HEAD, GrownEmbedding
@@ -22,11 +22,14 @@ from plagal.model.memory import FUSE_TOKENS, FUSE_WINDOWS
 from plagal.model.scoring import windows_that_fit
 from plagal.model.trainer import validation_loss
 from plagal.model.windows import Window, make_windows
+from plagal.model.words import has_words
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, write_json, write_text
 
 log = logging.getLogger(__name__)
 
+DRAFT = "draft"
+"""Folder within the fused one."""
 _SAME_NATS = 1e-3  # sums taken in another order differ by less
 _PARTS = ("weight", "scales", "biases", "bias")
 _LEAST_GROUP = 32  # of what is packed again, in MLX's affine way: a base in nvfp4 has groups of 16
@@ -60,13 +63,15 @@ def fuse(
     max_lost_share: float = 0.01,
     max_tokens: int = FUSE_TOKENS,
     card: str = "",
+    draft: str | Path | None = None,
 ) -> FuseReport:
     """Merge `adapter` into `base` and write `out`, an ordinary MLX model folder that stock mlx_lm loads.
 
     `quantize_bits`: what the touched layers of a quantized base are packed in again; where that costs more than
     `max_lost_share` of what training gained, 8 bits are tried, then plain weights. 0: plain at once. Layers that no
-    adapter touches stay bit for bit. `card`: what its README.md says. Raises ModelError, and writes nothing, where
-    even plain weights lose that much.
+    adapter touches stay bit for bit. `card`: what its README.md says. `draft`: a small model that goes along and
+    guesses ahead while this one writes (plagal.compose.ahead). Raises ModelError, and writes nothing, where even plain
+    weights lose that much.
     """
     lm = load(base)
     windows = make_windows(lm, valid_texts, max_tokens, "the validation data")
@@ -93,7 +98,20 @@ def fuse(
         write_json(temporary / FUSE_REPORT, asdict(report))
         if card:
             write_text(temporary / "README.md", card)
+        if draft is not None:
+            _add_draft(find_folder(draft), temporary)
     return report
+
+
+def _add_draft(draft: Path, folder: Path) -> None:
+    """Put the model of `draft` into `folder`, and its place there into config.json."""
+    if not has_words(load_tokenizer(draft)):
+        raise ModelError(f"{draft}: fuse.draft has one token for each music word; this one's tokenizer spells them")
+    (folder / DRAFT).mkdir()
+    for file in (*draft.glob("model*.safetensors*"), *draft.glob("*.json")):
+        shutil.copyfile(file, folder / DRAFT / file.name)
+    config = read_config(folder)
+    write_json(folder / "config.json", {**config, "plagal": {**config.get("plagal", {}), "draft": DRAFT}})
 
 
 def _lost(base_loss: float, adapted_loss: float, fused_loss: float) -> float:

@@ -149,6 +149,8 @@ class FuseSettings(Settings):
     """0 keeps the base's own precision."""
     max_lost_share: Share
     """Share of what training gained that quantizing again may cost."""
+    draft: str = ""
+    """Folder of a small model with a token for each music word, which goes into the fused folder and guesses ahead."""
 
 
 class EvaluateSettings(Settings):

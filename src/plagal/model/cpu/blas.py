@@ -19,9 +19,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,16 @@ def set_threads(threads: int) -> None:
     if _loaded:
         _threads = threads
         _loaded[0].scipy_openblas_set_num_threads(threads)
+        if (of_numpy := _openblas_of_numpy()) is not None:
+            of_numpy.scipy_openblas_set_num_threads64_(threads)
+
+
+@cache
+def _openblas_of_numpy() -> Any:
+    """NumPy's wheel brings one of its own; None where it does not."""
+    folder = Path(np.__file__).parents[1] / "numpy.libs"
+    library = next(iter(folder.glob("libscipy_openblas64_*.so")), None)
+    return ctypes.CDLL(str(library)) if library is not None else None
 
 
 @contextmanager
