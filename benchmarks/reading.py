@@ -83,10 +83,32 @@ def tunes(count: int) -> list[tuple[str, str]]:
     return found[:: max(1, len(found) // count)] if count else found
 
 
+def begun(text: str) -> str:
+    """The tune with a "|:" where the standard has a repeat begin that has no sign of its own (ABC 2.1, 4.8: at the
+    latest double bar). abc2midi goes back further; music in several voices is left as it is."""
+    if re.search(r"^V:|\[V:", text, re.MULTILINE):
+        return text
+    head, key, body = text.partition("\nK:")
+    place, opened, in_ending, added = -1, False, False, []
+    for sign in _SIGNS.finditer(body):
+        bar = (sign["bar"] or "").replace("[", "").replace("]", "|")
+        ends = ":|" in bar or bar.startswith("::")
+        if ends and place >= 0 and not opened and not in_ending:
+            added.append(place)
+        if ends or "||" in bar:
+            place, opened = sign.end(), opened and not (ends or in_ending)
+            in_ending = ends and bool(re.match(r"\s*\[?[2-9]", body[place:]))
+        if bar.endswith(":") and bar != ":":
+            opened = True
+    for place in reversed(added):
+        body = f"{body[:place]} |:{body[place:]}"
+    return head + key + body
+
+
 def marked(text: str) -> str:
     """The tune as abc2midi gets it: with a controller before each bar line, without what changes rhythms."""
     lines = []
-    for written in text.splitlines():
+    for written in begun(text).splitlines():
         line = written
         if line.startswith("X:"):
             line = "X:1"

@@ -284,6 +284,34 @@ def test_endings_as_printed_scores_have_them_are_all_played() -> None:
     assert played_order([Marks(), ending(1, times=2), ending(2, start=True), Marks(times=2)]) == [0, 1, 0, 2, 3, 2, 3]
 
 
+def test_what_stands_before_an_ending_in_its_bar_is_played_before_each_of_the_endings() -> None:
+    printed = score_from_abc("X:1\nM:C\nL:1/4\nK:C\nCDEF|GA[1Bc:|[2 ^Gc|]\n")
+    assert pitches(printed) == [60, 62, 64, 65, 67, 69, 71, 72, 60, 62, 64, 65, 67, 69, 68, 72]
+    assert lines(printed) == [0, 4, 8, 12]
+    assert "endings_in_mid_bar" not in printed.losses
+
+
+def test_an_accidental_before_an_ending_in_mid_bar_holds_in_it() -> None:
+    printed = score_from_abc("X:1\nM:C\nL:1/4\nK:C\nCDEF|^GA[1Gc:|[2 Gc|]\n")
+    assert pitches(printed)[4:8] == [68, 69, 68, 72]
+
+
+def test_broken_rhythm_between_notes_that_are_not_alike_changes_neither_and_is_counted() -> None:
+    printed = score_from_abc("X:1\nM:C\nL:1/4\nK:C\nC>D E<F|G>A2 B|c>||\n")
+    assert onsets(printed) == [0, 1.5, 2, 2.5, 4, 5, 7, 8]
+    assert printed.losses["broken_rhythms_unlike"] == 2
+
+
+def test_a_rest_in_a_chord_takes_no_time() -> None:
+    assert onsets(score_from_abc("X:1\nM:C\nL:1/4\nK:C\n[C2z2]D2|E4|\n")) == [0, 2, 4]
+
+
+def test_a_chord_between_plus_signs_is_a_chord() -> None:
+    printed = score_from_abc("X:1\nM:C\nL:1/4\nK:C\n+EGc+ d +D2A2+|c4|\n")
+    assert onsets(printed) == [0, 0, 0, 1, 2, 2, 4]
+    assert quarters(printed) == 8
+
+
 def test_dynamics_of_a_part_hold_for_all_its_voices() -> None:
     def loud(mark: str) -> str:
         return f"<direction><direction-type><dynamics><{mark}/></dynamics></direction-type></direction>"

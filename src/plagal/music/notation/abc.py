@@ -50,8 +50,8 @@ _TOKEN = re.compile(
     | \[(?P<ending>\d[\d,.-]*)
     | \((?P<tuplet>\d+(?::\d*){0,2})
     | \{(?P<grace>[^}]*)\}?
-    | (?P<chord>\[)
-    | (?P<close>\](?P<times>\d*/*\d*))
+    | (?P<chord>\[|\+(?=[^+\s|]*[A-Ga-g][^+\s|]*\+))
+    | (?P<close>[\]+](?P<times>\d*/*\d*))
     | (?P<broken><+|>+)
     | (?P<tie>\.?-)
     | (?P<overlay>&+)
@@ -276,7 +276,8 @@ class AbcReader:
                     chord = None
                 voice.bar_line(match["bar"], match["number"])
             elif kind == "rest":
-                voice.rest(match["kind"], match["wait"])
+                if chord is None:  # in a chord a rest sounds as little as it does elsewhere, and takes no time
+                    voice.rest(match["kind"], match["wait"])
             elif kind == "quote":
                 self._quote(match["quote"])
             elif kind in ("decoration", "old"):
@@ -286,9 +287,11 @@ class AbcReader:
             elif kind == "value":
                 self._field(match["field"], match["value"].strip())
             elif kind == "ending":
-                voice.bar.marks.ending = passes_of(match["ending"])
-                if voice.now:
+                if voice.now and len(self.voices) > 1:
+                    voice.bar.marks.ending = passes_of(match["ending"])  # voices keep their bars side by side
                     self.losses["endings_in_mid_bar"] += 1
+                else:
+                    voice.begin_ending(match["ending"])
             elif kind == "tuplet":
                 voice.begin_tuplet(match["tuplet"])
             elif kind == "grace":
@@ -298,6 +301,7 @@ class AbcReader:
             elif kind == "close":
                 if chord:
                     voice.sound(chord, match["times"])
+                self.losses["characters_unread"] += chord is None and match[0].startswith("+")
                 chord = None
             elif kind == "broken":
                 voice.break_rhythm(match["broken"])

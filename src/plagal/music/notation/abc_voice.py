@@ -58,7 +58,8 @@ class Voice:
     """Places in `bar.notes` of what sounded last, for broken rhythm."""
     last_heads: list[re.Match[str]] = field(default_factory=list)
     last_length: Fraction = Fraction(0)
-    broken: Fraction | None = None
+    broken: tuple[Fraction, Fraction] | None = None
+    """Between the note before and the next: what lengthens or shortens the two."""
     tuplet: Fraction = Fraction(1)
     tuplet_left: int = 0
     velocity: int = USUAL_VELOCITY
@@ -74,19 +75,29 @@ class Voice:
         below = int(bottom) if bottom and slashes else 2 ** len(slashes)
         return Fraction(int(top or 1), below or 1)
 
-    def _stretched(self, length: Fraction) -> Fraction:
-        """With the tuplet and the broken rhythm that it stands in."""
+    def _factor(self, length: Fraction) -> Fraction:
+        """By how much the tuplet and the broken rhythm stretch a note of this length. Broken rhythm stands between
+        notes of one length; between others it means nothing (ABC 2.1, 4.4; abc2midi too) and is counted."""
+        factor = Fraction(1)
         if self.tuplet_left:
             self.tuplet_left -= 1
-            length *= self.tuplet
+            factor = self.tuplet
         if self.broken is not None:
-            length *= self.broken
-            self.broken = None
-        return length
+            (mine, other), self.broken = self.broken, None
+            if length * factor != self.last_length:
+                self.shared.losses["broken_rhythms_unlike"] += 1
+                return factor
+            for place in self.last:
+                onset, pitch, before, velocity, ties, layer = self.bar.notes[place]
+                self.bar.notes[place] = (onset, pitch, before * mine, velocity, ties, layer)
+            self.now += self.last_length * (mine - 1)
+            factor *= other
+        return factor
 
     def sound(self, heads: list[tuple[re.Match[str], bool]], times: str) -> None:
         """A note or a chord; a chord lasts as long as its first note."""
-        factor = self._stretched(self.unit * (self.length_of(times) if times else 1))
+        unit = self.unit * (self.length_of(times) if times else 1)
+        factor = unit * self._factor(unit * self.length_of(heads[0][0]["length"]))
         pitches = self.tied
         self.tied, self.last, self.last_heads = {}, [], []
         step = Fraction(0)
@@ -153,7 +164,8 @@ class Voice:
                 self.close()
             self.now += full
             return
-        length = self._stretched(self.unit * self.length_of(wait))
+        length = self.unit * self.length_of(wait)
+        length *= self._factor(length)
         self.last, self.last_heads, self.last_length, self.tied = [], [], length, {}
         self.now += length
 
@@ -164,12 +176,7 @@ class Voice:
         if not self.last_length:
             self.shared.losses["characters_unread"] += 1
             return
-        for place in self.last:
-            onset, pitch, length, velocity, ties, layer = self.bar.notes[place]
-            self.bar.notes[place] = (onset, pitch, length * mine, velocity, ties, layer)
-        self.now += self.last_length * (mine - 1)
-        self.last_length *= mine
-        self.broken = other
+        self.broken = (mine, other)
 
     def begin_tuplet(self, text: str) -> None:
         """(p:q:r: the next r notes, p in the time of q (ABC 2.1, 4.13)."""
@@ -196,6 +203,15 @@ class Voice:
         if number:
             self.bar.marks.ending = passes_of(number)
 
+    def begin_ending(self, number: str) -> None:
+        """An ending, here or in mid-bar: what stands before it in its bar is played before each of the endings."""
+        if self.now:
+            altered = self.altered
+            self.close()
+            self.bars[-1].runs_on = True
+            self.altered = altered
+        self.bar.marks.ending = passes_of(number)
+
     def close(self, final: bool = False) -> None:
         """End a bar, where one has begun. Of an empty one the signs wait for the next."""
         self.now = max(self.now, self.longest)
@@ -210,7 +226,10 @@ class Voice:
         bar.length = self.now
         self.bars.append(bar)
         self.bar = Bar()
-        self.now, self.last, self.last_heads = Fraction(0), [], []
+        self.now, self.last, self.last_heads, self.last_length = Fraction(0), [], [], Fraction(0)
+        if self.broken is not None:
+            self.shared.losses["broken_rhythms_unlike"] += 1
+            self.broken = None
 
 
 def _colons(sign: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 
@@ -57,6 +58,8 @@ class Bar:
     sections: list[str] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
     """"START" and "END" where they are marks of the score, and nothing to be played again."""
+    runs_on: bool = False
+    """No bar line stands after it: an ending begins in mid-bar."""
     hands: dict[tuple[Fraction, int], int] = field(default_factory=dict)
     """Onset and pitch -> the hand, where the staff says it."""
     marks: Marks = field(default_factory=Marks)
@@ -99,8 +102,7 @@ def to_score(
         losses["bars_never_played"] += left_out
     if sum(len(bars[place].notes) for place in order) > MOST_NOTES:
         raise InputError(f"{name}: repeats make more than {MOST_NOTES} notes of it: cut the piece")
-    nominal = _nominal_metres(bars)
-    measures, starts = _measures([(bars[place].length, nominal[place]) for place in order], losses)
+    measures, starts = _measures_of_pieces(bars, order, losses)
 
     rows = _play(bars, order, starts)
     if not rows:
@@ -162,6 +164,27 @@ def _nominal_metres(bars: list[Bar]) -> list[tuple[int, int]]:
     """The metre in force in each written bar; what stands nowhere is 4/4."""
     metre = next((bar.metre for bar in bars if bar.metre), (4, 4))
     return [metre := bar.metre or metre for bar in bars]
+
+
+def _measures_of_pieces(
+    bars: list[Bar], order: list[int], losses: Counter[str]
+) -> tuple[list[_Measure], list[Fraction]]:
+    """`_measures` of the bars in this order, where some are but the beginning of one [`runs_on`]."""
+    nominal = _nominal_metres(bars)
+    whole: list[list[int]] = [[]]
+    for place in order:
+        whole[-1].append(place)
+        if not bars[place].runs_on:
+            whole.append([])
+    whole = [pieces for pieces in whole if pieces]
+    lengths = [[bars[place].length for place in pieces] for pieces in whole]
+    played = [(sum(each, Fraction(0)), nominal[pieces[0]]) for each, pieces in zip(lengths, whole, strict=True)]
+    measures, starts = _measures(played, losses)
+    return measures, [
+        start + before
+        for start, each in zip(starts, lengths, strict=True)
+        for before in accumulate([Fraction(0), *each[:-1]])
+    ]
 
 
 def _measures(
