@@ -21,6 +21,10 @@ from plagal.music.score import TICKS_PER_QUARTER, Metre, Pedal, Score
 from shared.places import ROOT
 
 TEXTURES = ("block", "octaves", "pushed", "stride", "arpeggio", "arpeggio_pedal", "walking")
+SONG = "song"
+"""A pop song at the piano, as POP909 has them: another of the textures each phrase, walking bass apart, under the
+melody, with what pianists put between: steps into the next bass, neighbours in the middle, ninths on weak beats."""
+PHRASE_BARS = 4
 FIXTURES = ROOT / "tests" / "fixtures" / "harmony" / "progressions.yaml"
 
 Chart = list[tuple[int, Chord]]
@@ -42,9 +46,10 @@ def lead_sheets() -> list[Sheet]:
 
 
 def played(sheet: Sheet, texture: str, seed: int) -> Score:
-    """The sheet in one of `TEXTURES`."""
+    """The sheet in one of `TEXTURES`, or as a `SONG`."""
     name, metre, melody, chart = sheet
     draw = random.Random(f"{seed}:{name}:{texture}")
+    in_song, phrases = texture == SONG, [draw.choice(TEXTURES[:-1]) for _ in range(64)]
     beat = beat_ticks(metre)
     end = max(onset + ticks for onset, _, ticks in melody)
     rows: list[tuple[int, int, int]] = list(melody)
@@ -54,6 +59,8 @@ def played(sheet: Sheet, texture: str, seed: int) -> Score:
     for (onset, chord), until in zip(chart, [*(onset for onset, _ in chart[1:]), end], strict=True):
         if until <= onset:
             continue
+        if in_song:
+            texture = phrases[onset // (PHRASE_BARS * metre.bar_ticks) % len(phrases)]
         bass = 36 + chord.bass
         tones = [55 + (chord.root + step - 55) % 12 for step in QUALITIES[chord.quality]]
         upper = sorted(tones)
@@ -103,10 +110,29 @@ def played(sheet: Sheet, texture: str, seed: int) -> Score:
             else:
                 hits = [(onset, until)]
             rows += [(tick, pitch, stop - tick) for tick, stop in hits if tick < until for pitch in comp]
+        if in_song:
+            rows += _between(chord, upper, bass, beats, draw)
     if pedals:
         pedals = [*pedals[1:], Pedal(end, "off")]
     notes = np.array(sorted({(onset, pitch, ticks, 80) for onset, pitch, ticks in rows}), dtype=np.int32)
     return regular(Score(notes, (metre,), pedals=tuple(pedals)))
+
+
+def _between(
+    chord: Chord, upper: list[int], bass: int, beats: list[tuple[int, int]], draw: random.Random
+) -> list[tuple[int, int, int]]:
+    """What a pianist puts between the notes of a chord, each kind under every second one."""
+    last, stop = beats[-1]
+    half = (stop - last) // 2
+    rows = []
+    if draw.random() < 0.5:
+        rows.append((last + half, bass + draw.choice((-2, -1, 1, 2)), stop - last - half))
+    if draw.random() < 0.5:
+        tone = draw.choice(upper)
+        rows += [(last, tone, half), (last + half, tone + draw.choice((-2, -1, 1, 2)), stop - last - half)]
+    if draw.random() < 0.5 and len(beats) > 1:
+        rows.append((beats[1][0], 60 + (chord.root + 2) % 12, beats[1][1] - beats[1][0]))
+    return rows
 
 
 def _fifth(chord: Chord) -> int:
@@ -126,14 +152,14 @@ def _walk(chord: Chord, bass: int, target: int, beats: int, draw: random.Random)
     return line
 
 
-def share_right(truth: Chart, heard: Chart, end: int) -> float:
-    """Share of the time under a symbol in which root, third, seventh and bass are all right."""
+def share_right(truth: Chart, heard: Chart, end: int, of: int = 4) -> float:
+    """Share of the time under a symbol in which root, third, seventh and bass, or the first `of` these, are right."""
 
     def parts(chord: Chord) -> tuple[int, ...]:
         steps = QUALITIES[chord.quality]
         third = next((step for step in (4, 3, 5, 2) if step in steps), -1)
         seventh = next((step for step in (10, 11) if step in steps), 9 if steps == (0, 3, 6, 9) else -1)
-        return chord.root, third, seventh, chord.bass
+        return (chord.root, third, seventh, chord.bass)[:of]
 
     right = total = 0
     for begin, until in pairwise(sorted({onset for onset, _ in (*truth, *heard) if onset < end} | {end})):

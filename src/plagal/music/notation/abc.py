@@ -24,7 +24,7 @@ from plagal.music.notation.abc_fields import (
 )
 from plagal.music.notation.abc_voice import Shared, Voice, passes_of
 from plagal.music.notation.bars import DYNAMICS, Bar, section_named
-from plagal.music.notation.repeats import read_words, settle_codas
+from plagal.music.notation.repeats import MOST_PLAYED, read_words, settle_codas
 from plagal.music.notation.symbols import chord_of_text
 from plagal.plumbing.errors import AbcError
 
@@ -38,6 +38,7 @@ _ORNAMENTS = {"roll", "trill", "lowermordent", "uppermordent", "mordent", "prall
 _ARTICULATIONS = {"staccato", "accent", ">", "emphasis", "tenuto", "marcato", "^", "wedge", "fermata",
                   "invertedfermata", "shortphrase", "mediumphrase", "longphrase", "breath"}  # fmt: skip
 
+# What may find no end in the line is bounded, so that no line costs its length squared.
 _TOKEN = re.compile(
     r"""(?P<space>[\s`\\$*;]+)
     | (?P<note>(?P<accidental>\^\^?/?|__?/?|=)?(?P<letter>[A-Ga-g])(?P<octave>[,']*)(?P<length>\d*/*\d*))
@@ -46,11 +47,11 @@ _TOKEN = re.compile(
     | "(?P<quote>[^"]*)"
     | !(?P<decoration>[^!\s]{1,24})!
     | \+(?P<old>[a-z<>().0-9]{1,24})\+
-    | \[(?P<field>[A-Za-z]):(?P<value>[^\]]*)\]
+    | \[(?P<field>[A-Za-z]):(?P<value>[^\]]{0,1000})\]
     | \[(?P<ending>\d[\d,.-]*)
     | \((?P<tuplet>\d+(?::\d*){0,2})
     | \{(?P<grace>[^}]*)\}?
-    | (?P<chord>\[|\+(?=[^+\s|]*[A-Ga-g][^+\s|]*\+))
+    | (?P<chord>\[|\+(?=[^+\s|]{1,40}\+))
     | (?P<close>[\]+](?P<times>\d*/*\d*))
     | (?P<broken><+|>+)
     | (?P<tie>\.?-)
@@ -76,6 +77,7 @@ class AbcReader:
         self.voices: dict[str, Voice] = {}
         self.symbols = dict(_LETTER_DECORATIONS)
         self.in_body = False
+        self.chord_symbols = 0
         # What the header says for all voices.
         self.metre: tuple[int, int] = (4, 4)
         self.unit: Fraction | None = None
@@ -326,6 +328,9 @@ class AbcReader:
         for piece in text.split(";") if text.strip() else []:
             if self._words(piece.strip()):
                 continue
+            self.chord_symbols += 1
+            if self.chord_symbols > MOST_PLAYED:
+                raise AbcError(f"more than {MOST_PLAYED} chord symbols: cut the piece")
             chord = chord_of_text(piece, self.losses)
             if chord is not None and voice.shift % 12:
                 chord = chord.transposed(voice.shift)
