@@ -147,11 +147,12 @@ def grammar_cost(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]
 
 _ONE_AT_A_TIME = """
 import sys, time
-from generate import load, piece
 from pathlib import Path
-lm = load(Path(sys.argv[1]))
+sys.path.append(sys.argv[1])  # last, for tokenize.py lies there
+from generate import load, piece
+lm = load(Path(sys.argv[2]))
 piece(lm, 0)
-for seed in map(int, sys.argv[2:]):
+for seed in map(int, sys.argv[3:]):
     began = time.process_time()
     words = piece(lm, seed)
     print(1000 * (time.process_time() - began) / len(words))
@@ -160,9 +161,9 @@ for seed in map(int, sys.argv[2:]):
 
 def ms_per_word(source: Path, model: Path, runs: int) -> list[float]:
     """CPU milliseconds a word of `runs` pieces, by the code of a source tree (its src and benchmarks), on one core."""
-    paths = os.pathsep.join(str(source / name) for name in ("src", "benchmarks"))
-    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", _ONE_AT_A_TIME, str(model.resolve()), *map(str, range(100, 100 + runs))]
+    environment = {**os.environ, "PYTHONPATH": str(source / "src"), "OPENBLAS_NUM_THREADS": "1"}
+    seeds = map(str, range(100, 100 + runs))
+    command = [sys.executable, "-c", _ONE_AT_A_TIME, str(source / "benchmarks"), str(model.resolve()), *seeds]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{source}: {' '.join(done.stderr.split())[-200:]}", file=sys.stderr)

@@ -148,15 +148,14 @@ class PlainRows:
         kept[0, :, begin:end] = turned[:, heads:].swapaxes(0, 1)
         kept[1, :, begin:end] = values.swapaxes(0, 1)
         queries = turned[:, :heads].reshape(n, groups, -1, decoder.head_width).transpose(1, 2, 0, 3)
-        scores = queries.reshape(groups, -1, decoder.head_width) @ kept[0, :, :end].swapaxes(1, 2)
+        scores = queries @ kept[0, :, None, :end].swapaxes(2, 3)  # [groups, heads of a group, n, end]
         if n > 1:
-            later = np.arange(end) > np.arange(begin, end)[:, None]
-            np.putmask(scores, np.broadcast_to(later, (groups, heads // groups, n, end)), np.float32(-1e9))
+            scores[..., np.arange(end) > np.arange(begin, end)[:, None]] = -1e9
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
-        out = (scores @ kept[1, :, :end]).reshape(groups, -1, n, decoder.head_width)
-        return np.asarray(out.transpose(2, 0, 1, 3).reshape(n, -1), dtype=np.float32)
+        attended = (scores @ kept[1, :, None, :end]).transpose(2, 0, 1, 3).reshape(n, -1)
+        return np.asarray(attended, dtype=np.float32)
 
     def _make_room(self, row: int, end: int) -> None:
         kept = self._read[row]
