@@ -17,7 +17,7 @@ from plagal.model.scorer import ModelScorer
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import read_json, write_json
 from plagal.plumbing.params import EmbeddedShape
-from plagal.tokens.template import END_MARK
+from plagal.tokens.template import END_MARK, USER_MARK
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,19 @@ def test_a_base_that_is_no_instruct_model_ends_at_our_end_mark_once_it_is_fused(
     assert tokenizer.eos_token == END_MARK and tokenizer.eos_token_ids == {lm.word_tokens.end_id}
     assert read_json(tmp_path / "fused/generation_config.json") == {
         "eos_token_id": lm.word_tokens.end_id, "temperature": 0.7}  # fmt: skip
+
+
+def test_a_tokenizer_that_learned_the_words_says_its_marks_as_transformers_4_reads_them(tmp_path: Path) -> None:
+    """5 writes extra_special_tokens as a list where 4 wants a dictionary. Tried by hand with 4.57.6 and 5.23.0: both
+    give the same ids."""
+    folder = pretrained(tmp_path / "base", tied=True)
+    lm = base.load(folder)
+    adapters.write_tokenizer(lm, tmp_path)
+    settings = read_json(tmp_path / "tokenizer_config.json")
+    assert settings["additional_special_tokens"] == [USER_MARK] and "extra_special_tokens" not in settings
+    again = base.load_tokenizer(tmp_path)
+    text = f"{USER_MARK}gospel{END_MARK} NOTE_ON_60"
+    assert again.encode(text) == lm.tokenizer.encode(text) and USER_MARK in again.all_special_tokens
 
 
 def test_both_names_of_the_quantization_say_the_same_once_layers_are_packed_otherwise(tmp_path: Path) -> None:

@@ -148,6 +148,11 @@ def write_tokenizer(lm: LanguageModel, folder: Path) -> None:
     lm.tokenizer.eos_token = END_MARK
     if not _holds_words(lm.folder / "tokenizer.json"):  # then the words, the chat template or both are new
         lm.tokenizer.save_pretrained(str(folder))
+        settings = read_json(folder / "tokenizer_config.json")
+        # transformers 5 writes a list under a name where 4 wants a dictionary; both read the list under the old name.
+        if isinstance(marks := settings.get("extra_special_tokens"), list):
+            settings["additional_special_tokens"] = settings.pop("extra_special_tokens", marks)
+            write_json(folder / "tokenizer_config.json", settings)
         if (lm.folder / _GENERATION).exists():
             shutil.copyfile(lm.folder / _GENERATION, folder / _GENERATION)
         return

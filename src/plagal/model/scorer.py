@@ -7,7 +7,7 @@ would build every step's graph once more, which costs more than it saves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -73,7 +73,7 @@ class ModelScorer:
     @contextmanager
     def writing(self) -> Iterator[None]:
         self.lm.model.eval()
-        with cpu_kernels(self.lm.model):
+        with cpu_kernels(self.lm.model), self.ahead.writing() if self.ahead is not None else nullcontext():
             yield
 
     def open(self, rows: int, columns: npt.NDArray[np.int32]) -> _Reader:
