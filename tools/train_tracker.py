@@ -20,9 +20,11 @@ import json
 import pickle
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mir_eval.beat
 import numpy as np
 
 import plagal.model  # noqa: F401  # puts a fast BLAS in place before MLX is imported
@@ -32,9 +34,14 @@ from plagal.corpus.split import Melodies, melody_key, split_of, tune_groups
 from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.arranger.tunebook import tune_book
 from plagal.music.midi import read_midi
+from plagal.music.performance.decode import BAR_LENGTHS, METRES, Hints
+from plagal.music.performance.decode import Path as Reading
 from plagal.music.performance.features import FRAMES_PER_SECOND, INPUTS, features
-from plagal.music.performance.net import WEIGHTS, Shape
-from plagal.music.performance.performer import perform
+from plagal.music.performance.hear import beats_in
+from plagal.music.performance.metre import in_metre, sureness, witnesses
+from plagal.music.performance.net import OUTPUTS, WEIGHTS, Shape, run
+from plagal.music.performance.performer import Performance, draw_manner, perform
+from plagal.music.performance.played import Played, Pulse
 from plagal.music.score import Score
 from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.files import atomic_path
@@ -59,17 +66,15 @@ PERFORMED_ALREADY = (
 """Files of concert pieces with these in their names stay out: the annotated performances that judge are of such."""
 
 
-def training_tunes() -> list[str]:
+def tunes_of(part: str) -> list[str]:
     split = load_params().convert.split
     keys = {name: melody_key(melody) for name, melody in book_melodies().items()}
-    return sorted(
-        name for name, key in keys.items() if split_of(key, split.valid_percent, split.test_percent) == "train"
-    )
+    return sorted(name for name, key in keys.items() if split_of(key, split.valid_percent, split.test_percent) == part)
 
 
 def gather(folders: list[Path], judges: list[Path], seeds: int) -> list[Score]:
     """Scores to perform, none of a tune that is tested on."""
-    tunes = training_tunes()
+    tunes = tunes_of("train")
     scores = [arrange(tune, style, seed=seed) for tune in tunes for style in STYLES for seed in range(seeds)]
     print(f"{len(scores)} arrangements of {len(tunes)} of {len(tune_book())} tunes", flush=True)
     found = [*_chorales()]
@@ -114,15 +119,31 @@ def _chorales() -> list[Score]:
     return scores
 
 
-def performed(score: Score, seed: int) -> np.ndarray:
-    """A performance as features, targets (beat, downbeat, compound) and the targets' weights: (frames, INPUTS + 6)."""
+def played(score: Score, seed: int) -> Performance:
+    """A performance as the net learns from them; a third has a transcriber's errors."""
     draw = np.random.default_rng([seed, 7])
-    performance = perform(score, seed, transcribed=bool(draw.uniform() < 0.35))
+    transcribed = bool(draw.uniform() < 0.35)
+    manner = draw_manner(np.random.default_rng([seed, 8]), transcribed)
+    if draw.uniform() < 0.35:
+        # Concert players bend time further than the performer's own draw: so they are heard in a third of the pieces.
+        more = draw.uniform(1.0, 2.2, 3)
+        manner = replace(
+            manner,
+            drift=manner.drift * more[0],
+            phrase_end=manner.phrase_end * more[1],
+            last_slowing=manner.last_slowing * more[2],
+        )
+    return perform(score, seed, manner)
+
+
+def performed(score: Score, seed: int) -> np.ndarray:
+    """A performance as features, targets and the targets' weights: (frames, INPUTS + 2 * OUTPUTS)."""
+    performance = played(score, seed)
     inputs = features(performance.played)
     pulse = performance.pulse
     frames = len(inputs)
-    targets = np.zeros((frames, 3), np.float32)
-    weights = np.ones((frames, 3), np.float32)
+    targets = np.zeros((frames, OUTPUTS), np.float32)
+    weights = np.ones((frames, OUTPUTS), np.float32)
     at = np.rint(pulse.seconds * FRAMES_PER_SECOND).astype(int)
     for column, chosen in ((0, at), (1, at[pulse.in_bar == 0])):
         for place in (chosen - 1, chosen + 1):
@@ -131,9 +152,11 @@ def performed(score: Score, seed: int) -> np.ndarray:
         targets[chosen[(chosen >= 0) & (chosen < frames)], column] = 1.0
     beat = np.clip(np.searchsorted(at, np.arange(frames), side="right") - 1, 0, len(at) - 1)
     targets[:, 2] = pulse.compound[beat]
+    targets[:, 3:] = pulse.length[beat][:, None] == np.array(BAR_LENGTHS)
     outside = (np.arange(frames) < at[0] - 3) | (np.arange(frames) > at[-1] + 3)
     weights[outside, :] *= 0.1
-    weights[:, 2] *= 0.2
+    weights[:, 2] *= 0.4
+    weights[:, 3:] *= 0.2
     return np.concatenate([inputs, targets, weights], axis=1).astype(np.float32)
 
 
@@ -158,7 +181,7 @@ class Stage:
         return np.stack(windows)
 
 
-def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total: int, start: bool) -> None:
+def train(scores: list[Score], minutes: float, shape: Shape, rate: float, start: bool) -> None:
     import mlx.core as mx
     import mlx.optimizers as optim
     from mlx.utils import tree_flatten, tree_unflatten
@@ -173,13 +196,10 @@ def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total:
         else:
             weights[name] = mx.array(draw.normal(0, (1.0 / size[0]) ** 0.5, size).astype(np.float32))
     state_file = CACHE / "state.safetensors"
-    warm = min(100, total // 10)
-    fall = optim.cosine_decay(rate, total - warm, rate * 0.03)
-    schedule = optim.join_schedules([optim.linear_schedule(rate * 0.03, rate, warm), fall], [warm])
-    optimizer = optim.AdamW(learning_rate=schedule, weight_decay=0.01)
+    optimizer = optim.AdamW(learning_rate=rate, weight_decay=0.01)
     optimizer.init(weights)
     # Steps of earlier runs count on: what they were taught does not come again.
-    step, taught, average = 0, 0, dict(weights)
+    step, taught, spent, average = 0, 0, 0.0, dict(weights)
     if state_file.exists():
         stored = mx.load(str(state_file))
         weights = {name: stored[f"weights.{name}"] for name in names}
@@ -187,10 +207,12 @@ def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total:
         moments = [(name[10:], value) for name, value in stored.items() if name.startswith("optimizer.")]
         optimizer.state = tree_unflatten(moments)
         step, taught = int(stored["step"].item()), int(stored["taught"].item())
+        spent = float(stored["spent"].item())
         print(f"going on from step {step}")
     elif start:
         # The shipped net, taught further: other targets, or more material.
-        weights, about = mx.load(str(WEIGHTS), return_metadata=True)
+        shipped, about = mx.load(str(WEIGHTS), return_metadata=True)
+        weights = {name: shipped[name] for name in names}
         average = dict(weights)
         taught = int(about["steps"])
 
@@ -216,30 +238,34 @@ def train(scores: list[Score], minutes: float, shape: Shape, rate: float, total:
         return mx.mean(raw * w, axis=(0, 1)).sum()
 
     step_of = mx.compile(mx.value_and_grad(loss_of))
-    began, losses, stage = time.time(), [], Stage(scores)
-    while time.time() - began < minutes * 60 and step < total:
+    began, losses, stage = time.time() - spent, [], Stage(scores)
+    while (spent := time.time() - began) < minutes * 60:
+        # The rate falls with the minutes, not the steps: it ends low however slow the machine is.
+        warm, through = min(1.0, (step + 1) / 100), spent / (minutes * 60)
+        optimizer.learning_rate = rate * warm * (0.03 + 0.97 * (1 + np.cos(np.pi * through)) / 2)
         batch = stage.batch(taught + step)
         rows = batch.shape[1] // shape.pack
-        parts = np.split(batch, [INPUTS, INPUTS + 3], axis=2)
+        parts = np.split(batch, [INPUTS, INPUTS + OUTPUTS], axis=2)
         x, y, w = (mx.array(np.ascontiguousarray(part.reshape(BATCH, rows, -1))) for part in parts)
         loss, grads = step_of(weights, x, y, w)
         grads, _ = optim.clip_grad_norm(grads, 1.0)
         weights = optimizer.apply_gradients(grads, weights)
-        keep = min(0.99, 1 - 1 / (1 + step / 10))
+        keep = min(0.995, 1 - 1 / (1 + step / 10))
         average = {name: keep * average[name] + (1 - keep) * value for name, value in weights.items()}
         mx.eval(weights, average, optimizer.state, loss)
         losses.append(loss.item())
         step += 1
-        if step % 25 == 0 or step == total:
-            print(f"step {step} loss {np.mean(losses[-25:]):.4f} {time.time() - began:.0f} s", flush=True)
-        if step % 100 == 0 or step == total:
-            save(state_file, weights, average, optimizer, step, taught, tree_flatten)
+        if step % 50 == 0:
+            print(f"step {step} loss {np.mean(losses[-50:], axis=0).round(4)} {spent:.0f} s", flush=True)
+        if step % 200 == 0:
+            save(state_file, weights, average, optimizer, step, taught, spent, tree_flatten)
             publish(CACHE / "weights.safetensors", average, shape, taught + step)
-    save(state_file, weights, average, optimizer, step, taught, tree_flatten)
-    publish(WEIGHTS if step == total else CACHE / "weights.safetensors", average, shape, taught + step)
+    publish(CACHE / "weights.safetensors", average, shape, taught + step)
 
 
-def save(file: Path, weights: Any, average: Any, optimizer: Any, step: int, taught: int, flatten: Any) -> None:
+def save(
+    file: Path, weights: Any, average: Any, optimizer: Any, step: int, taught: int, spent: float, flatten: Any
+) -> None:
     import mlx.core as mx
 
     arrays = {f"weights.{name}": value for name, value in weights.items()}
@@ -247,8 +273,87 @@ def save(file: Path, weights: Any, average: Any, optimizer: Any, step: int, taug
     arrays |= {f"optimizer.{name}": value for name, value in flatten(optimizer.state)}
     with atomic_path(file) as temporary:
         whole = temporary.with_suffix(".safetensors")
-        mx.save_safetensors(str(whole), arrays | {"step": mx.array(step), "taught": mx.array(taught)})
+        mx.save_safetensors(
+            str(whole), arrays | {"step": mx.array(step), "taught": mx.array(taught), "spent": mx.array(spent)}
+        )
         whole.rename(temporary)
+
+
+METRE_PIECES, SURE_PIECES = 480, 200
+
+
+def fit(scores: list[Score]) -> None:
+    """Weigh what speaks for each metre on new performances of `scores`, and how sure a reading is on performances of
+    the validation tunes; write both beside the trained net as the package's weights."""
+    from safetensors import safe_open
+
+    file = CACHE / "weights.safetensors"
+    with safe_open(str(file), framework="numpy") as opened:
+        about = opened.metadata()
+        arrays = {name: opened.get_tensor(name) for name in Shape().parameters()}
+    names, draw = list(METRES), np.random.default_rng(11)
+    seen, metres = [], []
+    # The first of `scores` are the arrangements: they are what is played most.
+    arranged = len(tunes_of("train")) * len(STYLES)
+    for number in range(METRE_PIECES):
+        chosen = int(draw.integers(arranged)) if draw.uniform() < 0.5 else int(draw.integers(len(scores)))
+        performance = played(scores[chosen], 7_000_000 + number)
+        if performance.pulse.metre in names:
+            path, pulse, heard = first_reading(performance.played, arrays)
+            seen.append(witnesses(performance.played, pulse, path, heard))
+            metres.append(names.index(performance.pulse.metre))
+    metre = logistic(np.array(seen), np.eye(len(names))[metres])
+    fitted = {"metre.weight": metre.astype(np.float32)}
+    settings = [(tune, style) for tune in tunes_of("valid") for style in STYLES]
+    columns, right = [], []
+    for number in range(SURE_PIECES):
+        tune, style = settings[number % len(settings)]
+        score = arrange(tune, style, seed=700 + number)
+        performance = played(score, 8_000_000 + number)
+        notes = performance.played
+        if number % 8 == 7:
+            # What has no beat at all must not be believed: the same keys at random moments.
+            onsets = np.sort(np.random.default_rng(number).uniform(0.0, notes.seconds, len(notes.notes)))
+            notes = Played(np.column_stack([onsets, notes.notes[:, 1:]]))
+        path, pulse, heard = first_reading(notes, arrays)
+        logits = witnesses(notes, pulse, path, heard) @ metre
+        chances = np.exp(logits - logits.max())
+        path, _, of_length = in_metre(path, heard, chances / chances.sum(), Hints())
+        columns.append(sureness(path, heard, of_length).mean(axis=0))
+        found = mir_eval.beat.trim_beats(pulse.seconds[path.in_bar == 0])
+        right.append(mir_eval.beat.f_measure(mir_eval.beat.trim_beats(performance.pulse.downbeats), found) > 0.8)
+    both = logistic(np.array(columns), np.stack([np.array(right), ~np.array(right)], axis=1))
+    fitted["sure.weight"] = (both[:, 0] - both[:, 1]).astype(np.float32)
+    said = 1 / (1 + np.exp(-np.array(columns) @ fitted["sure.weight"]))
+    for low, high in ((0, 0.5), (0.5, 0.8), (0.8, 0.9), (0.9, 1.01)):
+        here = np.array(right)[(said >= low) & (said < high)]
+        print(f"said {low} to {high}: {here.sum()} of {len(here)} right", flush=True)
+    publish(WEIGHTS, arrays | fitted, Shape(), int(about["steps"]))
+
+
+def first_reading(notes: Played, arrays: dict[str, np.ndarray]) -> tuple[Reading, Pulse, np.ndarray]:
+    heard = run(Shape(), arrays, features(notes))
+    path, pulse = beats_in(notes, heard, Hints())
+    return path, pulse, heard
+
+
+def logistic(seen: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Weights (inputs, classes) of a regression from `seen`, its first column 1, by Adam with a little decay."""
+    middle, spread = seen.mean(axis=0), seen.std(axis=0) + 1e-6
+    middle[0], spread[0] = 0.0, 1.0
+    inputs = (seen - middle) / spread
+    weights = np.zeros((seen.shape[1], truth.shape[1]))
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    for step in range(1, 1501):
+        logits = inputs @ weights
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        chances /= chances.sum(axis=1, keepdims=True)
+        slope = inputs.T @ (chances - truth) / len(seen) + 0.01 * weights
+        first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+        weights -= 0.02 * first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    weights /= spread[:, None]
+    weights[0] -= middle @ weights
+    return weights
 
 
 def publish(file: Path, average: Any, shape: Shape, step: int) -> None:
@@ -263,9 +368,9 @@ def publish(file: Path, average: Any, shape: Shape, step: int) -> None:
 def main() -> None:
     wishes = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     wishes.add_argument("--minutes", type=float, default=25.0)
-    wishes.add_argument("--steps", type=int, default=6000, help="over which the learning rate falls")
     wishes.add_argument("--rate", type=float, default=2.5e-3)
     wishes.add_argument("--further", action="store_true", help="begin with the shipped weights, not with none")
+    wishes.add_argument("--fit", action="store_true", help="only weigh anew what the trained net hears")
     wishes.add_argument("--seeds", type=int, default=2, help="arrangements of each tune in each style")
     wishes.add_argument("--folder", type=Path, action="append", default=[], help="MIDI to perform, too")
     wishes.add_argument("--not", dest="judges", type=Path, action="append", default=[], help="tunes to leave out")
@@ -277,7 +382,9 @@ def main() -> None:
         with atomic_path(gathered) as temporary:
             temporary.write_bytes(pickle.dumps(scores))
     scores = pickle.loads(gathered.read_bytes())  # noqa: S301 - our own cache, written above
-    train(scores, options.minutes, Shape(), options.rate, options.steps, options.further)
+    if not options.fit:
+        train(scores, options.minutes, Shape(), options.rate, options.further)
+    fit(scores)
 
 
 if __name__ == "__main__":

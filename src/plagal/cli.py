@@ -21,7 +21,8 @@ from plagal.plumbing import terminal
 
 _ORDER = (
     "doctor", "arrange", "styles", "understand", "generate", "chat", "serve", "sheet", "beats", "profile", "plan",
-    "rehearse", "collect", "convert", "metrics", "export", "vocab", "tokenize", "detokenize", "roundtrip", "mend",
+    "rehearse", "sources", "collect", "convert", "metrics", "export", "vocab", "tokenize", "detokenize", "roundtrip",
+    "mend",
 )  # fmt: skip
 """In the order of use: play at once, ask a model, train one, look into words."""
 
@@ -55,6 +56,8 @@ metrics_app = typer.Typer(
 )
 app.add_typer(collect_app, name="collect")
 app.add_typer(metrics_app, name="metrics")
+sources_app = typer.Typer(help="Show where pieces come from, or fetch an archive.", rich_markup_mode=None)
+app.add_typer(sources_app, name="sources")
 
 
 class Format(StrEnum):
@@ -135,6 +138,31 @@ def collect_stage2(
 ) -> None:
     """Gospel, from the sources that params.yaml names."""
     _collect("stage2", output, target_files, backend, scheduler)
+
+
+def _lists_of_sources() -> list[str]:
+    from plagal.plumbing.params import load_params
+
+    params = load_params()
+    return [params.collect_stage1.sources, params.collect_stage2.sources]
+
+
+@sources_app.callback(invoke_without_command=True)
+def sources(ctx: typer.Context) -> None:
+    """Where pieces come from: list, name, kind, genre, licence, size, on or off."""
+    if ctx.invoked_subcommand is None:
+        from plagal.corpus.sources import sources_table
+
+        for row in sources_table(_lists_of_sources()):
+            _say(" | ".join(row))
+
+
+@sources_app.command("fetch")
+def sources_fetch(name: Annotated[str, typer.Argument(help="Of an archive, as `plagal sources` lists it.")]) -> None:
+    """Fetch an archive into your cache, check it, and unpack its music."""
+    from plagal.corpus.sources import fetch_source
+
+    _say(fetch_source(name, _lists_of_sources()))
 
 
 @app.command()

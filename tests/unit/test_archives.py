@@ -16,7 +16,7 @@ import pytest
 from corpus_helpers import hymn
 
 from plagal.corpus.archives import CACHE_VARIABLE, fetch, unpack
-from plagal.corpus.sources import ArchiveSource, candidates
+from plagal.corpus.sources import ArchiveSource, candidates, fetch_source, load_sources, sources_table
 from plagal.music.midi import to_midi_bytes
 from plagal.plumbing.errors import CorpusError, DiskError
 
@@ -251,6 +251,30 @@ def test_an_archive_whose_sum_nobody_has_noted_is_fetched_and_its_sum_told_but_n
     (candidate,) = candidates(source.model_copy(update={"sha256": told}), 1)
     assert candidate.path == "net/a.mid"
     assert len(server.asked) == 1, "what lies there already is not fetched again"
+
+
+def test_a_fetch_by_name_notes_the_sum_of_each_file_and_another_file_is_left_out_later(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    server.files["/music.zip"] = zip_of({"x/a.mid": MIDI, "x/b.txt": b""})
+    listed = tmp_path / "stage.yaml"
+    listed.write_text(
+        "sources:\n  - {kind: archive, name: net, genre: jazz, licence: CC0, attribution: x, "
+        f"url: {server.url}/music.zip, sha256: '', enabled: true}}\n"
+    )
+    assert sources_table([listed]) == [("stage", "net", "archive", "jazz", "CC0", "not known", "on")]
+    assert "net: 1 files, 0 left out; CC0; their sums are noted in" in fetch_source("net", [listed])
+    noted = tmp_path / "net.sha256"
+    assert noted.read_text() == f"{hashlib.sha256(MIDI).hexdigest()}  x/a.mid\n"
+    (source,) = load_sources(listed)
+    assert [(candidate.path, candidate.problem) for candidate in candidates(source, 1)] == [("net/x/a.mid", "")]
+    noted.write_text(f"{'0' * 64}  x/a.mid\n")
+    (candidate,) = candidates(source, 1)
+    assert candidate.problem == "sha256 not as pinned"
+    assert len(server.asked) == 1, "what lies there already is not fetched again"
+    with pytest.raises(CorpusError, match="'river' is no source that can be fetched; there are net"):
+        fetch_source("river", [listed])
 
 
 def test_an_archive_that_unpacks_to_far_more_than_music_is_refused_before_it_does(tmp_path: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from corpus_helpers import hymn, sources_file
 
+from plagal.corpus.reading import Discard, Limits, Piece, read_candidate
 from plagal.corpus.sources import ArrangerSource, candidates, load_sources
 from plagal.music.midi import write_midi
 from plagal.plumbing.errors import CorpusError
@@ -102,6 +103,32 @@ def test_every_music21_file_that_the_project_names_is_there():
         if source.kind == "music21":
             missing = [candidate.path for candidate in candidates(source, 1) if candidate.problem]
             assert not missing
+
+
+def test_a_file_that_does_not_state_the_rights_its_source_demands_is_left_out(tmp_path: Path):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for name, rights in (("free.ly", "Public Domain"), ("held.ly", "Creative Commons Attribution-ShareAlike 3.0")):
+        notes = "c'4 d' e' f' g' a' g' f' " * 16
+        (folder / name).write_text(f'\\header {{\n copyright = "{rights}"\n}}\n\\score {{ {{ {notes} }} }}\n')
+    listed = tmp_path / "sources.yaml"
+    listed.write_text(
+        f"sources:\n  - {{kind: folder, name: a, genre: gospel, licence: public domain, attribution: x, path: {folder},"
+        " must_state: public domain}\n"
+    )
+    (source,) = load_sources(listed)
+    limits = Limits(min_notes=8, max_notes=4000, min_bars=2, max_bars=400, min_confidence=0.5)
+    read = {Path(found.file).name: read_candidate(found, limits) for found in candidates(source, 1)}
+    assert isinstance(read["free.ly"], Piece)
+    assert isinstance(read["held.ly"], Discard)
+    assert read["held.ly"].reason == "licence"
+
+
+def test_the_sums_of_florence_prices_files_are_known_before_any_fetch():
+    folder = Path(__file__).parents[2] / "sources"
+    sums = {name: (folder / f"{name}.sha256").read_text().splitlines() for name in ("price_spirituals", "price_songs")}
+    assert {name: len(lines) for name, lines in sums.items()} == {"price_spirituals": 11, "price_songs": 95}
+    assert all(len(line.split()[0]) == 64 for lines in sums.values() for line in lines)
 
 
 @pytest.mark.parametrize(

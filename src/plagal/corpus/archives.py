@@ -48,34 +48,62 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("plagal"))
 
 
-def unpacked(name: str, url: str, sha256: str, wanted: Iterable[str]) -> tuple[Path, list[tuple[str, str]]]:
+def unpacked(
+    name: str, url: str, sha256: str, wanted: Iterable[str], pins: Path | None = None, pin: bool = False
+) -> tuple[Path, list[tuple[str, str]]]:
     """The folder with an archive's wanted files, fetched and unpacked when it isn't there yet, and the members that
-    were left out, each with its problem. `name`: of the source, for messages. Raises CorpusError, also where no
-    `sha256` is known yet: the archive is fetched then, its sum told, and nothing opened."""
-    if not sha256:
+    were left out, each with its problem. `name`: of the source, for messages. `pins`: a file of sums, as sha256sum
+    writes them; where it is, a file whose sum it does not hold is left out. With `pin` it is written where neither sum
+    is known. Raises CorpusError, also where no sum is known and none is to be: the archive is fetched then, its sum
+    told, and nothing opened."""
+    pinned = _pinned(pins)
+    if not (sha256 or pinned or pin):
         found = _sum_of(url, cache_folder())
         raise CorpusError(
-            f"source {name}: no sha256; {url} has {found}: compare it with what the publisher says, write it in"
+            f"source {name}: no sha256; {url} has {found}: compare it with what the publisher says, write it in, "
+            f"or run `plagal sources fetch {name}`, which notes the sum of each file"
         )
     archive = fetch(url, sha256, cache_folder())
     patterns = sorted(set(wanted))  # another source of this archive, or other globs, unpack other files
     folder = archive.with_name(f"{archive.name}.{hashlib.sha256(repr(patterns).encode()).hexdigest()[:12]}.unpacked")
     if not (folder / _LEFT_OUT).exists():
         unpack(archive, folder, patterns)
-    return folder / "files", [(member, problem) for member, problem in read_json(folder / _LEFT_OUT)]
+    files, left_out = folder / "files", [(member, problem) for member, problem in read_json(folder / _LEFT_OUT)]
+    sums = {file: _sha256(file) for file in sorted(files.rglob("*")) if pins and file.is_file()}
+    if pins and pin and not (sha256 or pinned):
+        with atomic_path(pins) as temporary:
+            lines = [f"{found}  {printable(file.relative_to(files).as_posix())}\n" for file, found in sums.items()]
+            temporary.write_text("".join(lines), encoding="utf-8")
+    elif pinned:
+        for file, found in sums.items():
+            if found not in pinned:
+                left_out.append((file.relative_to(files).as_posix(), "sha256 not as pinned"))
+    return files, left_out
+
+
+def _pinned(pins: Path | None) -> frozenset[str]:
+    """The sums that a file as sha256sum writes it holds; the names beside them are for people."""
+    if pins is None or not pins.exists():
+        return frozenset()
+    return frozenset(line.split()[0] for line in pins.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _sum_of(url: str, folder: Path) -> str:
     """The sha256 of what is at `url`, which then lies where `fetch` with this sum looks for it."""
     file = fetch(url, "", folder)
-    with file.open("rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    found = _sha256(file)
     file.rename(folder / _name_in_cache(url, found))
     return found
 
 
 def _name_in_cache(url: str, sha256: str) -> str:
-    return f"{sha256[:12] or 'unchecked'}-{re.sub(r'[^A-Za-z0-9._-]', '_', PurePosixPath(url).name) or 'archive'}"
+    start = sha256[:12] or f"unchecked-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    return f"{start}-{re.sub(r'[^A-Za-z0-9._-]', '_', PurePosixPath(url).name) or 'archive'}"
 
 
 def fetch(url: str, sha256: str, folder: Path, attempts: int = ATTEMPTS) -> Path:

@@ -29,6 +29,7 @@ from plagal.corpus.duplicates import (
 )
 from plagal.corpus.sources import Candidate
 from plagal.music.grid import bar_lines, last_event, regular
+from plagal.music.notation import read_text
 from plagal.music.performance.reading import BY_EAR, TO_CLICK, surest_stretch
 from plagal.music.score import ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Score
 from plagal.plumbing.errors import PlagalError
@@ -69,6 +70,8 @@ def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bo
     licence, commercial = _licence(candidate)
     if "all rights reserved" in licence.lower():
         return Discard(candidate, "licence", licence)
+    if candidate.must_state and candidate.must_state.lower() not in _rights(Path(candidate.file)).lower():
+        return Discard(candidate, "licence", f"does not state {candidate.must_state!r}")
     if commercial_use_only and not commercial:
         return Discard(candidate, "licence", f"{licence}: no commercial use")
     try:
@@ -224,10 +227,14 @@ def _licence(candidate: Candidate) -> tuple[str, bool]:
 
 
 def _rights(file: Path) -> str:
-    """What a MusicXML file says under `rights`, in one line; a bare "Copyright" says nothing."""
+    """What a MusicXML file says under `rights`, or LilyPond under `copyright` and `license`, in one line; a bare
+    "Copyright" says nothing."""
     try:
+        if file.suffix.lower() == ".ly":
+            stated = re.findall(r'^\s*(?:copyright|licen[sc]e)\s*=\s*"([^"]*)"', read_text(file), re.MULTILINE)
+            return "; ".join(dict.fromkeys(stated))[:200]
         text = "".join(_xml_head(file))
-    except (OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError):
+    except (PlagalError, OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError):
         return ""
     found = [" ".join(part.split()) for part in re.findall(r"<rights[^>]*>([^<]*)</rights>", text)]
     return "; ".join(part for part in found if len(part) > len("Copyright © "))[:200]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,6 +42,8 @@ class _Source(BaseModel):
     """Whether the licence allows commercial use, as far as it says."""
     tempo: Annotated[float, Field(gt=0)] | None = None
     """Quarters a minute for files without a tempo mark; 120 where this is empty too."""
+    must_state: str = ""
+    """What a file itself must say of its rights, as "Public Domain"; one that does not is left out."""
     reduce: bool = False
     """Whether a MIDI file that has no piano part is reduced to two hands, instead of being left out."""
 
@@ -74,7 +76,11 @@ class ArchiveSource(_Source):
     """Empty where none is known: the archive is fetched then and its sum told, to be compared and written here."""
     files: tuple[str, ...] = ("*.mid", "*.midi")
     """Globs of the members wanted, matched on whole names without regard to case; `*` matches slashes, too."""
+    megabytes: Annotated[float, Field(gt=0)] | None = None
+    """To download, about, where that is known."""
     enabled: bool = False
+    pins: str = ""
+    """File of the sha256 of each member, NAME.sha256 beside the list of sources: set on loading."""
 
 
 Source = Annotated[FolderSource | Music21Source | ArrangerSource | ArchiveSource, Field(discriminator="kind")]
@@ -97,6 +103,7 @@ class Candidate:
     attribution: str
     commercial: bool
     tempo: float | None = None
+    must_state: str = ""
     reduce: bool = False
     part: int = 0
     """Which tune of an ABC file."""
@@ -130,7 +137,48 @@ def load_sources(path: str | Path) -> tuple[Source, ...]:
     names = [source.name for source in sources]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise CorpusError(f"{path}: the source name {twice[0]!r} stands twice")
-    return sources
+    return tuple(
+        source.model_copy(update={"pins": str(path.with_name(f"{source.name}.sha256"))})
+        if isinstance(source, ArchiveSource)
+        else source
+        for source in sources
+    )
+
+
+def fetch_source(name: str, lists: Iterable[str | Path]) -> str:
+    """Bring the archive `name` of these lists, on or off, and say what came. Where no sum of it is known, those of its
+    files are noted beside the list. Raises CorpusError for another name, and where the archive cannot be had."""
+    archives = [source for path in lists for source in load_sources(path) if isinstance(source, ArchiveSource)]
+    source = next((source for source in archives if source.name == name), None)
+    if source is None:
+        names = ", ".join(source.name for source in archives)
+        raise CorpusError(f"{name!r} is no source that can be fetched; there are {names}")
+    known = bool(source.sha256) or Path(source.pins).exists()
+    folder, left_out = unpacked(name, source.url, source.sha256, source.files, Path(source.pins), pin=True)
+    count = sum(file.is_file() for file in folder.rglob("*"))
+    told = f"{name}: {count} files, {len(left_out)} left out; {source.licence}"
+    if not known:
+        told += f"; their sums are noted in {source.pins}: compare them with the publisher's, and keep that file"
+    return told if source.enabled else f"{told}; `enabled: true` takes them into the corpus"
+
+
+def sources_table(lists: Iterable[str | Path]) -> list[tuple[str, ...]]:
+    """A row for each source: list, name, kind, genre, licence, size, on or off. Fetches nothing."""
+    return [
+        (Path(path).stem, source.name, source.kind, source.genre, source.licence, *_size_and_state(source))
+        for path in lists
+        for source in load_sources(path)
+    ]
+
+
+def _size_and_state(source: Source) -> tuple[str, str]:
+    if isinstance(source, ArrangerSource):
+        return "any", "on"
+    if isinstance(source, ArchiveSource):
+        size = "not known" if source.megabytes is None else f"{source.megabytes:g} MB to fetch"
+        return size, "on" if source.enabled else "off"
+    files = {candidate.file for candidate in candidates(source, 0) if candidate.file and not candidate.problem}
+    return f"{len(files)} files, {sum(Path(file).stat().st_size for file in files) / 1e6:.1f} MB", "on"
 
 
 def candidates(source: Source, seed: int) -> Iterator[Candidate]:
@@ -163,6 +211,7 @@ def _blank(source: _Source, kind: str) -> Candidate:
         attribution=source.attribution,
         commercial=source.commercial,
         tempo=source.tempo,
+        must_state=source.must_state,
         reduce=source.reduce,
     )
 
@@ -253,11 +302,14 @@ def _music21_candidates(source: Music21Source) -> Iterator[Candidate]:
 
 
 def _archive_candidates(source: ArchiveSource) -> Iterator[Candidate]:
-    folder, left_out = unpacked(source.name, source.url, source.sha256, source.files)
-    for name, problem in left_out:
-        yield replace(_blank(source, "archive"), path=f"{source.name}/{printable(name)}", problem=problem)
+    pins = Path(source.pins) if source.pins else None
+    folder, left_out = unpacked(source.name, source.url, source.sha256, source.files, pins)
+    shown = {f"{source.name}/{printable(name)}": problem for name, problem in left_out}
+    for path, problem in shown.items():
+        yield replace(_blank(source, "archive"), path=path, problem=problem)
     for candidate in folder_candidates(source, folder, shown=source.name):
-        yield replace(candidate, kind="archive")
+        if candidate.path.partition("#")[0] not in shown:
+            yield replace(candidate, kind="archive")
 
 
 def _arranged(source: ArrangerSource, seed: int) -> Iterator[Candidate]:

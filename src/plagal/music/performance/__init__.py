@@ -2,5 +2,5 @@
 finds beats, bars and metre in notes that keep to no grid, and writes them down.
 
 `hear` takes notes in seconds and gives a pulse and a regular score; `perform` does the reverse. Nothing here imports
-MLX: the small net is trained elsewhere (`tools/train_listener.py`) and runs on NumPy.
+MLX: the small net is trained elsewhere (`tools/train_tracker.py`) and runs on NumPy.
 """

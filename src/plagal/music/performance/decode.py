@@ -35,13 +35,13 @@ SHORTEST, LONGEST = 9, 130
 
 _RATIO_COST = 9.0
 """Of a change of the beat's length by a factor e. Human beats differ by some 5 to 10 % from one to the next."""
-_METRE_CHANGE = 7.0
+METRE_CHANGE = 7.0
 _AROUND_USUAL = 0.35
 """Standard deviation of the logarithm of a beat against the piece's usual one, once that is known."""
 _OF_TWO = 0.1
 """Cost of a beat in a bar of two. At 0 a third of the made validation pieces in four were heard in two; at 0.2 nearly
 all that are in two were heard in four."""
-_RARE = 0.01
+RARE = 0.01
 """Activations below say no more than this."""
 _IMPOSSIBLE = np.float32(-1e9)
 
@@ -125,7 +125,7 @@ def decode(
     before = np.array([place - 1 for place in range(len(STATES))])
     downbeats = np.flatnonzero([place == 0 for _, place in STATES])
     bar_ends = np.flatnonzero([place == length - 1 for length, place in STATES])
-    change = np.where(np.eye(len(BAR_LENGTHS), dtype=bool), 0.0, -_METRE_CHANGE).astype(np.float32)
+    change = np.where(np.eye(len(BAR_LENGTHS), dtype=bool), 0.0, -METRE_CHANGE).astype(np.float32)
     opening = np.where(open_states, np.float32(0), _IMPOSSIBLE)
     j_all = np.arange(len(steps))
 
@@ -182,12 +182,12 @@ def decode(
 
 def _gains(heard: Activations, hints: Hints) -> Costs:
     """What a beat at each frame in each state is worth over none: shape (frames, states)."""
-    beat = np.clip(heard[:, 0], _RARE, 0.99).astype(np.float64)
-    likely = np.clip(_widened(heard[:, 0]) - np.where(_widened(heard[:, 0]) > heard[:, 0], 0.02, 0.0), _RARE, 0.99)
+    beat = np.clip(heard[:, 0], RARE, 0.99).astype(np.float64)
+    likely = np.clip(_widened(heard[:, 0]) - np.where(_widened(heard[:, 0]) > heard[:, 0], 0.02, 0.0), RARE, 0.99)
     silent = np.log(1.0 - beat)
     around = silent + np.append(silent[1:], 0.0) + np.append(0.0, silent[:-1])
     worth = np.log(likely) - around
-    share = np.clip(_widened(heard[:, 1]) / np.maximum(_widened(heard[:, 0]), _RARE), 0.04, 0.96)
+    share = np.clip(_widened(heard[:, 1]) / np.maximum(_widened(heard[:, 0]), RARE), 0.04, 0.96)
     gains = np.empty((len(heard), len(STATES)), dtype=np.float32)
     for state, (length, place) in enumerate(STATES):
         # A downbeat in every second beat is no surprise, one in every fourth is: weighed against its frequency.

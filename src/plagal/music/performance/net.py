@@ -21,17 +21,21 @@ from plagal.plumbing.errors import InputError
 Activations = npt.NDArray[np.float32]
 
 WEIGHTS = Path(__file__).parent / "weights.safetensors"
-OUTPUTS = 3
+OUTPUTS = 6
+"""Chances of a beat, of a downbeat, of a beat that divides in three, and of a bar of two, three and four beats."""
+WITNESSES = 22
+FITTED = {"metre.weight": (WITNESSES, 6), "sure.weight": (4,)}
+"""Name -> size of what `metre` weighs with; it lies beside the net."""
 _CHUNK = 8_192
 """Steps at a time, eleven minutes: an hour of music takes no more memory than this."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    channels: int = 48
+    channels: int = 64
     kernel: int = 5
-    gaps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    """Steps between a layer's taps: together they see 20 s to either side."""
+    gaps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    """Steps between a layer's taps: together they see 40 s to either side."""
     pack: int = 4
     """Frames side by side in one step: four make a net three times as quick, and lose nothing that was measured."""
 
@@ -67,15 +71,19 @@ def load_weights(path: Path = WEIGHTS) -> tuple[Shape, dict[str, npt.NDArray[np.
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except OSError as error:
         raise InputError(f"{path}: the tracker's weights cannot be read ({error}); install plagal again") from None
-    if {name: array.shape for name, array in arrays.items()} != shape.parameters():
+    if {name: array.shape for name, array in arrays.items()} != shape.parameters() | FITTED:
         raise InputError(f"{path}: holds arrays of another net; install plagal again")
     return shape, arrays
 
 
 def activations(inputs: npt.NDArray[np.float32]) -> Activations:
-    """Chances (frames, 3) of a beat, of a downbeat, and of a beat that divides in three. Rounded to three digits: what
-    is decided on them must not hang on the order in which a processor adds."""
-    shape, arrays = load_weights()
+    """Chances (frames, OUTPUTS). Rounded to three digits: what is decided on them must not hang on the order in which a
+    processor adds."""
+    return run(*load_weights(), inputs)
+
+
+def run(shape: Shape, arrays: dict[str, npt.NDArray[np.float32]], inputs: npt.NDArray[np.float32]) -> Activations:
+    """What a net of these weights hears."""
     count = -(-len(inputs) // shape.pack)
     steps = np.zeros((count * shape.pack, INPUTS), dtype=np.float32)
     steps[: len(inputs)] = inputs
@@ -83,13 +91,13 @@ def activations(inputs: npt.NDArray[np.float32]) -> Activations:
     out = np.empty((count, shape.pack * OUTPUTS), dtype=np.float32)
     for begin in range(0, count, _CHUNK):
         low, high = max(0, begin - shape.reach), min(count, begin + _CHUNK + shape.reach)
-        logits = _run(shape, arrays, steps[low:high])
+        logits = _logits(shape, arrays, steps[low:high])
         end = min(begin + _CHUNK, count)
         out[begin:end] = logits[begin - low : end - low]
     return np.round(1.0 / (1.0 + np.exp(-out.reshape(-1, OUTPUTS)[: len(inputs)])), 3)
 
 
-def _run(shape: Shape, arrays: dict[str, npt.NDArray[np.float32]], inputs: npt.NDArray[np.float32]) -> Activations:
+def _logits(shape: Shape, arrays: dict[str, npt.NDArray[np.float32]], inputs: npt.NDArray[np.float32]) -> Activations:
     hidden = _elu(inputs @ arrays["in.weight"] + arrays["in.bias"])
     count, width = hidden.shape
     for layer, gap in enumerate(shape.gaps):

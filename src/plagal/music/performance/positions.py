@@ -143,7 +143,8 @@ def place_notes(played: Played, pulse: Pulse) -> Placed:
     for number, inside in enumerate(per_beat):
         if inside:
             at_strike[inside] = ticks[number] + where[number][chosen_ways[number]]
-    at_strike[real] = np.maximum.accumulate(at_strike[real])
+    # What begins a little before the first bar line begins on it.
+    at_strike[real] = np.maximum(np.maximum.accumulate(at_strike[real]), 0)
     for place in np.flatnonzero(grace)[::-1]:
         after = at_strike[place + 1]
         earlier = at_strike[:place][~grace[:place]]
