@@ -6,10 +6,14 @@ A wider chord is rolled: struck from below, `ROLL_TICKS` apart, while the pedal 
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from heapq import nsmallest
+from importlib.resources import files
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +25,7 @@ from plagal.music.score import (
     LOWEST_PITCH,
     ONSET,
     PITCH,
+    TICKS_PER_QUARTER,
     Hands,
     Notes,
     Pedal,
@@ -161,49 +166,70 @@ def in_one_hand(keys: Sequence[int]) -> bool:
 
 # --- which hand plays which note
 
-# What a hand's notes cost, in no unit. The numbers were found by random search on 55 two-track piano pieces and 20
-# arrangements (some 200 notes of each), then on 110 and 25; benchmarks/hands.py judges the rest apart.
-_SPAN, _WIDE, _TOO_WIDE = 0.005, 0.993, 22.0
-"""A semitone of what a hand strikes at once; one beyond the octave; what no hand reaches."""
-_LET_GO, _TOO_MANY = 1.1, 2.5
-"""A held key out of reach, which must be let go; each key beyond five."""
-_SHIFT, _COMFORTABLE, _MOVE, _EDGE = 0.693, 3.8, 0.077, 0.04
-"""A semitone that the hand must shift, of those beyond what it covers; that its middle, and its outer key, move."""
-_HASTE = 1.4
-"""Ticks since its last chord after which moving costs half as much."""
-_CROSS, _CROSS_HELD = 1.05, 0.11
-"""Hands that lie over each other, and that hold keys so."""
-_TOO_HIGH, _TOO_LOW, _MIDDLE, _LOCAL, _AROUND = 0.404, 0.095, 64.3, 0.423, 48
-"""A semitone over the middle for the left hand, under it for the right; where that is, how far it follows what lies
-within so many ticks."""
-_UNEVEN, _GAP, _WIDEST_GAP, _IDLE = 0.1, 0.011, 14, 0.074
-"""A note more in one hand than in the other; a semitone between the hands, up to so many; a note of a chord that one
-hand takes alone."""
+_STEPS = (-12, -7, -4, -2, -1, 0, 1, 2, 3, 5, 8, 13)
+"""Semitones that part the classes of a movement, outwards from the body's middle."""
+_AGES = (4, 8, 16, 32)
+"""Ticks since a hand's last chord."""
+_LENGTHS = (4, 7, 13, 19, 25, 49, 97)
+"""Ticks of a note."""
+_AROUND, _FAR_AROUND = 48, 192
+"""Ticks before and after a note that say where the hands lie."""
+_MIDDLE, _LOCAL = 64, 0.42
+"""Where the registers part, and how far that follows what lies around."""
+_CENTRE_KEPT = 0.75
+"""Of where a hand has lain, when it strikes again: a stride bass leaps, its hand's place stays."""
+_JUST_NOW = 12
+"""Ticks within which hands that cross are in each other's way."""
 
-_KEPT = 16
+_SIZES = {
+    "register": 30, "octave": 30, "far": 30, "within": 18, "length": 16, "share": 36, "gap": 9, "span": 36,
+    "outer": 130, "inner": 130, "place": 30, "joins": 16, "out_of_reach": 1, "too_many": 1, "uneven": 2,
+    "size": 25, "crossing": 7, "idle": 4,
+}  # fmt: skip
+"""What is looked at, and into how many cases it falls: each case of it costs something, in no unit."""
+_FIRST = dict(zip(_SIZES, accumulate(_SIZES.values(), initial=0), strict=False))
+COSTS = sum(_SIZES.values())
+"""How many costs there are. `tools/learn_hands.py` learns them and writes hands.json."""
+
+_KEPT = 8
 """States that a step keeps: twice as many change no note in a hundred."""
+_LONG_AGO = 1 << 20
 
 
 class _Hand(NamedTuple):
-    """A hand after its last chord: that chord's lowest and highest key, when it was struck, and what is still down."""
+    """A hand after its last chord: that chord's lowest and highest key, when it was struck, until when it sounds, what
+    is still down, how many keys it had, and where the hand has lain of late."""
 
     low: int
     high: int
     onset: int
+    end: int
     held: tuple[tuple[int, int], ...]
     """Keys and when they end [ticks]."""
+    size: int
+    centre: float
+
+
+class Strike(NamedTuple):
+    """What is struck at once, from below."""
+
+    onset: int
+    keys: list[int]
+    ends: list[int]
+    notes: list[tuple[list[int], list[int]]]
+    """For each key the cases that it is with the left, and with the right hand."""
 
 
 class _Path(NamedTuple):
-    """How the chords so far were shared: of this one's `of` notes the left hand has the lowest `cut`."""
+    """How the chords so far were shared: of this one's notes the left hand has the lowest `cut`."""
 
     before: _Path | None
     cut: int
-    of: int
 
 
 _State = tuple[float, _Hand, _Hand, _Path | None]
 """What it has cost so far, the left hand, the right hand, the way there."""
+_AT_FIRST = (_Hand(45, 52, -_LONG_AGO, -_LONG_AGO, (), 1, 48.0), _Hand(67, 74, -_LONG_AGO, -_LONG_AGO, (), 1, 72.0))
 
 
 def in_two_hands(score: Score) -> Score:
@@ -219,97 +245,157 @@ def hands_for(notes: Notes) -> Hands:
     """A hand for every note, 0 the left and 1 the right, also where no two hands could play all (`unplayable` tells
     where). Of what is struck together the left hand has the lower keys; hands may cross from one chord to the next.
 
-    A dynamic programme over the chords: a state is where both hands lie and what they hold; it costs to reach wide,
-    to move far in little time, to cross, to play in the other's register. States that cost much more are dropped."""
+    A dynamic programme over the chords: a state is where both hands lie and what they hold; what it costs to reach, to
+    move, to cross, to play so high, low, long or often was learnt from music whose hands are known. States that cost
+    much more are dropped."""
+    chords = chords_of(notes)
+    cuts = shared(chords, _learnt())
+    shares = [[0] * cut + [1] * (len(chord.keys) - cut) for chord, cut in zip(chords, cuts, strict=True)]
+    return np.array([hand for share in shares for hand in share], dtype=np.int8)
+
+
+@cache
+def _learnt() -> list[float]:
+    tables = json.loads((files("plagal.music") / "hands.json").read_text(encoding="utf-8"))
+    return [cost for name in _SIZES for cost in tables[name]]
+
+
+def as_tables(costs: Sequence[float]) -> dict[str, list[float]]:
+    """Costs by what they are of, as the package holds them."""
+    return {
+        name: [round(cost, 3) for cost in costs[_FIRST[name] : _FIRST[name] + size]] for name, size in _SIZES.items()
+    }
+
+
+def chords_of(notes: Notes) -> list[Strike]:
+    """Notes by what is struck at once, with the cases that each note is."""
     if not len(notes):
-        return np.zeros(0, dtype=np.int8)
-    onsets, pitches, ends = notes[:, ONSET], notes[:, PITCH], notes[:, ONSET] + notes[:, DURATION]
-    middles = _middles(notes)
-    states: list[_State] = [(0.0, _Hand(45, 52, -_LONG_AGO, ()), _Hand(67, 74, -_LONG_AGO, ()), None)]
-    firsts = np.flatnonzero(np.diff(onsets, prepend=-1))
-    for first, last in zip(firsts.tolist(), [*firsts[1:].tolist(), len(notes)], strict=True):
-        keys, until = pitches[first:last].tolist(), ends[first:last].tolist()
-        states = _after(states, int(onsets[first]), keys, until, middles[first])
-    path = min(states, key=lambda state: state[0])[3]
-    shares: list[list[int]] = []
+        return []
+    onsets, pitches, ends = notes[:, ONSET], notes[:, PITCH].tolist(), (notes[:, ONSET] + notes[:, DURATION]).tolist()
+    windows = [
+        zip(np.searchsorted(onsets, onsets - ticks).tolist(), np.searchsorted(onsets, onsets + ticks, "right").tolist(),
+            strict=True)
+        for ticks in (_AROUND, _FAR_AROUND)
+    ]  # fmt: skip
+    sums = [0, *accumulate(pitches)]
+    cases = []
+    for pitch, onset, end, (a, b), (c, d) in zip(pitches, onsets.tolist(), ends, *windows, strict=True):
+        low, high = min(pitches[a:b]), max(pitches[a:b])
+        middle = (1 - _LOCAL) * _MIDDLE + _LOCAL * (low + high) / 2
+        length = bisect_right(_LENGTHS, end - onset)
+        cases.append([
+            [_FIRST["register"] + 15 * hand + _class_of(pitch - middle),
+             _FIRST["octave"] + 15 * hand + (pitch - LOWEST_PITCH) // 6,
+             _FIRST["far"] + 15 * hand + _class_of(pitch - (sums[d] - sums[c]) / (d - c)),
+             _FIRST["within"] + 9 * hand + (pitch - low) * 8 // max(1, high - low),
+             _FIRST["length"] + 8 * hand + length]
+            for hand in (0, 1)
+        ])  # fmt: skip
+    firsts = np.flatnonzero(np.diff(onsets, prepend=-1)).tolist()
+    return [
+        Strike(int(onsets[a]), pitches[a:b], ends[a:b], [(left, right) for left, right in cases[a:b]])
+        for a, b in pairwise([*firsts, len(notes)])
+    ]
+
+
+def _class_of(semitones: float) -> int:
+    """One of 15, three semitones each."""
+    return max(-7, min(7, int(semitones // 3))) + 7
+
+
+def shared(
+    chords: Sequence[Strike], costs: Sequence[float], extra: Sequence[Sequence[float]] | None = None
+) -> list[int]:
+    """How many of each chord's keys, from below, the left hand has where all costs least. `extra`: what each such
+    number costs besides, for every chord (in learning)."""
+    states: list[_State] = [(0.0, *_AT_FIRST, None)]
+    for number, chord in enumerate(chords):
+        best: dict[tuple[int, int, int, int, int, int], _State] = {}
+        for cut in range(len(chord.keys) + 1):
+            alike = sum(costs[case] for case in _of_sharing(chord, cut))
+            if extra is not None:
+                alike += extra[number][cut]
+            # States share hands: each is moved once.
+            moved: tuple[dict[int, tuple[float, _Hand]], ...] = ({}, {})
+            for cost, *before, path in states:
+                total = cost + alike
+                hands = list[_Hand]()
+                for side, hand in enumerate(before):
+                    if id(hand) not in moved[side]:
+                        cases, after = _of_striking(hand, chord, cut, side)
+                        moved[side][id(hand)] = sum([costs[case] for case in cases]), after
+                    more, after = moved[side][id(hand)]
+                    total += more
+                    hands.append(after)
+                if hands[0].high >= hands[1].low:
+                    total += sum([costs[case] for case in _of_crossing(hands[0], hands[1], chord.onset)])
+                place = (*hands[0][:3], *hands[1][:3])
+                rival = best.get(place)
+                if rival is None or total < rival[0]:
+                    best[place] = (total, hands[0], hands[1], _Path(path, cut))
+        states = nsmallest(_KEPT, best.values(), key=lambda state: state[0])
+    path, cuts = min(states, key=lambda state: state[0])[3], []
     while path is not None:
-        shares.append([0] * path.cut + [1] * (path.of - path.cut))
+        cuts.append(path.cut)
         path = path.before
-    return np.array([hand for share in reversed(shares) for hand in share], dtype=np.int8)
+    return cuts[::-1]
 
 
-_LONG_AGO = 1 << 20
+def cases_of(chords: Sequence[Strike], cuts: Sequence[int]) -> list[int]:
+    """Every case that costs something where the chords are so shared."""
+    found, (left, right) = list[int](), _AT_FIRST
+    for chord, cut in zip(chords, cuts, strict=True):
+        (of_left, left), (of_right, right) = _of_striking(left, chord, cut, 0), _of_striking(right, chord, cut, 1)
+        found += [*_of_sharing(chord, cut), *of_left, *of_right]
+        if left.high >= right.low:
+            found += _of_crossing(left, right, chord.onset)
+    return found
 
 
-def _middles(notes: Notes) -> list[float]:
-    """Where the registers of the hands part at each note: between middle C or so and the middle of what lies around."""
-    onsets, pitches = notes[:, ONSET], notes[:, PITCH]
-    begin = np.searchsorted(onsets, onsets - _AROUND).tolist()
-    end = np.searchsorted(onsets, onsets + _AROUND, side="right").tolist()
-    around = [int(pitches[a:b].max()) + int(pitches[a:b].min()) for a, b in zip(begin, end, strict=True)]
-    return [(1 - _LOCAL) * _MIDDLE + _LOCAL * both / 2 for both in around]
+def _of_sharing(chord: Strike, cut: int) -> list[int]:
+    keys, count = chord.keys, len(chord.keys)
+    cases = [case for number, note in enumerate(chord.notes) for case in note[number >= cut]]
+    cases.append(_FIRST["share"] + 6 * min(cut, 5) + min(count - cut, 5))
+    if 0 < cut < count:
+        cases.append(_FIRST["gap"] + min(8, (keys[cut] - keys[cut - 1]) // 2))
+    return cases
 
 
-def _after(
-    states: Sequence[_State], onset: int, keys: Sequence[int], until: Sequence[int], middle: float
-) -> list[_State]:
-    """The best states once `keys` are struck, which end at `until`."""
-    count = len(keys)
-    best: dict[tuple[int, int, int, int, int, int], _State] = {}
-    low = [max(0.0, key - middle) * _TOO_HIGH for key in keys]
-    high = [max(0.0, middle - key) * _TOO_LOW for key in keys]
-    for cut in range(count + 1):
-        shared = sum(low[:cut]) + sum(high[cut:])
-        if count > 1:
-            shared += _UNEVEN * abs(2 * cut - count)
-            if 0 < cut < count:
-                shared -= _GAP * min(keys[cut] - keys[cut - 1], _WIDEST_GAP)
-            else:
-                shared += _IDLE * (count - 1)
-        # States share hands: each is moved once.
-        lefts: dict[int, tuple[float, _Hand]] = {}
-        rights: dict[int, tuple[float, _Hand]] = {}
-        for cost, left_before, right_before, path in states:
-            total = cost + shared
-            left, right = left_before, right_before
-            if cut:
-                if id(left) not in lefts:
-                    lefts[id(left)] = _struck(left, onset, keys[:cut], until[:cut], left=True)
-                more, left = lefts[id(left)]
-                total += more
-            if cut < count:
-                if id(right) not in rights:
-                    rights[id(right)] = _struck(right, onset, keys[cut:], until[cut:], left=False)
-                more, right = rights[id(right)]
-                total += more
-            if left.high >= right.low:
-                total += _crossing(left, right, onset)
-            place = (left.low, left.high, left.onset, right.low, right.high, right.onset)
-            before = best.get(place)
-            if before is None or total < before[0]:
-                best[place] = (total, left, right, _Path(path, cut, count))
-    return nsmallest(_KEPT, best.values(), key=lambda state: state[0])
-
-
-def _struck(hand: _Hand, onset: int, keys: Sequence[int], until: Sequence[int], *, left: bool) -> tuple[float, _Hand]:
-    """What it costs the hand to strike the keys, and the hand after that."""
+def _of_striking(hand: _Hand, chord: Strike, cut: int, side: int) -> tuple[list[int], _Hand]:
+    """The cases that a hand (`side` 0 the left) meets where it strikes its part of a chord, and the hand after that."""
+    keys, ends = (chord.keys[cut:], chord.ends[cut:]) if side else (chord.keys[:cut], chord.ends[:cut])
+    onset = chord.onset
+    if not keys:
+        return [_FIRST["idle"] + 2 * side + (hand.end > onset)], hand
     low, high = keys[0], keys[-1]
     held = tuple(key for key in hand.held if key[1] > onset and key[0] not in keys)
-    span = high - low
-    cost = _SPAN * span + _WIDE * max(0, span - 12)
-    if span > LARGEST_SPAN:
-        cost += _TOO_WIDE + span - LARGEST_SPAN
-    cost += _LET_GO * sum(max(high, key) - min(low, key) > LARGEST_SPAN for key, _ in held)
-    cost += _TOO_MANY * max(0, len(keys) + len(held) - MOST_NOTES)
-    shift = max(high - hand.low - _COMFORTABLE, hand.high - low - _COMFORTABLE, 0)
-    edge = abs(low - hand.low) if left else abs(high - hand.high)
-    moved = _SHIFT * shift + _MOVE * abs(low + high - hand.low - hand.high) / 2 + _EDGE * edge
-    cost += moved * _HASTE / (_HASTE + onset - hand.onset)
-    return cost, _Hand(low, high, onset, held + tuple(zip(keys, until, strict=True)))
+    outer, inner = (high - hand.high, low - hand.low) if side else (hand.low - low, hand.high - high)
+    age = bisect_right(_AGES, onset - hand.onset)
+    rest = onset - hand.end
+    joins = 0 if rest == 0 else 1 if rest < 0 else 2 if rest <= TICKS_PER_QUARTER else 3
+    middle = (low + high) / 2
+    cases = [
+        _FIRST["span"] + 18 * side + min(high - low, 17),
+        _FIRST["outer"] + 5 * (13 * side + bisect_right(_STEPS, outer)) + age,
+        _FIRST["inner"] + 5 * (13 * side + bisect_right(_STEPS, inner)) + age,
+        _FIRST["place"] + 15 * side + _class_of(middle - hand.centre),
+        _FIRST["joins"] + 2 * (4 * side + joins) + (len(keys) > 1),
+        _FIRST["size"] + 5 * min(hand.size, 4) + min(len(keys), 4),
+    ]
+    cases += [_FIRST["out_of_reach"] for key, _ in held if max(high, key) - min(low, key) > LARGEST_SPAN]
+    cases += [_FIRST["too_many"]] * (len(keys) + len(held) - MOST_NOTES)
+    if len(set(ends)) > 1:
+        cases.append(_FIRST["uneven"] + side)
+    centre = _CENTRE_KEPT * hand.centre + (1 - _CENTRE_KEPT) * middle
+    down = held + tuple(zip(keys, ends, strict=True))
+    return cases, _Hand(low, high, onset, max(ends), down, len(keys), centre)
 
 
-def _crossing(left: _Hand, right: _Hand, onset: int) -> float:
-    ago = onset - min(left.onset, right.onset)
-    cost = _CROSS * (1 + 0.2 * (left.high - right.low)) * _HASTE / (_HASTE + ago)
+def _of_crossing(left: _Hand, right: _Hand, onset: int) -> list[int]:
+    over = left.high - right.low
+    recent = onset - min(left.onset, right.onset) <= _JUST_NOW
+    cases = [_FIRST["crossing"] + 2 * (0 if over < 1 else 1 if over < 4 else 2) + recent]
     held = [key for key, end in left.held if end > onset], [key for key, end in right.held if end > onset]
-    return cost + _CROSS_HELD * (bool(held[0] and held[1]) and max(held[0]) > min(held[1]))
+    if held[0] and held[1] and max(held[0]) > min(held[1]):
+        cases.append(_FIRST["crossing"] + 6)
+    return cases
