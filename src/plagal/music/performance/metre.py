@@ -109,13 +109,19 @@ def how_sure(path: Path, heard: Activations, of_length: float) -> Floats:
 
 
 def sureness(path: Path, heard: Activations, of_length: float) -> Floats:
-    """What speaks for each beat's being read right: shape (beats, 4). How likely the net thinks the beat, and the place
-    in the bar; how sure the length of the piece's bars is."""
+    """What speaks for each beat's being read right: shape (beats, 5). How likely the net thinks the beat, and the place
+    in the bar; how sure the length of the piece's bars is; and by how much all beats together prefer these bar lines to
+    others as far apart, which may be clear where no single bar is."""
     around, down = _around(path, heard), shares(path, heard)
     right = np.where(path.in_bar == 0, down, 1.0 - down)
     of_length = float(_logit(np.clip(of_length, 0.02, 0.98)))
-    columns = [np.ones(len(right)), around[:, 0], right, np.full(len(right), of_length)]
-    return np.stack(columns, axis=1)
+    moved = [
+        np.sum(np.where((path.in_bar - shift) % path.length == 0, np.log(down), np.log(1.0 - down)))
+        for shift in range(int(path.length.max()))
+    ]
+    ahead = np.log1p(max(0.0, moved[0] - max(moved[1:])))
+    whole = [np.full(len(right), value) for value in (of_length, ahead)]
+    return np.stack([np.ones(len(right)), around[:, 0], right, *whole], axis=1)
 
 
 def _logit(chances: Floats) -> Floats:

@@ -24,7 +24,7 @@ WEIGHTS = Path(__file__).parent / "weights.safetensors"
 OUTPUTS = 6
 """Chances of a beat, of a downbeat, of a beat that divides in three, and of a bar of two, three and four beats."""
 WITNESSES = 22
-FITTED = {"metre.weight": (WITNESSES, 6), "sure.weight": (4,)}
+FITTED = {"metre.weight": (WITNESSES, 6), "sure.weight": (5,)}
 """Name -> size of what `metre` weighs with; it lies beside the net."""
 _CHUNK = 8_192
 """Steps at a time, eleven minutes: an hour of music takes no more memory than this."""
