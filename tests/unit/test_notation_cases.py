@@ -6,9 +6,13 @@ they are skipped. The twins are other music with the same fault in it, in `tests
 
 from __future__ import annotations
 
-import time
+import gc
+import sys
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -16,8 +20,10 @@ import yaml
 
 from plagal.music.grid import bar_lines
 from plagal.music.notation import load_all, load_notation, score_from_abc, split_tunes
+from plagal.music.notation.abc import LONGEST_TUNE
+from plagal.music.notation.bars import MAX_NOTATION_BYTES, MOST_NOTES
 from plagal.music.notation.musicxml import score_from_musicxml
-from plagal.music.notation.repeats import Marks, played_order
+from plagal.music.notation.repeats import MOST_PLAYED, Marks, played_order
 from plagal.music.score import TICKS_PER_QUARTER, Score
 from plagal.plumbing.errors import InputError
 
@@ -410,27 +416,140 @@ def test_humdrum_of_four_voices_has_all_its_notes() -> None:
 # -------------------------------------------------------------------- bad input
 
 
+MOST_CALLS = 30_000_000
+"""Calls that the largest bomb may cost: 3 to 5 s."""
+MOST_BYTES = 400_000_000
+HEADER = "X:1\nM:4/4\nL:1/8\nK:C\n"
+NOTE = "<note><pitch><step>C</step><octave>4</octave></pitch><duration>1</duration></note>"
+
+
+def part(*measures: str) -> str:
+    return "<part id='P1'>" + "".join(f"<measure>{inside}</measure>" for inside in measures) + "</part>"
+
+
+def musicxml_of(*parts: str) -> bytes:
+    return ("<score-partwise><part-list/>" + "".join(parts) + "</score-partwise>").encode()
+
+
+def cost(read: Callable[[], Score]) -> tuple[int, int]:
+    """Calls of Python and C functions, and bytes held at most, until a score is read or refused in one line."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _what: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    gc.collect()
+    tracemalloc.start()
+    sys.setprofile(count)
+    try:
+        read()
+    except InputError as error:
+        assert "bomb" in str(error)
+        assert "\n" not in str(error)
+    finally:
+        sys.setprofile(None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return calls, peak
+
+
 @pytest.mark.parametrize(
-    "text",
+    "body",
     [
-        "X:1\nM:4/4\nL:1/8\nK:C\n|:" + "C99999" + ":|\n",
-        "X:1\nM:99999/4\nK:C\nC|\n",
-        "X:1\nM:4/4\nK:C\nC|Z9999|\n",
-        "X:1\nK:C\n" + "".join(f"[V:{n}]C|" for n in range(400)) + "\n",
-        "X:1\nM:1/4\nL:1/64\nK:C\n|:" + "C" * 5000 + "|1-99" + "CCCC" * 100 + ":|\n",
-        "X:1\nP:((((A99)9)9)9)9\nK:C\nP:A\n" + "C|" * 9000 + "\n",
-        "X:1\nK:C\n" + "|:C:|" * 200_000 + "\n",
-        "X:1\nK:C\n" + "CDEF GABc|" * 40_000 + "\n",
+        "|:" + "C99999" + ":|",
+        "C9999|" * 5000,
+        "C|Z9999|",
+        "Z400|" * 5000,
+        "[M:99999/4]C|",
+        "".join(f"[V:{n}]C|" for n in range(400)),
+        "|:" + "C" * 5000 + "|1-99" + "CCCC" * 100 + ":|",
+        "|:" * 5000 + "C" + ":|" * 5000,
+        "|:C" + "".join(f"|[{n % 100} D:" for n in range(2000)),
+        "|: C |1-99 " + "D|" * 2000 + ":|",
+        '"D.S."SC|' * 1500,
     ],
 )
-def test_a_bomb_in_abc_ends_soon_and_names_its_place(text: str) -> None:
-    before = time.process_time()
-    try:
-        score_from_abc(text, "bomb.abc")
-    except InputError as error:
-        assert "bomb.abc" in str(error)
-        assert "\n" not in str(error)
-    assert time.process_time() - before < 30  # 5 s on a quiet machine; no test times a busy one
+def test_a_few_letters_of_abc_never_cost_more_than_a_long_tune(body: str) -> None:
+    calls, held = cost(lambda: score_from_abc(HEADER + body + "\n", "bomb"))
+    assert calls <= MOST_CALLS // 4
+    assert held <= MOST_BYTES // 4
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["|:C:|", "C:|", "(3", "(9:9:99C", "C&", "[C", "[A:", "[V:1]", '"C"C', "!C", "+CD", "C////", "C-", "C>",
+     "{", '"D.C."C|', "SC|", "[M:3/4]C|", "[Q:120]C", "[K:Eb]C", "C % x\n", "\\%", "[CE]", "CDEFGABc|", "|", ":"],
+)  # fmt: skip
+def test_what_a_tune_costs_grows_as_its_length(piece: str) -> None:
+    lengths = [500 // len(piece), 2000 // len(piece)]
+    (few, _), (many, held) = (cost(lambda n=n: score_from_abc(HEADER + piece * n + "\n", "bomb")) for n in lengths)
+    assert many <= 5 * few + 5000
+    # As long as a tune may be, or with as many notes, bars or symbols, whichever is least.
+    limits = {"C": MOST_NOTES, "|": MOST_PLAYED, '"C"': MOST_PLAYED}
+    times = min(
+        [
+            LONGEST_TUNE / 2000,
+            *(most / piece.count(sign) / lengths[1] for sign, most in limits.items() if sign in piece),
+        ]
+    )
+    assert many * times <= MOST_CALLS
+    assert held * times <= MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    ("piece", "most"),
+    [
+        (f"<measure>{NOTE}</measure>", MOST_PLAYED),
+        (f"<measure>{NOTE}<barline><repeat direction='backward' times='2'/></barline></measure>", MOST_PLAYED),
+        (f"<measure>{NOTE}<barline><ending type='start' number='1,2,3'/></barline></measure>", MOST_PLAYED),
+        (NOTE, MOST_NOTES),
+        (NOTE + "<backup><duration>1</duration></backup>", MOST_NOTES),
+        (NOTE.replace("</note>", "<tie type='start'/></note>"), MOST_NOTES),
+        ("<harmony><root><root-step>C</root-step></root><kind>major</kind></harmony>", 0),
+        ("<direction><direction-type><words>Verse</words></direction-type></direction>", 0),
+    ],
+)
+def test_what_musicxml_costs_grows_as_its_length(piece: str, most: int) -> None:
+    def data(times: int) -> bytes:
+        inside = piece * times if "<measure>" in piece else f"<measure>{piece * times}{NOTE}</measure>"
+        return musicxml_of(f"<part id='P1'>{inside}</part>")
+
+    (few, _), (many, held) = (cost(lambda n=n: score_from_musicxml(data(n), "bomb")) for n in (50, 200))
+    assert many <= 5 * few + 5000
+    times = (most or MAX_NOTATION_BYTES / len(piece)) / 200
+    assert many * times <= MOST_CALLS
+    assert held * times <= MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        musicxml_of(part(*[NOTE.replace(">1<", ">999999<")] * 300)),
+        musicxml_of(part(NOTE.replace(">1<", ">1e999999999<"))),
+        musicxml_of(part("<harmony><root><root-step>C</root-step></root><kind>major</kind>"
+                         + "<degree><degree-value>9</degree-value></degree>" * 3000 + "</harmony>" + NOTE)),
+        musicxml_of(*[part(NOTE)] * 1000),
+        b"<score-partwise>" + b"<part>" * 100_000,
+    ],
+)  # fmt: skip
+def test_numbers_degrees_parts_and_depth_of_musicxml_cost_little(data: bytes) -> None:
+    calls, held = cost(lambda: score_from_musicxml(data, "bomb"))
+    assert calls <= MOST_CALLS // 20
+    assert held <= MOST_BYTES // 4
+
+
+def test_a_compressed_bomb_is_refused_before_it_is_unpacked_and_a_lie_about_its_size_when_it_ends(
+    tmp_path: Path,
+) -> None:
+    bomb = tmp_path / "bomb.mxl"
+    inside = b"0" * 20_000_000
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("score.xml", inside)
+    packed = bomb.read_bytes()
+    assert cost(lambda: load_notation(bomb))[1] < 5_000_000
+    bomb.write_bytes(packed.replace(len(inside).to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    assert cost(lambda: load_notation(bomb))[1] < 5_000_000
 
 
 @pytest.mark.parametrize(

@@ -102,13 +102,16 @@ def to_score(
         losses["bars_never_played"] += left_out
     if sum(len(bars[place].notes) for place in order) > MOST_NOTES:
         raise InputError(f"{name}: repeats make more than {MOST_NOTES} notes of it: cut the piece")
+    too_long = f"{name}: at most {LATEST_TICK // TICKS_PER_QUARTER} quarters can be read: cut the piece"
+    if sum((bars[place].length for place in order), Fraction(0)) * TICKS_PER_QUARTER > LATEST_TICK:
+        raise InputError(too_long)
     measures, starts = _measures_of_pieces(bars, order, losses)
 
     rows = _play(bars, order, starts)
     if not rows:
         raise InputError(f"{name} holds no notes")
     if max(row[0] + row[2] for row in rows) > LATEST_TICK:
-        raise InputError(f"{name}: at most {LATEST_TICK // TICKS_PER_QUARTER} quarters can be read: cut the piece")
+        raise InputError(too_long)
 
     placed = [(bars[place], start) for place, start in zip(order, starts, strict=True)]
     tempos = [Tempo(_ticks(start + onset), speed) for bar, start in placed for onset, speed in bar.tempos]

@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ET
 import zipfile
 from collections import Counter
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 from plagal.music.grid import FASTEST, SLOWEST
@@ -38,6 +39,10 @@ _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _BEAT_UNITS = {"breve": "8", "whole": "4", "half": "2", "quarter": "1", "eighth": "1/2", "16th": "1/4"}
 _PEDALS = {"start": "on", "stop": "off", "change": "on", "resume": "on", "discontinue": "off"}
 _DAMPER = {"yes": "on", "no": "off", "50": "half"}
+_LONGEST_NUMBER = 24
+"""[characters]"""
+_MOST_DEGREES = 12
+"""Of a chord, all that there are; a symbol of more says nothing."""
 _MINOR_MODES = ("minor", "aeolian", "dorian", "phrygian", "locrian")
 _LOST_IN_NOTATIONS = {"tremolo": "tremolos", "trill-mark": "ornaments", "turn": "ornaments", "mordent": "ornaments",
                       "inverted-turn": "ornaments", "inverted-mordent": "ornaments", "glissando": "ornaments",
@@ -92,18 +97,24 @@ def _unpacked(path: Path) -> bytes:
             container = "META-INF/container.xml"
             score = ""
             if container in names:
-                declared = re.search(rb"full-path\s*=\s*[\"']([^\"']+)", archive.read(container))
+                declared = re.search(rb"full-path\s*=\s*[\"']([^\"']+)", _member(archive, container))
                 score = declared[1].decode("utf-8", "replace") if declared else ""
             if score not in names:
                 inside = [n for n in names if n.lower().endswith((".xml", ".musicxml")) and "META-INF" not in n]
                 score = inside[0] if inside else ""
             if not score:
                 raise InputError(f"{path} is no compressed MusicXML (no score in it)")
-            return archive.read(score)
+            return _member(archive, score)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError, zipfile.zlib.error):  # type: ignore[attr-defined]
         raise InputError(f"{path} is no compressed MusicXML (no zip file)") from None
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file of the archive, as long as the archive says; a plain `read` unpacks all of one that is longer."""
+    with archive.open(name) as file:
+        return file.read(archive.getinfo(name).file_size)
 
 
 def _parts(root: ET.Element) -> list[list[ET.Element]]:
@@ -115,6 +126,16 @@ def _parts(root: ET.Element) -> list[list[ET.Element]]:
         for part in measure.findall("part"):
             parts.setdefault(part.get("id", ""), []).append(part)
     return list(parts.values())
+
+
+@lru_cache(maxsize=4096)
+def _fraction(text: str) -> Fraction | None:
+    """A number as it is written; None for one that no music needs. Raises ValueError where it is none: powers of ten
+    are none in MusicXML, and 1e999999999 would be reckoned out."""
+    if len(text) > _LONGEST_NUMBER or "e" in text.lower():
+        raise ValueError(text[:_LONGEST_NUMBER])
+    number = Fraction(text)
+    return number if abs(number) <= 1_000_000 else None
 
 
 class _Part:
@@ -151,10 +172,10 @@ class _Part:
 
     def _number(self, text: str | None, usual: str = "0") -> Fraction:
         try:
-            number = Fraction((text or usual).strip() or usual)
+            number = _fraction((text or usual).strip() or usual)
         except (ValueError, ZeroDivisionError):
             raise InputError(f"{self.name}: measure {self.measure}: {(text or '')[:20]!r} is no number") from None
-        if abs(number) > 1_000_000:
+        if number is None:
             raise InputError(f"{self.name}: measure {self.measure}: {(text or '')[:20]} is too large a number")
         return number
 
@@ -326,7 +347,8 @@ class _Part:
         onset = max(Fraction(0), self.now + self._number(element.findtext("offset")) / self.divisions)
         kind = element.find("kind")
         root = self._pitch_class(element.find("root"), "root")
-        if kind is None or (root is None and (kind.text or "").strip() != "none"):
+        nameless = kind is None or (root is None and (kind.text or "").strip() != "none")
+        if kind is None or nameless or len(element.findall("degree")) > _MOST_DEGREES:
             self.losses["chord_symbols"] += 1
             self.bar.chords.append((onset, None))
             return
