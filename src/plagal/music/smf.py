@@ -59,6 +59,9 @@ def sound_bytes(data: bytes) -> tuple[bytes, Counter[str]]:
     return _file(data, closed), losses
 
 
+_PEDAL = re.compile(b"[\xb0-\xbf]" + re.escape(bytes([_SUSTAIN])))
+
+
 def _needs_a_walk(data: bytes) -> bool:
     """Whether there is a release of all keys, an absurd denominator, an MPE zone, or a system exclusive message that
     running status goes on after. What looks so by chance, elsewhere in the bytes, only costs the walk."""
@@ -114,6 +117,8 @@ def _channels(track: bytes, kind: int) -> list[int]:
 
 
 def _controls_alone(track: bytes) -> bool:
+    if not _PEDAL.search(track):  # as in most tracks
+        return False
     alone = set(_channels(track, 0xB0)) - set(_channels(track, 0x90))
     return any(bytes([0xB0 | channel, _SUSTAIN]) in track for channel in alone)
 
