@@ -15,6 +15,8 @@ from plagal.music.notation.musicxml import score_from_musicxml
 from plagal.music.score import Key, Marker, Metre, Score
 from plagal.plumbing.errors import ChordError, InputError
 from plagal.sheet import to_musicxml, to_pdf, to_png_pages, to_svg_pages, write_sheet
+from plagal.sheet.engrave import _Place
+from plagal.sheet.spelling import spelled
 from plagal.tokens.codec import encode
 
 MIDI = sorted((Path(__file__).parents[1] / "fixtures" / "midi").glob("*.mid"))
@@ -98,3 +100,42 @@ def test_other_programs_files_are_read_as_ever(tmp_path: Path) -> None:
     theirs = to_musicxml(played((0, 60, 24), (25, 64, 23), keys=(Key(0, 0),))).replace("Plagal", "Other")
     notes = score_from_musicxml(theirs.encode(), "a").notes
     assert notes[:, :3].tolist() == [[0, 60, 24], [24, 64, 24]]
+
+
+# --- music that is hard to write
+
+
+MANY = [(6 * (step // 2), 36 + 40 * (step % 2) + step // 2 % 12, 6) for step in range(10_000)]
+HARD = {
+    "no two hands can play it": played(*((0, 24 + 3 * step, 24) for step in range(27)), keys=(Key(0, 0),)),
+    "10,000 notes": played(*MANY, keys=(Key(0, 0),)),
+    "64 bars of 32nds": played(*((3 * step, 60 + step % 13, 3) for step in range(64 * 32)), keys=(Key(0, 0),)),
+    "seven flats": played(*((24 * step, 59 + step % 12, 24) for step in range(32)), keys=(Key(0, -7),)),
+    "7/8": played(*((12 * step, 60 + step % 7, 12) for step in range(28)), metres=(Metre(0, 7, 8),), keys=(Key(0, 1),)),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_music_becomes_a_score_that_gives_its_words_back(name: str) -> None:
+    document = to_musicxml(HARD[name])
+    assert encode(score_from_musicxml(document.encode(), name)) == encode(HARD[name])
+
+
+def test_a_rolled_chord_s_sign_stands_upright_on_the_page() -> None:
+    place = _Place().then("rotate(-90 10,20)").then("translate(10, 20)").then("scale(2, 2)")
+    along = (place.across * 5 + place.x, place.rise * 5 + place.y)  # five units to the right, laid flat
+    assert along == pytest.approx((10, 10))
+
+
+def test_in_d_flat_major_no_f_sharp_stands_under_a_chord_on_b() -> None:
+    chord = played(
+        *((0, pitch, 96) for pitch in (47, 54, 61, 63)), keys=(Key(0, -5),), markers=(Marker(0, "chord", "Badd9"),)
+    )
+    assert spelled(chord) == [-7, -6, -5, -3]  # C flat, G flat, D flat, E flat
+
+
+def test_an_upbeat_s_own_metre_is_not_printed() -> None:
+    upbeat = played((0, 60, 24), (24, 64, 96), metres=(Metre(0, 1, 4), Metre(24, 4, 4)), keys=(Key(0, 0),))
+    document = to_musicxml(upbeat)
+    assert document.count("<time>") == document.count('<time print-object="no">') == 1
+    assert encode(score_from_musicxml(document.encode(), "a")) == encode(upbeat)

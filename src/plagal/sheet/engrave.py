@@ -7,6 +7,7 @@ Python.
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -101,22 +102,38 @@ def _drawn(svg: str) -> Figure:
 
 
 class _Place(NamedTuple):
-    """x and y are scaled, then moved."""
+    """A point (h, v) goes to (across * h + lean * v + x, rise * h + down * v + y): scaled or turned, then moved."""
 
     x: float = 0.0
     y: float = 0.0
     across: float = 1.0
     down: float = 1.0
+    rise: float = 0.0
+    lean: float = 0.0
 
     def then(self, transform: str) -> _Place:
         place = self
         for name, values in re.findall(r"(\w+)\(([^)]*)\)", transform):
-            first, second = ([float(value) for value in re.findall(r"-?[\d.]+", values)] * 2)[:2]
-            if name == "translate":
-                place = place._replace(x=place.x + first * place.across, y=place.y + second * place.down)
+            numbers = [float(value) for value in re.findall(r"-?[\d.]+", values)]
+            if name == "rotate":  # an arpeggio is a wave that was laid flat
+                angle, *centre = numbers
+                turned = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+                place = place._moved(*centre)._times(turned[0], turned[1], -turned[1], turned[0])
+                place = place._moved(*(-value for value in centre))
+            elif name == "translate":
+                place = place._moved(*numbers)
             elif name == "scale":
-                place = place._replace(across=place.across * first, down=place.down * second)
+                place = place._times(numbers[0], 0.0, 0.0, numbers[-1])
         return place
+
+    def _moved(self, h: float = 0.0, v: float = 0.0) -> _Place:
+        return self._replace(x=self.x + self.across * h + self.lean * v, y=self.y + self.rise * h + self.down * v)
+
+    def _times(self, across: float, rise: float, lean: float, down: float) -> _Place:
+        return self._replace(
+            across=self.across * across + self.lean * rise, rise=self.rise * across + self.down * rise,
+            lean=self.across * lean + self.lean * down, down=self.rise * lean + self.down * down,
+        )  # fmt: skip
 
 
 class _Page:
@@ -145,7 +162,7 @@ class _Page:
             for child in element:
                 self._read(child, place, (*classes, *element.get("class", "").split()[:1]))
         elif data := _path_data(element):
-            stroke = float(element.get("stroke-width", 0)) * abs(place.across)
+            stroke = float(element.get("stroke-width", 0)) * math.hypot(place.across, place.rise)
             filled = element.get("fill-opacity") != "0" and element.get("fill") != "none"
             self.shapes.append((_outline(data, place), stroke, filled))
 
@@ -161,7 +178,8 @@ class _Page:
             shift = {"middle": -advance / 2, "end": -advance}.get(anchor, 0.0)
             for outline, at in line:
                 moved = outline.transformed(
-                    Affine2D().translate(x + at + shift, y).scale(place.across, place.down).translate(place.x, place.y)
+                    Affine2D().translate(x + at + shift, y)
+                    + Affine2D.from_values(place.across, place.rise, place.lean, place.down, place.x, place.y)
                 )
                 self.shapes.append((moved, 0.0, True))
             line.clear()
@@ -275,7 +293,8 @@ def _outline(data: str, place: _Place) -> Outline:
     from matplotlib.path import Path as Outline
 
     vertices, codes = _parsed(data)
-    return Outline(vertices * (place.across, place.down) + (place.x, place.y), codes)
+    moved = vertices * (place.across, place.down) + vertices[:, ::-1] * (place.lean, place.rise) + (place.x, place.y)
+    return Outline(moved, codes)
 
 
 def _path_data(element: ET.Element) -> str:

@@ -124,7 +124,9 @@ class _Document:
             _add_key(attributes, key)
         metre = bars.metres[place]
         if place == 0 or (metre.numerator, metre.denominator) != _sign(bars.metres[place - 1]):
-            time = _add(attributes, "time")
+            # An upbeat with a metre of its own hides it: "1/4" before "4/4" says nothing to a player.
+            upbeat = place == 0 and len(bars.metres) > 1 and metre.bar_ticks < bars.metres[1].bar_ticks
+            time = _add(attributes, "time", **({"print-object": "no"} if upbeat else {}))
             _add(time, "beats", metre.numerator)
             _add(time, "beat-type", metre.denominator)
         if place == 0:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.chords import parse_chord
+from plagal.music.chords import Chord, parse_chord
 from plagal.music.keys import fifths_of, key_then, spell_pitch_class
 from plagal.music.score import ONSET, PITCH, Key, Score
 
@@ -60,13 +60,28 @@ def _by_chords(score: Score, keys: list[Key], chosen: list[int]) -> list[int]:
         step = (pitch - chord.root) % 12
         if pitch % 12 not in chord.pitch_classes:
             continue
-        root = fifths_of(spell_pitch_class(chord.root, keys[row]))
+        root = _root(chord, keys[row])
         named = root + _OF_CHORD.get((step, chord.quality), _OF_ROOT[step])
         on = _way_on(row, score.notes[:, PITCH], score.notes[:, ONSET])
         passes = on * (chosen[row] - named) > 0  # a line that climbs is raised, whatever chord it passes
         if not passes and _FLATTEST <= named <= _SHARPEST and abs(named - keys[row].fifths - 2) <= _FARTHEST:
             chosen[row] = named
     return chosen
+
+
+def _root(chord: Chord, key: Key) -> int:
+    """The root as it is printed or, where that would take the key's own notes out of it, the other way: under B in
+    D flat major stand C flat, E flat and G flat."""
+    printed = fifths_of(spell_pitch_class(chord.root, key))
+    own = range(key.fifths - 1, key.fifths + 6)
+
+    def foreign(root: int) -> int:
+        steps = [(pc - chord.root) % 12 for pc in chord.pitch_classes]
+        named = [root + _OF_CHORD.get((step, chord.quality), _OF_ROOT[step]) for step in steps]
+        return sum(any((name - fifths) % 12 == 0 for fifths in own) and name not in own for name in named)
+
+    others = [root for root in (printed - 12, printed + 12) if _FLATTEST <= root <= _SHARPEST]
+    return min([printed, *others], key=foreign)
 
 
 def names(pitches: npt.NDArray[Any], onsets: npt.NDArray[Any], fifths: list[int]) -> list[int]:
