@@ -1,6 +1,6 @@
 """Sheet music: names of notes beside music21's speller, and whether other programs read what we write.
 
-    python benchmarks/sheet.py [--json] [--files 60] [--pieces 30]
+    python benchmarks/sheet.py [--json] [--files 25] [--pieces 30]
 
 - spelling: notes of notated scores in music21's corpus (Bach to Beethoven, MusicXML and Humdrum) that we name as their
   editions do, given sounding pitches and the key signature; music21 names them by `simplifyMultipleEnharmonics`.
@@ -252,7 +252,7 @@ def measure(files: int, pieces: int) -> Iterator[Row]:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--files", type=int, default=60, help="notated scores")
+    options.add_argument("--files", type=int, default=25, help="notated scores")
     options.add_argument("--pieces", type=int, default=30, help="arrangements, and a third as many hymns")
     chosen = options.parse_args()
     finish("sheet", measure(chosen.files, chosen.pieces), chosen.json)
