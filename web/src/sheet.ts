@@ -10,6 +10,10 @@ const NARROW_PX = 520;
 /** What Verovio would print against the score's word: names under numbers, degrees beside a name that says them. */
 const UNPRINTED = /<harmony print-object="no">[\s\S]*?<\/harmony>|<degree[\s\S]*?<\/degree>/g;
 
+/** An upbeat shall not fill a line alone: where the bar behind it has no room, all is engraved smaller. */
+const SMALLER = [1, 0.85, 0.7] as const;
+const UPBEAT = /<measure number="0" implicit|<time print-object="no">/;
+
 /** The engraved piece. Verovio (7 MB) is fetched when a sheet is first asked for. */
 export class Sheet {
   private toolkit: Promise<VerovioToolkit> | null = null;
@@ -29,19 +33,24 @@ export class Sheet {
     try {
       this.toolkit ??= engraver();
       const toolkit = await this.toolkit;
-      const scale = width < NARROW_PX ? NARROW_SCALE : SCALE;
-      toolkit.setOptions({
-        scale, pageWidth: (width - 24) * (100 / scale), pageHeight: 60_000, adjustPageHeight: true, header: "none", footer: "none",
-        // Narrow bars would print one chord's name over the next.
-        spacingLinear: width < NARROW_PX ? 0.5 : 0.3,
-        pageMarginLeft: 20, pageMarginRight: 20, pageMarginTop: 30, pageMarginBottom: 30,
-      });
-      if (!toolkit.loadData(xml.replace(UNPRINTED, ""))) throw new Error("This piece could not be engraved.");
-      const pages = Array.from({ length: toolkit.getPageCount() }, (_, page) => {
-        const frame = make("div", { class: "engraved", "aria-hidden": "true" });
-        frame.innerHTML = toolkit.renderToSVG(page + 1);
-        return frame;
-      });
+      let pages: HTMLElement[] = [];
+      for (const smaller of SMALLER) {
+        const scale = Math.round((width < NARROW_PX ? NARROW_SCALE : SCALE) * smaller);
+        toolkit.setOptions({
+          scale, pageWidth: (width - 24) * (100 / scale), pageHeight: 60_000, adjustPageHeight: true, header: "none", footer: "none",
+          // Narrow bars would print one chord's name over the next.
+          spacingLinear: width < NARROW_PX ? 0.5 : 0.3,
+          pageMarginLeft: 20, pageMarginRight: 20, pageMarginTop: 30, pageMarginBottom: 30,
+        });
+        if (!toolkit.loadData(xml.replace(UNPRINTED, ""))) throw new Error("This piece could not be engraved.");
+        pages = Array.from({ length: toolkit.getPageCount() }, (_, page) => {
+          const frame = make("div", { class: "engraved", "aria-hidden": "true" });
+          frame.innerHTML = toolkit.renderToSVG(page + 1);
+          return frame;
+        });
+        const first = pages[0]?.querySelector("g.system")?.querySelectorAll("g.measure").length;
+        if (!UPBEAT.test(xml) || first !== 1 || bars.length < 2) break;
+      }
       this.box.replaceChildren(...pages);
       const timemap = toolkit.renderToTimemap({ includeMeasures: true });
       // Measure by measure, for an upbeat is written short, and stands at the end of its bar.
