@@ -56,7 +56,8 @@ class Guesser:
             wanted = [0] * len(rows)
             for place, fork, _ in going:
                 contexts[place], wanted[place] = fork.reads_ahead(), 1
-            logits = self._reader.read(contexts, wanted)[[place for place, _, _ in going], 0]
+            read = self._reader.read(contexts, wanted)
+            logits = np.stack([fork.leant(read[place, 0]) for place, fork, _ in going])
             uniforms = np.array([fork.random.random() for _, fork, _ in going], dtype=np.float32)
             drawn = self._sampler.draw(logits, np.stack([mask for _, _, mask in going]), uniforms)
             for (_, fork, _), word in zip(going, drawn, strict=True):
@@ -94,7 +95,7 @@ def take_drawn(
     while going:
         uniforms = np.array([row.random.random() for row, _, _ in going], dtype=np.float32)
         masks = np.stack([row.columns for row, _, _ in going])
-        drawn = sampler.draw(logits[[place for _, place, _ in going], [at for _, _, at in going]], masks, uniforms)
+        drawn = sampler.draw(np.stack([row.leant(logits[place, at]) for row, place, at in going]), masks, uniforms)
         further = []
         for (row, place, at), column in zip(going, drawn, strict=True):
             row.new = []

@@ -15,7 +15,7 @@ from plagal.compose import masks
 from plagal.compose.masks import Mask
 from plagal.compose.opening import carried_words, opening_words
 from plagal.compose.sampling import Speller, Typed
-from plagal.compose.scorer import Scorer
+from plagal.compose.scorer import Floats, Scorer
 from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
@@ -164,6 +164,13 @@ class Row:
             if len(allowed) != 1:
                 return
             self.take(int(allowed[0]))
+
+    def leant(self, logits: Floats) -> Floats:
+        """Logits [columns] as the style leans where a chord is chosen."""
+        if not (self.asked and self.speller.whole):  # columns are words
+            return logits
+        leaning = self._steering.leaning(self.state)
+        return logits if leaning is None else logits + leaning
 
     def fork(self) -> Row:
         """A copy to write ahead with; the same uniforms will be drawn."""

@@ -7,6 +7,7 @@ valid whatever is asked.
 - harmony: a chord is one that the style lets follow the one before (`plagal.music.arranger.harmony_grammar`):
   diatonic, or a device that leads somewhere, and then there it goes. Until 0.1.0 a mask demanded a diatonic root and
   one foreign tone at most: it banned a chord of 88 of our own 90 arrangements.
+  Where the model chooses one, the style's own weights lean on its odds (`leaning`), and each bar says its harmony.
 - notes: of the chord in force and of the key, as far as the chord does not alter them; blue notes where the style has
   them. What is foreign to the chord passes quickly. Where a chord is written its bass, or one of its tones, is lowest.
 - hands: two hands of five fingers and a tenth can strike and hold what is written.
@@ -37,6 +38,7 @@ from plagal.compose import masks
 from plagal.compose.form import Form
 from plagal.compose.masks import Mask
 from plagal.compose.opening import PlacedNote, bar_ticks, form_chords, notes_a_bar, placed_chords, placed_melody
+from plagal.compose.scorer import Floats
 from plagal.music.arranger import harmony_grammar
 from plagal.music.arranger.voicing import LARGEST_SPAN, by_importance, essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
@@ -301,10 +303,26 @@ class Steering:
             tonic = masks.tonic_chords(key_tonic(self._key), self._key.minor)
             at_chord = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF)
             return tonic & (masks.CHORD_WORDS | masks.PEDALS) if at_chord else wanted & tonic
+        if self._chord_due(state):
+            return masks.grammatical_chords(self._key, self._style, self._chord) & masks.HARMONY
         if state.kind == g.CHORD and self._chord is not None:
             below = masks.grammatical_basses(self._key, self._style, self._chord, self._before)
             return wanted & (below & ~masks.BASS_WORDS if last else below)
         return wanted & masks.grammatical_chords(self._key, self._style, self._chord)
+
+    def _chord_due(self, state: g.State) -> bool:
+        """Whether a bar line is to say its harmony here: the same once more, or another."""
+        at_chord = state.kind in (g.BEAT, g.PEDAL, g.PEDAL_OFF) and not self._here.count
+        return at_chord and state.position == 0 and self._chord_bar != state.bars and self._key_is_asked
+
+    def leaning(self, state: g.State) -> Floats | None:
+        """What is added to the logits of words where the model chooses a chord: the logarithm of how well the style
+        lets it follow. The model alone stays at home: a third of the arranger's devices and dominants."""
+        chooses = self._key is not None and state.position >= 0 and state.kind in (g.BEAT, g.PEDAL, g.PEDAL_OFF)
+        if not chooses or self._is_fixed(state) or self._is_last(state) or self._here.wants_chord:
+            return None
+        on_beat, stood = state.position % TICKS_PER_QUARTER == 0, self._chord_bar < state.bars
+        return masks.leaning(self._key, self._style, self._chord, on_beat, stood)
 
     def _chords(self, state: g.State) -> Mask:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
@@ -404,12 +422,14 @@ class Steering:
             return ~masks.BEATS if full else ~masks.LEAVING
         bar = state.bars - 1
         wanted = masks.ALL
+        if density is None and self._key_is_asked and 0 <= state.position < state.bar_ticks // 2:
+            wanted = ~masks.BAR_ENDS  # half a bar is breath enough
         if self._next < len(self._places):
             next_bar, next_tick = self._places[self._next]
             if next_bar == bar and next_tick < state.bar_ticks:
                 wanted = masks.beats_up_to(next_tick) & ~masks.BAR_ENDS
             elif next_bar > bar:
-                wanted = ~masks.PIECE_ENDS
+                wanted = wanted & ~masks.PIECE_ENDS
         if density is None:
             return wanted
         if self._notes_in_bar >= density[1]:
