@@ -196,7 +196,7 @@ def guessing(large: Path, small: Path, runs: int) -> dict[bool, list[tuple[float
         for helped in (True, False):
             judge.ahead = guesser if helped else None
             began, passes = time.process_time(), judge.passes
-            (words,) = draft(judge, [asked(seed)], max_words=2000)
+            (words,) = draft(judge, [asked(seed, 4)], max_words=1000)
             used = time.process_time() - began
             figures[helped].append((len(words) / (judge.passes - passes), used / max(notes_in(words), 1)))
             pieces.append(words)

@@ -208,6 +208,14 @@ def test_the_metrics_table_tells_better_from_worse(project: Project):
     assert "worse" in row
 
 
+@pytest.mark.parametrize("what", [("show",), ("diff", "HEAD")], ids="-".join)
+def test_every_plot_loads(project: Project, tmp_path: Path, what: tuple[str, ...]):
+    done = project.run("dvc", "plots", *what, "-o", str(tmp_path / "plots"))
+    assert "ailed to load" not in done.stdout + done.stderr
+    page = (tmp_path / "plots" / "index.html").read_text(encoding="utf-8")
+    assert all(curve in page for curve in ("Stage 1 learns", "Stage 2 learns", "nats_per_note"))
+
+
 def test_metrics_are_in_git_and_not_in_the_cache(project: Project):
     tracked = project.run("git", "ls-files", "metrics", "dvc.lock").stdout.split()
     assert {"metrics/metrics.json", "dvc.lock"} <= set(tracked)
