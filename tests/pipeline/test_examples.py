@@ -47,6 +47,7 @@ NOT_RUN = {
     "mlx.launch": "needs two machines; test_launch.py runs two processes",
     "curl -s localhost:8081": "asks mlx_lm.server, which holds a port until it is killed",
     "plagal beats recording.mid": "needs a recording; test_beats_heard.py walks that page with a made one",
+    "plagal sources fetch": "needs the archive's own server; test_sources.py fetches one from a loopback server",
     "make wheel": "test_wheel.py builds it",
     "make web": "needs Node and a registry of packages",
     "git ": "names a release or keeps a change, in the reader's own repository",

@@ -321,6 +321,8 @@ class Steering:
         chooses = self._key is not None and state.position >= 0 and state.kind in (g.BEAT, g.PEDAL, g.PEDAL_OFF)
         if not chooses or self._is_fixed(state) or self._is_last(state) or self._here.wants_chord:
             return None
+        if self._hands_of_level is not None:  # hands that stay where they lie reach no richer harmony than the model's
+            return None
         on_beat, stood = state.position % TICKS_PER_QUARTER == 0, self._chord_bar < state.bars
         return masks.leaning(self._key, self._style, self._chord, on_beat, stood)
 
