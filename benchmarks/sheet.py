@@ -41,6 +41,9 @@ _COMPOSERS = ("bach", "beethoven", "haydn", "mozart")
 _WITHIN_TICKS = 4
 """A rolled chord is struck within so many ticks, and stands at its first."""
 
+_ASKED, _AT_ONCE = 240, 12
+"""Notes of a score that music21 names, from its first, and so many at a time."""
+
 Place = tuple[int, int, int]
 """Bar from 0, hand, pitch."""
 Placed = dict[Place, list[float]]
@@ -67,8 +70,10 @@ def notated(most: int) -> Iterator[tuple[Any, Any, list[int], list[Any]]]:
         ]
         found = sorted(
             (
-                (float(note.getOffsetInHierarchy(score)), pitch.midi, number, pitch)
-                for number, note in enumerate(score.recurse().notes)
+                (float(note.getOffsetBySite(part)), pitch.midi, number, pitch)
+                for number, (part, note) in enumerate(
+                    (part, note) for part in (part.flatten() for part in score.parts) for note in part.notes
+                )
                 if not note.duration.isGrace and (note.tie is None or note.tie.type == "start")
                 for pitch in note.pitches
             ),
@@ -81,15 +86,18 @@ def notated(most: int) -> Iterator[tuple[Any, Any, list[int], list[Any]]]:
 def spelling(most: int) -> Row:
     import music21
 
-    ours = peer = count = 0
+    ours = peer = count = asked = 0
     for pitches, onsets, keys, truth in notated(most):
         said = [LETTERS.index(pitch.step) - 1 + 7 * int(pitch.alter) for pitch in truth]
         ours += sum(one == other for one, other in zip(names(pitches, onsets, keys), said, strict=True))
-        for first in range(0, len(pitches), 40):  # it looks at all pairs of what it is given
-            named = music21.pitch.simplifyMultipleEnharmonics([int(p) for p in pitches[first : first + 40]])
-            peer += sum(p.name == t.name for p, t in zip(named, truth[first : first + 40], strict=True))
+        # It looks at all pairs of what it is given: 40 at a time take a second a note.
+        for first in range(0, min(len(pitches), _ASKED), _AT_ONCE):
+            of = slice(first, first + _AT_ONCE)
+            named = music21.pitch.simplifyMultipleEnharmonics([int(pitch) for pitch in pitches[of]])
+            peer += sum(one.name == other.name for one, other in zip(named, truth[of], strict=True))
+            asked += len(named)
         count += len(pitches)
-    mine, theirs = 100 * ours / count, 100 * peer / count
+    mine, theirs = 100 * ours / count, 100 * peer / asked
     return row("spelling", mine, theirs, "% of notes", against="music21", at_least=98, judge="ours", notes=count)
 
 
