@@ -3,7 +3,8 @@
     python benchmarks/gospel.py [FOLDER] [--json] [--pieces N] [--free FOLDER]
 
 FOLDER holds a model's pieces as MIDI, best in a folder a style (FOLDER/shout/*.mid; other names count as gospel): they
-are `ours`, the arranger is the peer. Without one, the arranger is `ours` and the real pieces are the peer: the Open
+are `ours`, the arranger is the peer. The rows that are kept come from 100 pieces of the default model, twenty a style in
+eight keys, written by `plagal generate --style STYLE --key KEY --bars 16 --seed N -o out/gospel/STYLE/N.mid`. Without one, the arranger is `ours` and the real pieces are the peer: the Open
 Hymnal and the gospel songs of `--free` (skipped where they are not there). Arrangements: five styles, the tunes of the
 book in turn, fixed seeds. Every measure is explained in plagal.evaluation.gospel; for `devices` and its like, a ratio
 between 2/3 and 1.5 is asked of the model.

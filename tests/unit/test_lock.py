@@ -36,6 +36,9 @@ finally:
 """
 STARTER = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
 
+HASTY_STARTER = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]])"
+LATE = "import time; time.sleep(0.5)"
+
 
 def surroundings(by_dvc: bool) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -64,11 +67,8 @@ def test_a_stage_ends_in_good_order_when_the_dvc_that_started_it_is_killed(tmp_p
 def test_a_stage_whose_dvc_is_gone_before_it_asks_who_started_it_is_waited_for_like_any_orphan(tmp_path: Path):
     """DVC died in the 0.1 s in which the stage's Python starts: its parent is then whoever takes orphans in, and the
     next `dvc repro` was told to wait for a living process."""
-    command = [sys.executable, "-c", WORKER, str(tmp_path), "20"]
-    environment = surroundings(by_dvc=True)
-    subprocess.run(
-        ["sh", "-c", '(sleep 0.3; exec "$@") &', "sh", *command], env=environment, start_new_session=True, check=True
-    )
+    command = [sys.executable, "-c", HASTY_STARTER, LATE + WORKER, str(tmp_path), "20"]
+    subprocess.run(command, env=surroundings(by_dvc=True), start_new_session=True, check=True)
     wait_until((tmp_path / "pid").exists)
     with hold(tmp_path / "work", "work", os.getppid()):
         assert (tmp_path / "ended").read_text() == "saved"
