@@ -6,7 +6,7 @@ FOLDER holds a model's pieces as MIDI, best in a folder a style (FOLDER/shout/*.
 are `ours`, the arranger is the peer. Without one, the arranger is `ours` and the real pieces are the peer: the Open
 Hymnal and the gospel songs of `--free` (skipped where they are not there). Arrangements: five styles, the tunes of the
 book in turn, fixed seeds. Every measure is explained in plagal.evaluation.gospel; for `devices` and its like, a ratio
-between 2/3 and 1.5 is asked of the model. The rows that are kept come from 100 pieces of the default model, twenty a
+between 2/3 and 1.5 is asked of the model. The rows that are kept come from 200 pieces of the default model, forty a
 style in eight keys, each `plagal generate --style STYLE --key KEY --bars 16 --seed N -o out/gospel/STYLE/N.mid`, and
 from 20 in 4/4 with `--feel swing` in out/gospel/swing (row `swing_kept`).
 
