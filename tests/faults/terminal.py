@@ -94,12 +94,12 @@ class Command:
         return next((process for process in below if words in _command_line(process)), None)
 
 
-def tiny_terminal(folder: Path) -> Terminal:
+def tiny_terminal(folder: Path, **variables: str) -> Terminal:
     """In a project that holds what the pipeline reads, and no more: it is copied often."""
     project = tiny_project(folder / "project").root
     for name in ("benchmarks", "docs", "examples", "tests", "web"):
         shutil.rmtree(project / name, ignore_errors=True)
-    return Terminal(project)
+    return Terminal(project, **variables)
 
 
 class Terminal:

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import grimp
@@ -19,6 +20,7 @@ from plagal.corpus.split import melody_key, split_of
 from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import write_midi
 from plagal.plumbing.params import SplitSettings
+from waiting import wait_until
 
 STAGES = ("collect_stage1", "collect_stage2", "convert", "train_stage1", "train_stage2", "fuse", "evaluate")
 
@@ -179,6 +181,31 @@ def test_a_prompt_becomes_a_playable_file_in_the_key_asked_for(project: Project,
     said = project.run("plagal", "generate", "slow worship ballad in Db", "-o", str(output)).stdout
     notes = [m for track in mido.MidiFile(output).tracks for m in track if m.type == "note_on" and m.velocity > 0]
     assert notes and f"{len(notes)} notes" in said and "Db" in said
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_kill_of_dvc_alone_leaves_a_stage_that_the_next_repro_does_not_refuse(project: Project, shell: str):
+    """dash, which is /bin/sh on Debian, stays as the stage's parent unless told to `exec`: with it no stage saw that
+    its DVC was gone, and every next `dvc repro` was told to wait for it."""
+    dvc = subprocess.Popen(
+        ["dvc", "repro", "--single-item", "--force", "train_stage1"], cwd=project.root,
+        env={**project.environment(), "SHELL": shell}, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    owner = project.root / "logs" / "locks" / "train_stage1.json"
+    wait_until(lambda: dvc.poll() is not None or _holder(owner) is not None, seconds=60.0)
+    stage = _holder(owner)
+    assert stage is not None and stage["parent"] == dvc.pid, f"dvc is {dvc.pid}, the stage says {stage}"
+    dvc.kill()
+    dvc.wait()
+    project.run("plagal", "mend")
+    project.run("dvc", "repro")
+
+
+def _holder(owner: Path) -> dict[str, int] | None:
+    try:
+        return json.loads(owner.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there yet
+        return None
 
 
 def test_outputs_travel_through_a_folder_remote_to_a_second_clone(project: Project, tmp_path: Path):
