@@ -25,7 +25,7 @@ def arrange(
         typer.Option(
             "-o",
             "--output",
-            help="What to write: .mid, .wav, .musicxml, .pdf, .svg or .txt; out/TITLE.mid where none is named.",
+            help="What to write: .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt; out/TITLE.mid where none is named.",
         ),
     ] = None,
     style: Annotated[str, typer.Option(help="As in `plagal styles`.")] = "traditional_gospel",
@@ -105,9 +105,9 @@ def arrange(
         for page in write_sheet(score, sheet):
             _say(str(page))
     if wav:
-        from plagal.serving.sound import write_wav
+        from plagal.serving.sound import write_sound
 
-        write_wav(score, output.with_suffix(".wav"), soundfont)
+        write_sound(score, output.with_suffix(".wav"), soundfont)
         _say(str(output.with_suffix(".wav")))
     if play:
         from plagal.serving.sound import play as play_file

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 FOLDER = Path("out")
 MIDI = ("", ".mid", ".midi")
 """A device or a pipe has no ending."""
+SOUNDS = (".wav", ".mp3")
 SHEETS = (".musicxml", ".xml", ".pdf", ".svg")
 
 
@@ -21,14 +22,14 @@ def check_output(path: Path, soundfont: Path | None = None) -> None:
     from plagal.plumbing.errors import InputError
 
     ending = path.suffix.lower()
-    if ending == ".wav":
+    if ending in SOUNDS:
         from plagal.serving.sound import find_soundfont
 
         find_soundfont(soundfont)
     elif ending not in (*MIDI, *SHEETS, ".txt"):
         raise InputError(
-            f"{path}: music is written as .mid, .wav, .musicxml, .pdf, .svg or .txt (its words); for a picture of the "
-            "piano roll add --roll"
+            f"{path}: music is written as .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt (its words); for a picture "
+            "of the piano roll add --roll"
         )
 
 
@@ -39,10 +40,10 @@ def write_music(score: Score, path: Path, soundfont: Path | None = None) -> list
         from plagal.sheet import write_sheet
 
         return write_sheet(score, path)
-    if ending == ".wav":
-        from plagal.serving.sound import write_wav
+    if ending in SOUNDS:
+        from plagal.serving.sound import write_sound
 
-        write_wav(score, path, soundfont)
+        write_sound(score, path, soundfont)
     elif ending == ".txt":
         from plagal.plumbing.files import write_text
         from plagal.tokens.codec import encode

@@ -39,8 +39,8 @@ def generate(
         typer.Option(
             "-o",
             "--output",
-            help="What to write: .mid, .wav, .musicxml, .pdf, .svg or .txt; out/PROMPT.mid where none is named; -1, -2 "
-            "... are added with --count.",
+            help="What to write: .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt; out/PROMPT.mid where none is named; "
+            "-1, -2 ... are added with --count.",
         ),
     ] = None,
     model: ModelOption = MODEL,
@@ -68,7 +68,7 @@ def generate(
     json: Annotated[Path | None, typer.Option("--json", help="File with the same as a JSON object.")] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Pieces, each with the next seed.")] = 1,
     play: PlayOption = False,
-    wav: Annotated[Path | None, typer.Option(help="Sound file to write.")] = None,
+    wav: Annotated[Path | None, typer.Option(help="Sound file to write: .wav or .mp3.")] = None,
     soundfont: SoundFontOption = None,
     roll: Annotated[Path | None, typer.Option(help="PNG of the piano roll.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
@@ -126,9 +126,9 @@ def _deliver(piece: Written, path: Path, files: Files, soundfont: Path | None) -
     if piece.judge:
         _say(piece.judge)
     if files.sound is not None:
-        from plagal.serving.sound import write_wav
+        from plagal.serving.sound import write_sound
 
-        write_wav(piece.score, files.sound, soundfont)
+        write_sound(piece.score, files.sound, soundfont)
         _say(str(files.sound))
     if files.picture is not None:
         from plagal.asking.wording import plain_prompt

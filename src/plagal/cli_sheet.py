@@ -35,7 +35,7 @@ def sheet(
 
 def simplify(
     file: MusicFile,
-    output: Annotated[Path, typer.Option("-o", "--output", help=".mid, .wav, .musicxml, .pdf, .svg or .txt.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help=".mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt.")],
     level: Annotated[str, typer.Option(help="beginner, easy, intermediate or advanced.")] = "easy",
 ) -> None:
     """A piece as easy as a level: melody, bass and harmony stay."""

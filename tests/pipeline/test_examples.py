@@ -27,7 +27,7 @@ from plagal.plumbing.params import EmbeddedShape
 from plagal.tokens.codec import decode, encode
 from unit.tiny_soundfont import sine_soundfont
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
 MADE = ("data/", "models/", "metrics/", "out/", "logs/", "dist/", ".checkpoints/", ".venv/", "src/plagal/serving/page/")
 """What is written here and not in git."""

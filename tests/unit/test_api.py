@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from model_helpers import tiny_base
 from serving_helpers import ask, done, events, running
-from waiting import wait_until
 
 from plagal.compose.opening import opening_words
 from plagal.evaluation.ratings import read_ratings, summarise_ratings
@@ -29,6 +28,7 @@ from plagal.serving.desk import Desk
 from plagal.serving.guards import MOST_BODY_BYTES
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
+from waiting import wait_until
 
 Server = tuple[httpx.Client, Desk]
 

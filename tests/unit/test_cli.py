@@ -155,7 +155,7 @@ def test_an_arrangement_is_written_as_what_its_name_says(tmp_path: Path, ending:
 
 def test_a_name_that_says_no_form_of_music_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     done = run("arrange", "-o", tmp_path / "a.mp5")
-    assert isinstance(done.exception, InputError) and ".mid, .wav, .musicxml" in str(done.exception)
+    assert isinstance(done.exception, InputError) and ".mid, .wav, .mp3, .musicxml" in str(done.exception)
     assert not any(tmp_path.iterdir())
 
 

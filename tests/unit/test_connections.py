@@ -15,13 +15,13 @@ import httpx
 import pytest
 from model_helpers import tiny_base
 from serving_helpers import ask, running
-from waiting import wait_until
 
 from plagal.plumbing.errors import BusyError, InputError
 from plagal.serving import guards
 from plagal.serving import server as process
 from plagal.serving.desk import Desk
 from plagal.serving.server import listen, most_connections
+from waiting import wait_until
 
 Server = tuple[httpx.Client, Desk]
 

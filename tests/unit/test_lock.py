@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
 
 from plagal.plumbing.errors import LockedError
 from plagal.plumbing.lock import hold
+from waiting import wait_until
 
 WORKER = """
 import os, sys, time

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 from corpus_helpers import collect_settings, sources_file, write_hymns
-from waiting import wait_until
 
 from plagal.corpus.collect import collect
 from plagal.corpus.parallel import Workers
 from plagal.plumbing.errors import CorpusError
 from plagal.plumbing.files import is_alive
+from waiting import wait_until
 
 
 def slowly_squared(number: int, log: str) -> int:

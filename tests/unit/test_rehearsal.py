@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from waiting import wait_until
 
 import plagal.model  # noqa: F401  (the fast BLAS goes first)
 from plagal.model.memory import GIGA
@@ -22,6 +21,7 @@ from plagal.rehearsal.report import report_lines
 from plagal.rehearsal.run import rehearse
 from plagal.rehearsal.scratch import scratch
 from plagal.rehearsal.shapes import KNOWN, billions, shape_of
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 TINY_QWEN = KNOWN["mlx-community/Qwen2.5-7B-Instruct-4bit"] | {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -118,10 +119,27 @@ def test_samples_and_pictures_are_there(project: Path, tree: dict[str, object]) 
     assert names == {"sample1.mid", "sample1.png", "sample2.mid", "sample2.png"}
     page = (project / "metrics" / "report.html").read_text(encoding="utf-8")
     assert "plan.perplexity" in page
+    assert page.count("data:audio/mpeg") == 4, "of each sample: the model's piece and the arranger's"
+    assert page.count("The first page of its sheet") == 4, "a picture and its caption"
     card = (project / "metrics" / "model_card.md").read_text(encoding="utf-8")
     assert "| 2 | gospel | 0 | 8 |" in card
     assert "| CC BY 4.0 | yes | 16 | A. Composer |" in card
     assert "http:" not in page and "https:" not in page
+
+
+def test_the_arranger_answers_the_same_prompts_and_is_measured_as_the_model_is(tree: dict[str, object]) -> None:
+    assert get(tree, "control_arranger.answered") == get(tree, "control_arranger.valid_midi") == 1.0
+    measured = {path.rsplit(".", 1)[-1] for path, value in leaves(tree) if "arranger" in path and value is not None}
+    assert measured >= {"arranger", "key", "overlap_arranger", "kl_arranger", "frechet_arranger", "bars_seen_arranger"}
+
+
+def test_the_report_says_first_what_is_not_measured_and_then_which_code_was(project: Path, tree: dict[str, object]):
+    page = (project / "metrics" / "report.html").read_text(encoding="utf-8")
+    beginning = page[: page.index("<h2>Targets</h2>")]
+    assert "Nobody has listened" in beginning
+    assert "These targets have no figure: synthetic gospel" in beginning
+    assert re.search(r"Made by commit [0-9a-f]{7,}(, with changes)?; machine \w+, device", beginning)
+    assert page.index("FAIL") < page.index("pass</td>")
 
 
 def test_the_same_seed_gives_the_same_bytes(project: Path, tree: dict[str, object], tmp_path: Path) -> None:

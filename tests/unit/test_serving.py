@@ -23,7 +23,6 @@ import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_helpers import tiny_base
-from waiting import wait_until
 
 from plagal.asking.request import Request, read_request
 from plagal.asking.wording import prompt_for
@@ -37,6 +36,7 @@ from plagal.serving.events import EventReader
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 from plagal.tokens.vocabulary import MUSIC_WORDS
+from waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from plagal.music.midi import write_midi
 from plagal.music.score import Pedal, Score, Tempo
 from plagal.plumbing.errors import InputError
 from plagal.serving import sound
-from plagal.serving.sound import find_player, find_soundfont, play, wav_bytes, write_wav
+from plagal.serving.sound import find_player, find_soundfont, play, wav_bytes, write_sound
 
 
 def played(*notes: tuple[int, int, int, int], pedals: tuple[Pedal, ...] = ()) -> Score:
@@ -37,13 +37,26 @@ def heard(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def test_a_machine_with_nothing_installed_sounds(nothing_installed: Path) -> None:
-    write_wav(played((0, 69, 48, 80)), nothing_installed / "a.wav")
+    write_sound(played((0, 69, 48, 80)), nothing_installed / "a.wav")
     samples, rate = heard((nothing_installed / "a.wav").read_bytes())
     spectrum = np.abs(np.fft.rfft(samples[:rate]))
     assert abs(int(spectrum.argmax()) - 440) <= 1
     assert 0.5 < np.abs(samples).max() < 1.0, "loud, and not clipped"
     assert np.abs(samples[: rate // 2]).max() > 2 * np.abs(samples[rate : rate + rate // 2]).max(), "it dies away"
     assert np.abs(samples[-100:]).max() < 0.01, "it ends in silence"
+
+
+def test_an_mp3_lasts_as_long_as_the_wav_and_takes_a_tenth_of_its_room(nothing_installed: Path) -> None:
+    wav, mp3 = nothing_installed / "a.wav", nothing_installed / "a.MP3"
+    for file in (wav, mp3):
+        write_sound(played((0, 69, 480, 80), (0, 45, 480, 80)), file)
+    samples, rate = heard(wav.read_bytes())
+    found, at, frames = mp3.read_bytes(), 0, 0
+    while at < len(found):  # MPEG 2, layer 3: 64 kbit/s, 24,000 samples a second and 576 of them a frame
+        assert found[at : at + 3] == b"\xff\xf3\x84"
+        at, frames = at + 72 * 64_000 // 24_000, frames + 1
+    assert 0 <= frames * 576 / 24_000 - len(samples) / rate < 0.2
+    assert len(found) < wav.stat().st_size / 10
 
 
 def test_a_hard_stroke_is_brighter_and_the_pedal_holds(nothing_installed: Path) -> None:

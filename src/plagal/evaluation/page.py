@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import subprocess
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,17 +14,28 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, StrictUndefined
 
 from plagal.evaluation.coherence import shipped
-from plagal.evaluation.report import COHERENCE_ROWS, HEADINGS, MODELS, SPLITS, Tree, get, table_rows
+from plagal.evaluation.report import COHERENCE_ROWS, HEADINGS, MODELS, SPLITS, TARGETS, Tree, get, table_rows
 from plagal.evaluation.samples import Sample
+from plagal.model.curve import conditions
+from plagal.music.piano import rendered, to_mp3
 from plagal.plumbing.files import atomic_path, write_text
+from plagal.sheet import to_png_pages
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def write_page(tree: Tree, samples: list[Sample], pictures: list[Path], curves: dict[str, Path], path: Path) -> None:
-    """`pictures`: a piano roll for each of `samples`; `curves`: stage -> CSV of the trainer."""
+_DECIDING = ("src", "params.yaml", "sources", "base", "requirements.lock")
+"""Tracked files that decide the figures; a run itself changes dvc.lock and metrics/."""
+
+
+def write_page(
+    tree: Tree, samples: Sequence[Sample], answers: Sequence[Sample | None], pictures: Sequence[Path],
+    curves: dict[str, Path], made: str, path: Path,
+) -> None:  # fmt: skip
+    """For each of `samples` the arranger's answer to its prompt, where there is one, and a picture of its piano roll;
+    `curves`: stage -> CSV of the trainer; `made`: by which code and where."""
     # What is shown was typed by people (prompts) or read from files: everything is escaped.
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
@@ -33,7 +45,9 @@ def write_page(tree: Tree, samples: list[Sample], pictures: list[Path], curves: 
         headings=HEADINGS,
         met=get(tree, "targets.met") or 0,
         missed=get(tree, "targets.missed") or 0,
-        targets=[row for row in rows if row.target],
+        made=made,
+        not_measured=not_measured(tree),
+        targets=sorted((row for row in rows if row.target), key=lambda row: row.verdict != "FAIL"),
         others=[row for row in rows if not row.target],
         nats=nats_chart(tree),
         splits=[split_chart(tree, split) for split in tree.get("nats_split", {})],
@@ -42,13 +56,42 @@ def write_page(tree: Tree, samples: list[Sample], pictures: list[Path], curves: 
         overlap=overlap_chart(tree),
         samples=[
             {
-                "prompt": sample.asked.prompt, "name": picture.stem, "midi": sample.midi,
-                "problems": sample.validity.problems, "picture": picture.read_bytes(),
+                "prompt": sample.asked.prompt, "name": picture.stem, "midi": sample.midi, "sound": _mp3(sample),
+                "answer": answer and _mp3(answer), "problems": sample.validity.problems, "sheet": _sheet(sample),
+                "picture": picture.read_bytes(),
             }
-            for sample, picture in zip(samples, pictures, strict=True)
+            for sample, answer, picture in zip(samples, answers, pictures, strict=True)
         ],
     )  # fmt: skip
     write_text(path, page)
+
+
+def not_measured(tree: Tree) -> list[str]:
+    """What a reader might take these figures to say, and they do not; a sentence each."""
+    said = ["Nobody has listened: every figure is a program's. `plagal metrics ratings` shows what people said to you."]
+    if get(tree, "held_out.gospel_real.pieces") is None:
+        said.append("No gospel by people is among the held-out pieces: where rows say gospel, it is the arranger's.")
+    missing = [target.meaning for target in TARGETS if get(tree, target.path) is None]
+    return said + ([f"These targets have no figure: {'; '.join(missing)}."] if missing else [])
+
+
+def made_by() -> str:
+    """The commit, whether what decides the figures differs from it, and the machine."""
+    asked = ("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "-uno", "--", *_DECIDING)
+    commit, changes = (
+        subprocess.run(["git", *words], capture_output=True, text=True, check=False).stdout.strip() for words in asked
+    )
+    machine = ", ".join(f"{name} {value}" for name, value in conditions().items())
+    return f"{f'commit {commit}' if commit else 'no commit'}{', with changes' if changes else ''}; {machine}"
+
+
+def _mp3(sample: Sample) -> bytes | None:
+    return to_mp3(rendered(sample.score)) if len(sample.score.notes) else None
+
+
+def _sheet(sample: Sample) -> bytes | None:
+    """The first page; PNG."""
+    return to_png_pages(sample.score)[0] if len(sample.score.notes) else None
 
 
 # --- Charts, and the same data as CSV for DVC's plots ---
@@ -144,7 +187,7 @@ def coherence_chart(tree: Tree, calibration: dict[str, Any]) -> bytes:
 
 
 def overlap_chart(tree: Tree) -> bytes:
-    """Overlap of generated with real pieces, feature by feature; PNG."""
+    """Overlap of generated with real pieces, feature by feature, the worst first; PNG."""
     overlaps: dict[str, float] = tree.get("distribution_overlap") or {}
     figure, axes = _figure(9, 0.6 + 0.17 * max(len(overlaps), 4))
     names = sorted(overlaps, key=lambda name: overlaps[name])
@@ -154,6 +197,7 @@ def overlap_chart(tree: Tree) -> bytes:
         axes.axvline(floor, color="#c0562f", linewidth=1.2, label="real against real, on average")
         axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.set_yticks(range(len(names)), [spoken(name) for name in names], fontsize=7)
+    axes.invert_yaxis()  # the worst on top
     axes.set(xlim=(0, 1), xlabel="overlap with held-out pieces")
     return _png(figure)
 

@@ -27,9 +27,16 @@ from plagal.evaluation.heldout import (
 )
 from plagal.evaluation.likelihood import Likelihood, LikelihoodScorer, PieceLikelihood, compare, summarise
 from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
-from plagal.evaluation.page import write_page, write_plots
+from plagal.evaluation.page import made_by, write_page, write_plots
 from plagal.evaluation.report import Tree, direction, model_card, put, put_interval
-from plagal.evaluation.samples import Sample, keep_samples, one_of_each_style, valid_share, write_samples
+from plagal.evaluation.samples import (
+    Sample,
+    arrangers_answer,
+    keep_samples,
+    one_of_each_style,
+    valid_share,
+    write_samples,
+)
 from plagal.evaluation.structure import TrainingMusic, rows_of, structure
 from plagal.model.adapters import FUSE_REPORT, STAGES, TRAIN_REPORT, load_stage, trained_window
 from plagal.model.base import LanguageModel
@@ -62,12 +69,14 @@ class Findings:
     """By seed."""
     free: list[list[Sample]] = field(default_factory=list)
     """Written without the grammar, from the same prompts."""
+    arranged: list[Sample] = field(default_factory=list)
+    """The arranger's, the teacher, whom the model is to outgrow: from the same prompts, as far as it can."""
 
 
 def evaluate(settings: EvaluateSettings, seed: int, text: Path, models: Path, metrics: Path) -> Tree:
     """Measure base, stage 1, stage 2 and the fused model of `models` on the held-out texts under `text`, and write
     `metrics`/metrics.json, report.html, model_card.md and the folders samples and plots there. Same inputs, same
-    bytes."""
+    bytes, but for the commit and the machine that the report names."""
     texts = load_texts(text, settings.max_pieces, seed)
     found = Findings()
     measure_likelihoods(found, texts, models, settings, seed)
@@ -76,10 +85,12 @@ def evaluate(settings: EvaluateSettings, seed: int, text: Path, models: Path, me
     put_training(found.tree, models)
     tree = report.finish(found.tree)
     kept = one_of_each_style(_all(found.samples), settings.samples)
+    taught = {sample.asked: sample for sample in found.arranged}
     pictures = keep_samples(kept, metrics / "samples")
     write_plots(tree, metrics / "plots")
     curves = {stage: metrics / "curves" / f"{stage}.csv" for stage in ("stage1", "stage2")}
-    write_page(tree, kept, pictures, curves, metrics / "report.html")
+    answers = [taught.get(sample.asked) for sample in kept]
+    write_page(tree, kept, answers, pictures, curves, made_by(), metrics / "report.html")
     write_text(metrics / "model_card.md", model_card(tree, text))
     write_json(metrics / "metrics.json", tree)
     return tree
@@ -212,21 +223,25 @@ def measure_music(found: Findings, texts: Texts, settings: EvaluateSettings, see
     held_out = texts.gospel or texts.held_out["general"]
     pieces = [*texts.gospel, *texts.held_out["general"]]
     real = excerpts([piece for piece in pieces if not piece.synthetic], settings.bars)
-    arranged = excerpts([piece for piece in pieces if piece.synthetic], settings.bars)
     ears = train_ears(texts, settings.bars, seed)
+    asked = [sample.asked for sample in _all(found.samples)]
+    answers = [arrangers_answer(one, settings, seed + number) for number, one in enumerate(asked)]
+    found.arranged = [answer for answer in answers if answer is not None]
+    put(found.tree, "control_arranger.answered", len(found.arranged) / len(asked) if asked else None)
     put_written(found, ears, real)
     heard = [follows_score(true_of(piece), piece.score, ears) for piece in texts.gospel]
     for name in ("key", "metre", "style"):
         put(found.tree, f"control_ceiling.{name}", mean_verdicts(heard).get(name))
     split = "gospel_synthetic" if "gospel_synthetic" in found.ngrams else "general"
-    put_yardsticks(found.tree, real, arranged, found.ngrams.get(split), held_out, settings.bars, seed)
+    put_yardsticks(found.tree, real, found.ngrams.get(split), held_out, settings.bars, seed)
     model = [sample.read_back for sample in _all(found.samples)]
+    arranged = [sample.read_back for sample in found.arranged]
     gospel = excerpts(held_out, settings.bars)
-    put_distribution(found.tree, model, gospel, seed)
-    for side, scores in (("model", model), ("real", gospel)):
+    put_distribution(found.tree, model, arranged, gospel, seed)
+    for side, scores in (("model", model), ("real", gospel), ("arranger", arranged)):
         for sign, share in mean_signs(scores).items():
             put(found.tree, f"gospel.{sign}.{side}", share)
-    put_copying(found.tree, texts, model, gospel)
+    put_copying(found.tree, texts, model, arranged, gospel)
 
 
 def excerpts(pieces: Sequence[TextPiece], bars: int) -> list[Score]:
@@ -252,7 +267,9 @@ def train_ears(texts: Texts, bars: int, seed: int) -> Ears:
 def put_written(found: Findings, ears: Ears, real: Sequence[Score]) -> None:
     """Figures of what was written, over all seeds; and under `worst` each one's worst of the seeds, where better and
     worse can be told apart."""
-    for path, value in written_figures(_all(found.samples), _all(found.free), ears, real).items():
+    figures = written_figures(_all(found.samples), _all(found.free), ears, real)
+    figures |= figures_of(found.arranged, "control_arranger", "arranger", ears, real)
+    for path, value in figures.items():
         put(found.tree, path, value)
     by_seed = [written_figures(*both, ears, real) for both in zip(found.samples, found.free, strict=True)]
     for path in by_seed[0]:
@@ -265,23 +282,29 @@ def written_figures(
     samples: Sequence[Sample], free: Sequence[Sample], ears: Ears, real: Sequence[Score]
 ) -> dict[str, float | None]:
     """Dotted path -> figure, of pieces written with the grammar (`samples`) and without (`free`)."""
-    figures: dict[str, float | None] = {"plan.valid_midi": valid_share(samples)}
-    figures["control_free.valid_midi"] = valid_share(free)
-    for where, ending, written in (("control", "model", samples), ("control_free", "model_free", free)):
-        verdicts = [follows_score(sample.asked, sample.read_back, ears) for sample in written]
-        figures |= {f"{where}.{name}": share for name, share in mean_verdicts(verdicts).items()}
-        scores = [sample.read_back for sample in written]
-        figures[f"coherence.{ending}"] = shipped().mean_score(scores)
-        figures |= {f"structure.{name}.{ending}": value for name, value in structure(scores, real).items()}
-    return figures | {"plan.coherence": figures["coherence.model"]}
+    steered = figures_of(samples, "control", "model", ears, real)
+    plan = {"plan.valid_midi": steered.pop("control.valid_midi"), "plan.coherence": steered["coherence.model"]}
+    return plan | steered | figures_of(free, "control_free", "model_free", ears, real)
+
+
+def figures_of(
+    written: Sequence[Sample], where: str, ending: str, ears: Ears, real: Sequence[Score]
+) -> dict[str, float | None]:
+    """Dotted path -> figure: rows `where`.* for what was done as asked, and those that end with `ending`."""
+    verdicts = [follows_score(sample.asked, sample.read_back, ears) for sample in written]
+    scores = [sample.read_back for sample in written]
+    return {
+        f"{where}.valid_midi": valid_share(written),
+        **{f"{where}.{name}": share for name, share in mean_verdicts(verdicts).items()},
+        f"coherence.{ending}": shipped().mean_score(scores),
+        **{f"structure.{name}.{ending}": value for name, value in structure(scores, real).items()},
+    }
 
 
 def put_yardsticks(
-    tree: Tree, real: Sequence[Score], arranged: Sequence[Score], ngram: NGram | None, heads: Sequence[TextPiece],
-    bars: int, seed: int,
-) -> None:  # fmt: skip
-    """The two judges on held-out real music, on the arranger's (the teacher, whom the model is to outgrow), and on real
-    music damaged."""
+    tree: Tree, real: Sequence[Score], ngram: NGram | None, heads: Sequence[TextPiece], bars: int, seed: int
+) -> None:
+    """The two judges on held-out real music and on real music damaged."""
     rng = np.random.default_rng(seed)
     others = {
         "bars_shuffled": [bars_shuffled(score, rng) for score in real],
@@ -290,20 +313,21 @@ def put_yardsticks(
     }
     if ngram is not None:
         others["ngram"] = write_with_ngram(ngram, [head_of(piece.words) for piece in heads], bars, 150 * bars, seed)
-    for name, scores in {"real": real, "arranger": arranged, **others}.items():
+    for name, scores in {"real": real, **others}.items():
         put(tree, f"coherence.{name}", shipped().mean_score(scores))
     half = len(real) // 2
-    for ending, scores, against in (("real", real[:half], real[half:]), ("arranger", arranged, real)):
-        for name, value in structure(scores, against).items():
-            put(tree, f"structure.{name}.{ending}", value)
-    for name, value in structure(real, None).items():  # of all real pieces; only distance takes one half for the other
+    halves = structure(real[:half], real[half:])
+    for name, value in {**halves, **structure(real, None)}.items():  # only distance holds one half against the other
         put(tree, f"structure.{name}.real", value)
 
 
-def put_distribution(tree: Tree, model: Sequence[Score], real: Sequence[Score], seed: int) -> None:
-    ours, theirs = rows_of(model), rows_of(real)
-    generated, floor = distribution.compare(ours, theirs, seed), distribution.real_against_real(theirs, seed)
-    for ending, measured in (("", generated), ("_real", floor)):
+def put_distribution(
+    tree: Tree, model: Sequence[Score], arranged: Sequence[Score], real: Sequence[Score], seed: int
+) -> None:
+    theirs = rows_of(real)
+    generated, taught = (distribution.compare(rows_of(scores), theirs, seed) for scores in (model, arranged))
+    floor = distribution.real_against_real(theirs, seed)
+    for ending, measured in (("", generated), ("_real", floor), ("_arranger", taught)):
         if measured is not None:
             put(tree, f"distribution.overlap{ending}", measured.overlap)
             put(tree, f"distribution.kl{ending}", measured.kl)
@@ -312,10 +336,12 @@ def put_distribution(tree: Tree, model: Sequence[Score], real: Sequence[Score], 
         put(tree, f"distribution_overlap.{name}", overlap)
 
 
-def put_copying(tree: Tree, texts: Texts, model: Sequence[Score], real: Sequence[Score]) -> None:
+def put_copying(
+    tree: Tree, texts: Texts, model: Sequence[Score], arranged: Sequence[Score], real: Sequence[Score]
+) -> None:
     trained_on = [piece.score for piece in first_copies([*texts.stage2_train, *texts.stage1_train])]
     training = TrainingMusic(trained_on)
-    for ending, scores in (("", model), ("_real", real)):
+    for ending, scores in (("", model), ("_real", real), ("_arranger", arranged)):
         found = training.measure(scores)
         if found is not None:
             put(tree, f"copying.longest_run{ending}", found.longest_run)

@@ -1,4 +1,4 @@
-"""Pieces that a model writes for an evaluation, as the MIDI that a user would get."""
+"""Pieces that a model, or the arranger, writes for an evaluation, as the MIDI that a user would get."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from plagal.asking.arranged import arranged
 from plagal.compose.row import Constraint
 from plagal.compose.write import write
 from plagal.evaluation.asking import request_for
@@ -18,9 +19,10 @@ from plagal.model.scorer import ModelScorer
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.pianoroll import write_piano_roll
 from plagal.music.score import Score
+from plagal.plumbing.errors import InputError
 from plagal.plumbing.files import atomic_path
 from plagal.plumbing.params import EvaluateSettings
-from plagal.tokens.codec import decode
+from plagal.tokens.codec import decode, encode
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,14 @@ def write_samples(
     requests = [request_for(one, settings).again((seed << 20) + number) for number, one in enumerate(asked)]
     pieces = write(ModelScorer(lm), requests, max_words=settings.max_words, constraint=constraint, progress=True)
     return [Sample(one, tuple(words)) for one, words in zip(asked, pieces, strict=True)]
+
+
+def arrangers_answer(asked: Asked, settings: EvaluateSettings, seed: int) -> Sample | None:
+    """The arranger's piece for a prompt; None where it has no tune for what is asked."""
+    try:
+        return Sample(asked, tuple(encode(arranged(request_for(asked, settings).again(seed)))))
+    except InputError:
+        return None
 
 
 def valid_share(samples: Sequence[Sample]) -> float | None:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.music.piano import rendered, to_mp3
 from plagal.music.score import Score
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.files import atomic_path
@@ -47,20 +48,21 @@ def find_soundfont(soundfont: Path | None) -> Path | None:
     return min(found, key=lambda path: not _PREFERRED.search(path.name), default=None)
 
 
-def write_wav(score: Score, path: str | Path, soundfont: Path | None = None) -> None:
-    """Render a score, whole or not at all: with the SoundFont given or found, else by `plagal.serving.piano`. Raises
-    InputError for a SoundFont that is missing or damaged, DiskError."""
+def write_sound(score: Score, path: str | Path, soundfont: Path | None = None) -> None:
+    """Render a score into a file, whole or not at all: MP3 where `path` ends with .mp3, else WAV; with the SoundFont
+    given or found, else by `plagal.music.piano`. Raises InputError for a SoundFont that is missing or damaged,
+    DiskError."""
     sound = wav_bytes(score, soundfont)
+    if Path(path).suffix.lower() == ".mp3":
+        sound = to_mp3(sound)
     with atomic_path(path) as temporary:
         temporary.write_bytes(sound)
 
 
 def wav_bytes(score: Score, soundfont: Path | None = None) -> bytes:
-    """As `write_wav`, as bytes."""
+    """The WAV file that `write_sound` writes, as bytes."""
     font = find_soundfont(soundfont)
     if font is None:
-        from plagal.serving.piano import rendered
-
         return rendered(score)
     midi = to_midi_bytes(score)
     try:
@@ -90,7 +92,7 @@ def _rendered_by_fluidsynth(midi: bytes, font: Path) -> bytes:
 
 def find_player(soundfont: Path | None = None) -> list[str]:
     """The command that plays: a synthesizer where one is and a SoundFont with it, else a player of sound files, for
-    what `write_wav` makes. Raises InputError where there is neither."""
+    what `write_sound` makes. Raises InputError where there is neither."""
     font = find_soundfont(soundfont)
     if shutil.which("fluidsynth") and font is not None:
         return ["fluidsynth", "-ni", str(font)]
@@ -110,7 +112,7 @@ def play(command: list[str], midi: Path) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder) / f"{midi.stem}.wav"
-        write_wav(read_midi(midi), sound)
+        write_sound(read_midi(midi), sound)
         _play(command, sound)
 
 
