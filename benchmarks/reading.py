@@ -297,7 +297,7 @@ def notated_bars() -> Iterator[Row]:
 
 def reason(why: str, text: str, padded: float) -> str:
     if padded and why.startswith("onsets"):
-        return "a bar that is no whole number of 32nds, which a rest fills up"
+        return "a bar that is not a whole number of 32nds, which a rest fills up"
     for kind, sign, because in REASONS:
         if re.match(kind, why) and re.search(sign, text, re.MULTILINE | re.DOTALL):
             return because

@@ -129,7 +129,7 @@ def main() -> None:
     wishes.add_argument("--models", type=Path, default=ROOT / "models")
     options = wishes.parse_args()
     if not options.folder.is_dir():
-        sys.exit(f"{options.folder} is no folder: name one with real gospel as MIDI, or set PLAGAL_OPENHYMNAL")
+        sys.exit(f"{options.folder} is not a folder: name one with real gospel as MIDI, or set PLAGAL_OPENHYMNAL")
     finish("real_gospel", measure(options.folder, options.data, options.models, options.pieces), options.json)
 
 

@@ -207,7 +207,7 @@ def _words_named(text: str) -> list[str]:
         pass
     holding = [word for word in WORDS if text.upper() in word.upper().split("_") or text.upper() == word.upper()]
     if not holding:
-        raise InputError(f"{text!r} is no word of the vocabulary; `plagal vocab` lists all {len(WORDS)}")
+        raise InputError(f"{text!r} is not a word of the vocabulary; `plagal vocab` lists all {len(WORDS)}")
     return holding
 
 
@@ -236,7 +236,7 @@ def detokenize(
 
     text = (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8", "replace")
     if "\ufffd" in text:
-        raise InputError(f"{file or 'standard input'} is no UTF-8 text; words are")
+        raise InputError(f"{file or 'standard input'} is not UTF-8 text; words are")
     decoded = decode(text.split(), strict=strict)
     write_midi(decoded.score, output)
     for repair in decoded.repairs:

@@ -64,6 +64,6 @@ def _ask_once(model: ModelSettings) -> None:
         return
     write_json(ASKED, {"base": base})
     raise InputError(
-        f"{base} has {size:.1f} thousand million weights, and its run takes days: `plagal rehearse` finds out in"
-        " minutes whether it fits here; `make repro` again goes on without"
+        f"{base} has {size:.1f} billion weights, so its run takes days. `plagal rehearse` tells you in minutes whether"
+        " it fits here; run `make repro` again to start without it"
     )

@@ -284,7 +284,7 @@ STAGES = {stage.__name__: stage for stage in (gather, words, pretrain)}
 def run(name: str) -> None:
     """Run one stage. Raises InputError for a name that is none's."""
     if name not in STAGES:
-        raise InputError(f"{name!r} is no stage of the base; the three are {', '.join(STAGES)}")
+        raise InputError(f"{name!r} is not a stage of the base; the three are {', '.join(STAGES)}")
     path = FOLDER / "params.yaml"
     STAGES[name](PretrainParams.model_validate(parse_yaml(path.read_text(encoding="utf-8"), str(path), InputError)))
 

@@ -209,9 +209,9 @@ def _rank() -> int:
 
 
 def run(name: str) -> None:
-    """Run one stage, alone: params in, a log of times out. Raises InputError for a name that is no stage's."""
+    """Run one stage, alone: params in, a log of times out. Raises InputError for a name that is not a stage's."""
     if name not in STAGES:
-        raise InputError(f"{name!r} is no stage; the seven are {', '.join(STAGES)}")
+        raise InputError(f"{name!r} is not a stage; the seven are {', '.join(STAGES)}")
     began = time.monotonic()
     if _rank():
         STAGES[name](load_params())

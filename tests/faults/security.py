@@ -53,7 +53,7 @@ def _locked() -> Row:
 
 
 def _audited() -> Row:
-    """pip-audit calls a package that its service does not know "skipped", and ends well: that is no audit."""
+    """pip-audit calls a package that its service does not know "skipped", and ends well: that is not an audit."""
     command = [sys.executable, "-m", "pip_audit", "-r", str(LOCK), "--no-deps", "--disable-pip", "--timeout", "10",
                "--format", "json", "--progress-spinner", "off"]  # fmt: skip
     promised = "no known weakness; where the data of weaknesses is out of reach, this row says so"

@@ -25,7 +25,7 @@ from plagal.tokens.vocabulary import ID_OF
 
 @dataclass(frozen=True)
 class Bare:
-    """An environment with the wheel and what it asks for, and a folder that is no repository."""
+    """An environment with the wheel and what it asks for, and a folder that is not a repository."""
 
     environment: Path
     folder: Path

@@ -204,9 +204,9 @@ def test_vary_asks_for_the_same_with_another_seed(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        (b"", 422, "no JSON object"),
+        (b"", 422, "not a JSON object"),
         (b"{bad", 400, "no JSON"),
-        (b"[]", 422, "no JSON object"),
+        (b"[]", 422, "not a JSON object"),
         (b"{}", 422, "nothing is asked for"),
         (b'{"prompt": ""}', 422, "nothing is asked for"),
         (b'{"prompt": "%s"}' % (b"x" * 2001), 422, "2000"),

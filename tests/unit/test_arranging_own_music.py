@@ -210,7 +210,7 @@ def test_turnarounds_are_drawn_not_told_by_the_key() -> None:
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
-        ({"ending": "7-9-1"}, "'9' is no degree"),
+        ({"ending": "7-9-1"}, "'9' is not a degree"),
         ({"feel": "polka"}, "feel 'polka'"),
         ({"swing": 0.9, "feel": "swing"}, "swing 0.9"),
         ({"tempo": 400.0}, "tempo 400"),

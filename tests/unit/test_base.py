@@ -101,9 +101,9 @@ def test_a_base_in_half_precision_computes_in_fp32_and_fuses_to_fp32(tmp_path: P
 
 
 @pytest.mark.parametrize(("file", "content", "said"), [
-    ("config.json", None, "config.json is missing"), ("config.json", "{", "no JSON"),
+    ("config.json", None, "config.json is missing"), ("config.json", "{", "not JSON"),
     ("config.json", '{"model_type": "nothing"}', "not supported"), ("model.safetensors", None, "no weights"),
-    ("model.safetensors", "short", "no model that can be loaded"),
+    ("model.safetensors", "short", "cannot be loaded as a model"),
 ])  # fmt: skip
 def test_a_broken_folder_is_a_named_error(tmp_path: Path, file: str, content: str | None, said: str) -> None:
     folder = tiny_base(tmp_path)

@@ -1,4 +1,4 @@
-"""The fast BLAS: in place and right. How fast it is, benchmarks say: a busy machine is no fault of ours."""
+"""The fast BLAS: in place and right. How fast it is, benchmarks say: a busy machine is not a fault of ours."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_each_bad_file_gives_a_row_with_its_reason(tmp_path: Path):
     (folder / "empty.mid").touch()
     (folder / "paper.pdf").write_bytes(b"%PDF")
     (folder / "wrong.xml").write_text("<html></html>")
-    (folder / "песня.abc").write_text("X:1\nM:4/4\nK:none of these\nthis is no tune\n")
+    (folder / "песня.abc").write_text("X:1\nM:4/4\nK:none of these\nthis is not a tune\n")
     with (folder / "huge.mid").open("wb") as handle:
         handle.truncate(2 << 30)
     settings = collect_settings(

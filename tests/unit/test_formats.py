@@ -51,11 +51,11 @@ def test_braces_in_a_prompt_are_only_braces():
 
 
 BAD = {
-    b"{": "no JSON",
-    b"\xff\xfe": "no UTF-8",
+    b"{": "not JSON",
+    b"\xff\xfe": "not UTF-8",
     b"": "empty",
-    b"[" * 100_000: "no JSON",
-    b"[1, 2]": "no JSON object",
+    b"[" * 100_000: "not JSON",
+    b"[1, 2]": "not a JSON object",
     json.dumps({"tokens": [0]}).encode(): "`prompt`",
     json.dumps({"prompt": " ", "tokens": [0]}).encode(): "`prompt`",
     json.dumps({"prompt": "a<|im_end|>", "tokens": [0]}).encode(): "chat template",
@@ -64,10 +64,10 @@ BAD = {
     json.dumps({"prompt": "a", "tokens": [True]}).encode(): "`tokens`",
     json.dumps({"prompt": "a", "tokens": [99999]}).encode(): "99999",
     json.dumps({"prompt": "a", "tokens": [0], "metadata": 3}).encode(): "`metadata`",
-    b'{"prompt": "a", "tokens": [%s]}' % (b"9" * 5000): "no JSON",
+    b'{"prompt": "a", "tokens": [%s]}' % (b"9" * 5000): "not JSON",
     b'{"prompt": "a \\ud800", "tokens": [0]}': "half a character",
-    b'{"prompt": "a", "tokens": [0], "metadata": {"x": NaN}}': "no JSON",
-    b'{"prompt": "a", "tokens": [0], "metadata": {"x": -1e999}}': "no JSON",
+    b'{"prompt": "a", "tokens": [0], "metadata": {"x": NaN}}': "not JSON",
+    b'{"prompt": "a", "tokens": [0], "metadata": {"x": -1e999}}': "not JSON",
 }
 
 
@@ -79,7 +79,7 @@ def test_bad_lines_are_reported_with_number_and_reason_and_counted(tmp_path: Pat
     assert [number for number, _ in report["bad"]] == list(range(2, len(BAD) + 2))
     for (_, reason), said in zip(report["bad"], BAD.values(), strict=True):
         assert said in reason
-    assert "line 2 left out: no JSON" in caplog.text
+    assert "line 2 left out: not JSON" in caplog.text
     assert len(rows(tmp_path / "out.jsonl")) == 2
 
 

@@ -135,7 +135,7 @@ def test_an_error_names_place_word_and_what_could_stand_there():
 
 
 def test_an_error_says_of_a_word_that_nobody_knows_that_it_is_none():
-    with pytest.raises(WordsError, match=r"word 1 is 'KEY_H', which is no word of the language; here could stand only"):
+    with pytest.raises(WordsError, match=r"word 1 is 'KEY_H', which is not a word of the language; here could"):
         grammar.check(["SONG_START", "KEY_H"])
 
 

@@ -98,7 +98,7 @@ def test_a_quantized_base_cannot_be_trained_whole(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_gguf_is_a_named_error(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"nothing of the kind")
-    with pytest.raises(ModelError, match="no GGUF file"):
+    with pytest.raises(ModelError, match="not a GGUF file"):
         gguf.make_from_gguf(tmp_path / "base", tmp_path / "x.gguf")
 
 

@@ -22,14 +22,14 @@ def test_the_committed_params_are_valid():
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        (("sed",), 1, "sed is no known key"),
-        (("train_stage1", "leraning_rate"), 0.1, "train_stage1.leraning_rate is no known key"),
+        (("sed",), 1, "sed is not a known key"),
+        (("train_stage1", "leraning_rate"), 0.1, "train_stage1.leraning_rate is not a known key"),
         (("train_stage1", "learning_rate"), -1.0, "train_stage1.learning_rate is -1.0"),
         (("train_stage2", "lora", "dropout"), 1.5, "train_stage2.lora.dropout is 1.5"),
         (("train_stage1", "steps"), "many", "train_stage1.steps is 'many'"),
         (("model", "encoding"), "emoji", "model.encoding is 'emoji'"),
         (("model", "embedded", "heads"), 7, "hidden_size must be a multiple of heads"),
-        (("convert", "template"), "{prompt}{words}", "convert.template is no known key"),
+        (("convert", "template"), "{prompt}{words}", "convert.template is not a known key"),
         (("train_stage2", "mode"), "full", "train_stage2.mode is 'full': stage 2 trains adapters"),
     ],
 )
@@ -135,7 +135,7 @@ def test_an_unknown_profile_lists_those_there_are():
 
 
 def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it():
-    with pytest.raises(ParamsError, match="sede is no known key"):
+    with pytest.raises(ParamsError, match="sede is not a known key"):
         check_params(TEXT.replace("seed: ", "sede: ", 1), "params.yaml")
 
 

@@ -147,6 +147,6 @@ def test_make_repro_asks_for_the_rehearsal_of_a_large_base_once(folder: Path) ->
         subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         for _ in range(2)
     )
-    assert first.returncode == 1 and "14.8 thousand million weights" in first.stderr and "rehearse" in first.stderr
+    assert first.returncode == 1 and "14.8 billion weights" in first.stderr and "rehearse" in first.stderr
     assert (second.returncode, second.stderr) == (0, "")
     assert "plagal rehearse --if-large" in (ROOT / "Makefile").read_text()

@@ -135,12 +135,12 @@ def test_the_sums_of_florence_prices_files_are_known_before_any_fetch():
     ("text", "said"),
     [
         ("sources: 5", "must hold a list"),
-        ("[", "is no YAML"),
+        ("[", "is not YAML"),
         ("sources:\n  - {kind: river}", "river"),
         ("sources:\n  - {kind: folder, name: a, genre: b, licence: c, attribution: d, path: e, sise: 3}", "sise"),
         (
             "sources:\n" + 2 * "  - {kind: folder, name: a, genre: b, licence: c, attribution: d, path: e}\n",
-            "stands twice",
+            "appears twice",
         ),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_loss_that_is_no_number_stops_with_what_to_lower(tmp_path: Path) -> No
     lm = base.load(tiny_base(tmp_path))
 
     def loss(model: object, arrays: object) -> object:
-        return mx.log(model.model.norm.weight.min() - 0.95)  # type: ignore[attr-defined]  # falls until it is no number
+        return mx.log(model.model.norm.weight.min() - 0.95)  # type: ignore[attr-defined]  # falls until it is not a number
 
     with pytest.raises(TrainingError, match="learning_rate"):
         trainer.train(
@@ -147,7 +147,7 @@ def test_a_base_with_weights_that_are_no_numbers_is_stopped_before_the_first_ste
     weights = base.read_weights(folder)
     weights["model.norm.weight"] = weights["model.norm.weight"] * float("nan")
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
-    with pytest.raises(TrainingError, match="is no number at step 0"):
+    with pytest.raises(TrainingError, match="is not a number at step 0"):
         run(tmp_path, "out", "a")
     assert not (tmp_path / "out").exists()
 

@@ -173,7 +173,7 @@ def test_a_pick_up_moves_the_first_bar_line_and_the_chorus_to_whole_bars() -> No
         ("D D D D | D D D D D | D4 |", "bar 2 lasts 5 quarters"),
         ('"Hm"D4 |', "Hm"),
         ("D4 | {g}D4 |", "is not understood"),
-        ("D/32 |", "no whole number of ticks"),
+        ("D/32 |", "not a whole number of ticks"),
         ("D4 >> D4 |", "'>' follows no note"),
         ("D/8 > D/8 |", "'>' leaves no whole number of ticks"),
     ],

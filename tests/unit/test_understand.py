@@ -184,7 +184,7 @@ def test_what_only_the_arranger_does_is_kept_in_the_request_and_told_where_a_mod
 
 
 def test_an_ending_that_is_neither_a_name_nor_degrees_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InputError, match=r'ending "8-9": .*\'8\' is no degree.*amen.*backdoor'):
+    with pytest.raises(InputError, match=r'ending "8-9": .*\'8\' is not a degree.*amen.*backdoor'):
         read_request({"prompt": "gospel", "ending": "8-9"})
     assert read_request({"prompt": "gospel", "ending": "Walk up"}).ending == "walk-up"
 

@@ -63,7 +63,7 @@ def read_key(value: Any) -> Any:
     try:
         return parse_key(value[0].upper() + value[1:])
     except ChordError:
-        raise ValueError("no key: write a tonic and a mode, such as Db or F# minor") from None
+        raise ValueError("not a key: write a tonic and a mode, such as Db or F# minor") from None
 
 
 def read_metre(value: Any) -> Any:
@@ -71,10 +71,10 @@ def read_metre(value: Any) -> Any:
         return value or None
     parts = value.strip().split("/")
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError("no metre: write it as in 4/4 or 12/8")
+        raise ValueError("not a metre: write it as in 4/4 or 12/8")
     metre = int(parts[0]), int(parts[1])
     if metre not in METRES:
-        raise ValueError("no metre that can be written: at most twelve quarters a bar, over 1, 2, 4, 8, 16 or 32")
+        raise ValueError("not a metre that can be written: at most twelve quarters a bar, over 1, 2, 4, 8, 16 or 32")
     return metre
 
 
@@ -243,14 +243,14 @@ def read_melody(value: Any) -> Any:
     if hints is not None and "midi" not in given:
         raise ValueError("melody.hints are about a playing: give them with midi")
     if unknown := sorted(given.keys() - {"midi", "abc"}):
-        raise ValueError(f"melody.{unknown[0]} is no key that is known")
+        raise ValueError(f"melody.{unknown[0]} is not a known key")
     if len(given) != 1:
         raise ValueError("melody: give exactly one of midi and abc")
     if "midi" in given:
         return midi_score(given["midi"], "melody.midi", hints)
     text = given["abc"]
     if not isinstance(text, str) or len(text) > LONGEST_ABC:
-        raise ValueError(f"melody.abc: one tune in ABC, at most {LONGEST_ABC} characters")
+        raise ValueError(f"melody.abc: give one tune in ABC, of at most {LONGEST_ABC} characters")
     from plagal.music.notation import score_from_abc
 
     return score_from_abc(text if text.lstrip().startswith("X:") else f"X:1\n{text.lstrip()}", "melody.abc")

@@ -26,7 +26,7 @@ SHOUT_TEMPO = 152.0
 NOT_SO = "(?:not|nicht|pas|no|nao|never)(?: (?:too|so|very|zu|sehr|trop|si|muy|tan|muito|tao|demasiado))?"
 """Before a tempo word it takes the meaning away without giving another."""
 NO_TEMPO_AFTER = "(?:hold(?:ing)?|stand(?:ing)?|the|his|her|my|from the|an open) $"
-""""Hold fast", "up from the grave": the word is no tempo there."""
+""""Hold fast", "up from the grave": the word is not a tempo there."""
 
 MOOD_WORDS: tuple[tuple[str, str], ...] = (
     ("peaceful", "peaceful|calm[eo]?|tranquil[oa]?|friedlich(?:e[rns]?)?|paisible|pacific[oa]"),

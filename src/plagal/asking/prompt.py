@@ -134,7 +134,7 @@ _ALSO_OTHER_WORDS = ("guide me", "crown him")
 @lru_cache(maxsize=1)
 def _titles() -> tuple[tuple[re.Pattern[str], str, bool], ...]:
     """Pattern, tune and whether it must be written like a title, the longest first. A tune goes by its title, with and
-    without article or what stands in brackets, and by its short name; "guide me" alone is no title unless it has
+    without article or what stands in brackets, and by its short name; "guide me" alone is not a title unless it has
     capitals."""
     names: dict[str, tuple[str, bool]] = {}
     for name, title in tune_titles().items():

@@ -204,15 +204,15 @@ class Request(BaseModel):
             return None
         name = style if style in STYLES else style_named(style)
         if name is None:
-            raise ValueError(f"no style that is known: one of {', '.join(STYLES)}")
+            raise ValueError(f"not a known style; choose one of {', '.join(STYLES)}")
         return name
 
     @model_validator(mode="after")
     def _bars_fit(self) -> Request:
         if self.continue_ is not None and self.kept_bars + self.new_bars > MOST_BARS:
             raise ValueError(
-                f"bars {self.new_bars}: with the {self.kept_bars} that are kept more than {MOST_BARS}, the most there "
-                "can be; keep fewer (continue.from_bar)"
+                f"bars {self.new_bars}: with the {self.kept_bars} that stay, more than {MOST_BARS}; keep fewer "
+                "(continue.from_bar)"
             )
         if self.melody is not None and self.new_bars > MOST_BARS:
             raise ValueError(f"the melody has {self.new_bars} bars; at most {MOST_BARS} can be written at once")
@@ -222,8 +222,8 @@ class Request(BaseModel):
     def _arranger_can(self) -> Request:
         if self.writer in ("arranger", "best") and isinstance(self.density, float | int):
             raise ValueError(
-                f"density {self.density:g}: the arranger knows {', '.join(DENSITIES)}, no number of notes; say one, or "
-                "ask the model"
+                f"density {self.density:g}: the arranger takes {', '.join(DENSITIES)}, not a number of notes; choose "
+                "one, or ask the model"
             )
         return self
 
@@ -415,7 +415,7 @@ def _refuse_contradictions(given: Mapping[str, Any]) -> None:
         raise ValueError(f"{names} exclude each other; give one of them")
     if given.get("writer") in ("arranger", "best") and (among := sorted(given.keys() & {"continue_", "refill"})):
         raise ValueError(
-            f"writer {given['writer']}: the arranger writes whole pieces; {among[0].rstrip('_')} by the model"
+            f"writer {given['writer']}: the arranger writes whole pieces; leave writer out to {among[0].rstrip('_')}"
         )
     if "refill" in given and (others := sorted(given.keys() & {"key", "tempo", "metre", "bars"})):
         raise ValueError(f"refill keeps the piece's key, tempo, metre and bars; leave out {', '.join(others)}")
@@ -467,7 +467,7 @@ def one_line(errors: Any) -> str:
         fields = Request.model_fields.items()
         allowed = ", ".join(field.alias or name for name, field in fields if name != "chords_nearly")
         known = f"; allowed are {allowed}" if len(place) == 1 else ""
-        return f"{'.'.join(place)} is no key that is known{known}"
+        return f"{'.'.join(place)} is not a known key{known}"
     if place and place[0] == "density":
         what = f"allowed are {', '.join(DENSITIES)} or a number of notes a bar from 1 to {MOST_NOTES_A_BAR}"
     given = error.get("input")

@@ -73,7 +73,7 @@ def read_hints(value: Any, name: str) -> Hints | None:
         raise ValueError(f'{name}.hints: give an object such as {{"metre": "12/8", "bpm": 66}}')
     given = {key: hint for key, hint in value.items() if hint is not None}
     if unknown := sorted(given.keys() - HINTS_SCHEMA["properties"].keys()):
-        raise ValueError(f"{name}.hints.{unknown[0]} is no key that is known; allowed are bpm, metre, first_downbeat")
+        raise ValueError(f"{name}.hints.{unknown[0]} is not a known key; allowed are bpm, metre, first_downbeat")
     for key in ("bpm", "first_downbeat"):
         if key in given and (isinstance(given[key], bool) or not isinstance(given[key], int | float)):
             raise ValueError(f"{name}.hints.{key}: give a number")
@@ -89,7 +89,7 @@ def midi_score(text: Any, name: str, hints: Hints | None = None) -> Score:
         body = text.partition(",")[2] if text.startswith("data:") else text
         data = base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(f"{name} is no base64") from None
+        raise InputError(f"{name} is not base64") from None
     if len(data) > MOST_MIDI_BYTES:
         raise InputError(f"{name} has {len(data)} bytes; at most {MOST_MIDI_BYTES} are read")
     try:

@@ -219,7 +219,7 @@ class Row:
         if self._owed and mask[_PLACE[self._owed[0]]]:
             return masks.one(self._owed[0])
         mask = mask & self._kept
-        if self._silent:  # a bar without a note is no music that anybody asked for
+        if self._silent:  # a bar without a note is not music that anybody asked for
             mask[_BAR_ENDS] = False
         if self.state.bars >= self._last_bar:
             mask[_BAR] = False

@@ -508,7 +508,7 @@ class _Here:
     own: bool = False
     """Whether a chord that nobody asked for was written here."""
     foreign: bool = False
-    """Whether a note that is no tone of the chord in force was struck here."""
+    """Whether a note that is not a tone of the chord in force was struck here."""
     count: int = 0
     """Notes struck here."""
     struck: list[int] = field(default_factory=list)

@@ -39,7 +39,7 @@ _LEFT_OUT = "left_out.json"
 
 _M = TypeVar("_M")
 Member = tuple[str, int, Any]
-"""Name, size in bytes, and what the archive opens it by; None in its place where it is no plain file."""
+"""Name, size in bytes, and what the archive opens it by; None in its place where it is not a plain file."""
 
 
 def cache_folder() -> Path:
@@ -60,8 +60,8 @@ def unpacked(
     if not (sha256 or pinned or pin):
         found = _sum_of(url, cache_folder())
         raise CorpusError(
-            f"source {name}: no sha256; {url} has {found}: compare it with what the publisher says, write it in, "
-            f"or run `plagal sources fetch {name}`, which notes the sum of each file"
+            f"source {name} has no sha256 in its list; {url} has {found}. Compare it with what the publisher says and "
+            f"write it into the list, or run `plagal sources fetch {name}`, which notes the sum of each file"
         )
     archive = fetch(url, sha256, cache_folder())
     patterns = sorted(set(wanted))  # another source of this archive, or other globs, unpack other files
@@ -121,12 +121,12 @@ def fetch(url: str, sha256: str, folder: Path, attempts: int = ATTEMPTS) -> Path
         return Path(pup.fetch(name, downloader=_Resuming(partial)))
     except (requests.exceptions.RequestException, _InterruptedError) as error:
         raise CorpusError(
-            f"{url} cannot be fetched: {_one_line(error)}; try again, it goes on where it stopped"
+            f"{url} cannot be fetched: {_one_line(error)}; try again: the download continues where it stopped"
         ) from None
     except ValueError:
         partial.unlink(missing_ok=True)
         raise CorpusError(
-            f"{url} does not have the sha256 {sha256}; the source has changed or is tampered with"
+            f"{url} does not have the sha256 {sha256}; somebody has changed or replaced the file"
         ) from None
     except OSError as error:
         if (told := disk_error(partial, error)) is not None:
@@ -216,8 +216,8 @@ def _member_problem(name: str, size: int, opener: Any) -> str:
 
 
 def printable(name: str) -> str:
-    """A name that is no UTF-8 text, as disks and tar files may hold one, with its odd bytes written out: manifests must
-    hold it."""
+    """A name that is not UTF-8 text, as disks and tar files may hold one, with its odd bytes written out: manifests
+    must hold it."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -77,7 +77,7 @@ def collect(
     """Collect one stage's pieces into the folder `out` (whole or not at all), print the table by genre, and return the
     report. Raises CorpusError where nothing at all was found, DiskError where the disk is full."""
     if out.is_dir() and any(out.iterdir()) and not (out / "report.json").exists():
-        raise CorpusError(f"{out} holds other files, and would be replaced as a whole; name another folder")
+        raise CorpusError(f"{out} contains other files, which collecting would delete; name another folder")
     selection = _Selection(stage, settings, load_sources(settings.sources), seed)
     with atomic_path(out) as folder, workers or Workers() as pool:
         folder.mkdir()
@@ -101,7 +101,7 @@ def _nothing_found(settings: CollectSettings, selection: _Selection) -> str:
     shares = [f"{name}'s share of {selection.target} is 0" for name in sorted(unwanted)]
     if shares and not any(genre.wanted for name, genre in selection.genres.items() if name in unwanted):
         return f"{settings.sources}: no usable piece ({why}): {', '.join(shares)}; ask for more with --target-files"
-    return f"{settings.sources}: no usable piece ({why}); put MIDI into data/midi_sources/<genre>/ or mend the sources"
+    return f"{settings.sources}: no usable piece ({why}); put MIDI into data/midi_sources/<genre>/ or correct this list"
 
 
 def _scaled(quotas: dict[str, int], target: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ from plagal.tokens.template import TRAINING_TEMPLATE
 logger = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 64_000_000
-"""A piece of the longest kind takes some hundred kB; what is longer is no record, and would eat memory."""
+"""A piece of the longest kind takes some hundred kB; what is longer is not a record, and would eat memory."""
 _BATCH_BYTES = 1_000_000
 _REMEMBERED = 100
 Line = tuple[int, bytes]
@@ -54,7 +54,7 @@ def convert_record(record: Any, kind: str = "mlx", validate: bool = False) -> di
     from plagal.tokens.vocabulary import WORD_OF
 
     if not isinstance(record, dict):
-        raise RecordError("no JSON object")
+        raise RecordError("not a JSON object")
     prompt, ids, metadata = record.get("prompt"), record.get("tokens"), record.get("metadata", {})
     if not isinstance(prompt, str) or not prompt.strip():
         raise RecordError("`prompt` must be a text that is not empty")
@@ -65,7 +65,7 @@ def convert_record(record: Any, kind: str = "mlx", validate: bool = False) -> di
     if not isinstance(metadata, dict):
         raise RecordError("`metadata` must be an object")
     if unknown := next((number for number in ids if number not in WORD_OF), None):
-        raise RecordError(f"tokens hold the id {unknown}, which is no word's")
+        raise RecordError(f"tokens contain the id {unknown}, which no word has")
     words = [WORD_OF[number] for number in ids]
     if validate:
         try:
@@ -145,7 +145,7 @@ def _convert_batch(batch: list[Line], kind: str, validate: bool) -> list[tuple[i
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _finite(digits: str) -> float:
@@ -159,6 +159,6 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
     except UnicodeDecodeError:
-        raise RecordError("no UTF-8 text") from None
+        raise RecordError("not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"no JSON: {str(error)[:200]}") from None
+        raise RecordError(f"not JSON: {str(error)[:200]}") from None

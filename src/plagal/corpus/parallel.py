@@ -97,5 +97,5 @@ def _client(scheduler: str) -> Any:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise CorpusError(
-            f"no Dask scheduler answers at {scheduler!r} ({reason}); start one or mend --scheduler"
+            f"no Dask scheduler answers at {scheduler!r} ({reason}); start one or correct --scheduler"
         ) from None

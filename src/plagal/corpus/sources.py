@@ -24,7 +24,7 @@ from plagal.plumbing.files import parse_yaml
 
 MIDI_SUFFIXES = (".mid", ".midi", ".kar")
 MAX_MIDI_BYTES = 16_000_000
-"""A piano piece is some hundred kB at most; what is larger is no single piece and would eat memory."""
+"""A piano piece is some hundred kB at most; what is larger is not a single piece and would eat memory."""
 _HIDDEN = (".", "~")
 _SILENT_NAMES = ("readme", "readme.md", "readme.txt", "license", "license.txt", "thumbs.db")
 
@@ -125,7 +125,7 @@ def load_sources(path: str | Path) -> tuple[Source, ...]:
     except FileNotFoundError:
         raise CorpusError(f"{path} is missing; name another file under `sources` in params.yaml") from None
     except UnicodeDecodeError:
-        raise CorpusError(f"{path} is no UTF-8 text") from None
+        raise CorpusError(f"{path} is not UTF-8 text") from None
     if not isinstance(raw, dict) or not isinstance(raw.get("sources"), list):
         raise CorpusError(f"{path} must hold a list under the key `sources`")
     try:
@@ -136,7 +136,7 @@ def load_sources(path: str | Path) -> tuple[Source, ...]:
         raise CorpusError(f"{path}: sources.{where}: {problem['msg']}") from None
     names = [source.name for source in sources]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise CorpusError(f"{path}: the source name {twice[0]!r} stands twice")
+        raise CorpusError(f"{path}: the source name {twice[0]!r} appears twice")
     return tuple(
         source.model_copy(update={"pins": str(path.with_name(f"{source.name}.sha256"))})
         if isinstance(source, ArchiveSource)
@@ -152,7 +152,7 @@ def fetch_source(name: str, lists: Iterable[str | Path]) -> str:
     source = next((source for source in archives if source.name == name), None)
     if source is None:
         names = ", ".join(source.name for source in archives)
-        raise CorpusError(f"{name!r} is no source that can be fetched; there are {names}")
+        raise CorpusError(f"{name!r} is not a source that can be fetched; choose one of {names}")
     known = bool(source.sha256) or Path(source.pins).exists()
     folder, left_out = unpacked(name, source.url, source.sha256, source.files, Path(source.pins), pin=True)
     count = sum(file.is_file() for file in folder.rglob("*"))
@@ -217,8 +217,8 @@ def _blank(source: _Source, kind: str) -> Candidate:
 
 
 def folder_candidates(source: _Source, folder: Path, shown: str = "") -> Iterator[Candidate]:
-    """Every music file below `folder`, by name; what is no music, too large or unreadable comes with its problem. Links
-    are followed, each folder is visited once."""
+    """Every music file below `folder`, by name; what is not music, too large or unreadable comes with its problem.
+    Links are followed, each folder is visited once."""
     base = _blank(source, getattr(source, "kind", "folder"))
     shown = shown or (folder.name if folder.is_absolute() else folder.as_posix())  # no path of this machine
     for file, problem in _walk(folder):

@@ -149,7 +149,7 @@ def leaves(tree: Tree, above: str = "") -> Iterator[tuple[str, float | None]]:
 
 def finish(tree: Tree) -> Tree:
     """The tree as it is written: targets beside it and counted, every figure rounded to four digits, so that the same
-    inputs give the same bytes. Raises ValueError where a leaf is no finite number."""
+    inputs give the same bytes. Raises ValueError where a leaf is not a finite number."""
     finished: Tree = {}
     for path, value in leaves(tree):
         put(finished, path, _rounded(path, value))
@@ -172,7 +172,7 @@ def _rounded(path: str, value: Any) -> float | None:
         return None
     number = value.item() if hasattr(value, "item") else value
     if isinstance(number, bool) or not isinstance(number, int | float) or number - number != 0:
-        raise ValueError(f"{path} is {value!r}, which is no number")
+        raise ValueError(f"{path} is {value!r}, which is not a number")
     return number if isinstance(number, int) else float(f"{number:.{_DIGITS}g}")
 
 
@@ -310,7 +310,7 @@ METRICS = Path("metrics/metrics.json")
 def metrics_at(revision: str) -> dict[str, Any]:
     """metrics.json of a commit. Raises InputError where git knows no such commit or the commit no metrics."""
     if revision.startswith("-"):
-        raise InputError(f"{revision!r} is no name of a commit")
+        raise InputError(f"{revision!r} is not a name of a commit")
     show = ["git", "show", f"{revision}:./{METRICS.as_posix()}"]
     done = subprocess.run(show, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -196,7 +196,7 @@ def _write_head(writer: Any, config: Mapping[str, Any], name: str) -> None:
 def _write_tokenizer(writer: Any, folder: Path, config: Mapping[str, Any]) -> None:
     tokenizer, settings = read_json(folder / "tokenizer.json"), read_json(folder / "tokenizer_config.json")
     if tokenizer["model"]["type"] != "BPE":
-        raise ModelError(f"{folder}/tokenizer.json is no byte-level BPE, which GGUF wants here")
+        raise ModelError(f"{folder}/tokenizer.json is not byte-level BPE, which GGUF wants here")
     tokens = [f"[unused {number}]" for number in range(config["vocab_size"])]
     kinds = [_UNUSED] * len(tokens)
     for text, number in tokenizer["model"]["vocab"].items():

@@ -187,7 +187,7 @@ def load(path_or_name: str | Path, encoding: Encoding | None = None, lazy: bool 
         raise
     except Exception as error:  # what a damaged folder makes mlx-lm and transformers raise can be anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ModelError(f"{folder} is no model that can be loaded ({reason}); make or fetch it anew") from error
+        raise ModelError(f"{folder} cannot be loaded as a model ({reason}); make or fetch it again") from error
     lm = LanguageModel(model, tokenizer, words, config, folder, "text")
     lm.tokenizer.chat_template = CHAT_TEMPLATE
     if encoding == "event":
@@ -270,8 +270,8 @@ def write_half(folder: Path, out: Path) -> int:
 
 
 def find_folder(path_or_name: str | Path) -> Path:
-    """The folder of a model. A text such as "owner/model" that is no folder is fetched from the hub, a Path never: who
-    asks for `models/fused` from another folder wants no stranger's model of that name."""
+    """The folder of a model. A text such as "owner/model" that is not a folder is fetched from the hub, a Path never:
+    who asks for `models/fused` from another folder wants no stranger's model of that name."""
     folder = Path(path_or_name)
     for _ in range(_MOST_POINTERS):
         if (folder / BASE_POINTER).is_file():
@@ -294,7 +294,7 @@ def find_folder(path_or_name: str | Path) -> Path:
         return Path(_download(name))
     except Exception as error:  # the hub's client raises many kinds, and each means the same here
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"model.base {name!r} is no folder, and the hub did not give it: {reason}") from error
+        raise ModelError(f"model.base {name!r} is not a folder, and the hub did not give it: {reason}") from error
 
 
 def _note(folder: Path) -> dict[str, str]:
@@ -310,9 +310,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder}: config.json is missing, so this is no model folder") from None
+        raise ModelError(f"{folder}: config.json is missing, so this is not a model folder") from None
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{folder}/config.json is no JSON: {error}") from None
+        raise ModelError(f"{folder}/config.json is not JSON: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{folder}/config.json names no model_type")
     if not isinstance(config.get("plagal", {}), dict):

@@ -47,7 +47,7 @@ def check_gguf(path: Path) -> None:
         with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _check(_Reader(data))
     except (_Damage, OSError, ValueError) as error:  # an empty file cannot be mapped: ValueError
-        raise ModelError(f"{path} is no GGUF file that can be read: {error}; fetch it again") from None
+        raise ModelError(f"{path} is not a GGUF file that can be read: {error}; fetch it again") from None
 
 
 class _Reader:
@@ -92,7 +92,7 @@ def _check(reader: _Reader) -> None:
         kind = reader.number("I")
         if key == b"general.alignment":
             if kind != _UINT32 or (alignment := reader.number("I")) == 0 or alignment % 8:
-                raise _Damage("general.alignment is no multiple of 8")
+                raise _Damage("general.alignment is not a multiple of 8")
         else:
             _skip_value(reader, kind)
     ends = [_tensor_end(reader) for _ in range(tensors)]
@@ -185,7 +185,7 @@ def make_from_gguf(folder: str | Path, gguf: str | Path) -> Path:
         raise
     except Exception as error:  # a key that is missing or of another type, a shape: each means the same here
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise ModelError(f"{gguf} is no GGUF file of a llama that can be read ({reason}); fetch it again") from error
+        raise ModelError(f"{gguf} is not a GGUF file of a llama that can be read ({reason}); fetch it again") from error
     with atomic_path(folder) as temporary:
         temporary.mkdir()
         save_tensors(temporary / "model.safetensors", renamed, {"format": "mlx"})

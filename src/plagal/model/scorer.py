@@ -57,7 +57,7 @@ class ModelScorer:
             return None
         folder = self.lm.folder / str(name)
         if not folder.is_dir():
-            raise ModelError(f"{self.lm.folder}/config.json names the draft {name!r}, which is no folder there")
+            raise ModelError(f"{self.lm.folder}/config.json names the draft {name!r}, which is not a folder there")
         small = ModelScorer(load(folder), self.memory)
         if not small.spelling.whole:
             raise ModelError(f"{folder}: a draft has one token for each music word; this one spells them")

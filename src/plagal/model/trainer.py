@@ -225,7 +225,7 @@ class _Loop:
         if math.isfinite(value) and state.high_steps < _SPIKE_STEPS:
             state.mean_loss = _MEAN_KEPT * state.mean_loss + (1 - _MEAN_KEPT) * value
             return
-        what = "is no number" if not math.isfinite(value) else f"jumped from {state.mean_loss:.2f} to {value:.2f}"
+        what = "is not a number" if not math.isfinite(value) else f"jumped from {state.mean_loss:.2f} to {value:.2f}"
         kept = self.own.names("step")
         raise TrainingError(
             f"the loss {what} at step {state.step}: lower learning_rate={self.settings.learning_rate} or"

@@ -74,7 +74,7 @@ class WordTokens:
         try:
             spelled = [i for word in words for i in self.spelling_of[word]]
         except KeyError as error:
-            raise RecordError(f"{error.args[0]!r} is no music word; see `plagal vocab`") from None
+            raise RecordError(f"{error.args[0]!r} is not a music word; see `plagal vocab`") from None
         return np.array(spelled, dtype=np.int32)
 
     def decode(self, ids: Sequence[int]) -> list[str]:

@@ -32,7 +32,7 @@ SHARE = 72
 ANTICIPATION = TICKS_PER_QUARTER // 2
 """Ticks before a beat from which on a note that sounds into it is pushed: it is heard as struck there."""
 _REMNANT = 4
-"""What rings into a beat for less than this part of it is no note of it."""
+"""What rings into a beat for less than this part of it is not a note of it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def beats_of(score: Score) -> Beats:
     share = np.maximum(overlap, 0) * SHARE // (until - starts)[frame]
     # Sums of small whole numbers are exact in the floating point that bincount adds in.
     chroma = np.bincount(frame * 12 + pitches[which] % 12, weights=share, minlength=count * 12).astype(np.int64)
-    # What a late foot or finger lets ring into a beat is no bass of it.
+    # What a late foot or finger lets ring into a beat is not a bass of it.
     here = (share * _REMNANT >= SHARE) | (frame == first[which])
     lowest = np.full(count, SILENT, dtype=np.int64)
     np.minimum.at(lowest, frame[here], pitches[which[here]])

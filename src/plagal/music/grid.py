@@ -9,8 +9,8 @@ Rules, each counted under the name in brackets:
 - a note that still sounds when its pitch is struck again ends there [notes_cut_at_restrike];
 - a tempo outside 20 to 300 becomes the nearest of these [tempos_clamped];
 - a metre that no word can say (n/64 of an odd n, 0/4) is left out [metres_unwritable];
-- a metre change inside a bar shortens this bar to end there [metres_in_mid_bar]; where the rest is no whole number of
-  32nds, the change waits for the next bar line [metres_moved];
+- a metre change inside a bar shortens this bar to end there [metres_in_mid_bar]; where the rest is not a whole number
+  of 32nds, the change waits for the next bar line [metres_moved];
 - a bar longer than twelve quarters becomes several, as equal as its beats allow, the longer first [bars_split];
 - sections and repeats move to their bar line, and repeats that are not balanced are left out
   [markers_moved, markers_left_out].

@@ -116,7 +116,7 @@ _BY_STEP = ("sus2", "sus4", "6", "min6", "add9", "minadd9", "69")
 def is_one_voice(score: Score) -> bool:
     """Whether hardly any two notes sound together; what the pedal holds does."""
     onsets = score.notes[:, ONSET]
-    overlaps = held_until(score)[:-1] - 1 > onsets[1:]  # a tick of legato is no second voice
+    overlaps = held_until(score)[:-1] - 1 > onsets[1:]  # a tick of legato is not a second voice
     return int(np.count_nonzero(overlaps)) * _VOICE_SHARE <= len(onsets)
 
 

@@ -43,7 +43,7 @@ class Level:
     places: tuple[int, ...] | None
     """Ticks of a quarter at which notes begin and end, counted from the bar line; None for any."""
     in_eighths: tuple[int, ...] | None
-    """The same in metres of eighths or less, whose beat is no quarter."""
+    """The same in metres of eighths or less, whose beat is not a quarter."""
     fastest: float
     """Beats a minute."""
 
@@ -192,9 +192,9 @@ _CUTS = range(LOWEST_PITCH, HIGHEST_PITCH + 2)
 
 
 def check_level(name: str) -> None:
-    """Raises InputError for a name that is no level's."""
+    """Raises InputError for a name that is not a level's."""
     if name not in LEVELS:
-        raise InputError(f"level {name}: one of {', '.join(LEVELS)}")
+        raise InputError(f"level {name} is not known; choose one of {', '.join(LEVELS)}")
 
 
 def in_rhythm(score: Score, name: str) -> Score:

@@ -2,7 +2,7 @@
 
 Reading brings every file onto the grid of 24 ticks to the quarter, as one piano part:
 - all pitched tracks are merged; drum tracks (channel 10) and sound effects (programs 112-127) are left out and counted,
-  and in files from elsewhere whatever is no piano (`parts`);
+  and in files from elsewhere whatever is not a piano (`parts`);
 - a constant offset of the whole file under half a grid step is removed and reported [offset_quarters];
 - onsets and ends go to the nearest grid tick, so an onset moves by at most 1/48 quarter;
 - a pedal is the highest of all tracks' (controller 64: up to 41 is off, up to 85 half, above on);
@@ -212,7 +212,7 @@ def whole_offset(onsets: Ints, per_quarter: int) -> int:
         most = int(np.argmax(counts))
         if counts[most] >= _SHARE_AT_OFFSET * len(onsets):
             signed = int(values[most]) - (per_quarter if 2 * int(values[most]) > per_quarter else 0)
-            # Only whole file ticks can be taken off: where a step is no whole number of them, nothing is off in common.
+            # Only whole file ticks can be taken off: where a step is a fraction of them, nothing is off in common.
             return signed // steps if signed % steps == 0 else 0
     return 0
 

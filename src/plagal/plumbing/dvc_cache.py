@@ -55,7 +55,7 @@ def md5_of(path: Path, known: dict[str, Any] | None = None) -> str:
 
 def check_inputs(stage: str, folder: Path = Path()) -> None:
     """Raises InputError where something that `stage` depends on is another than the stage before wrote, as dvc.lock has
-    it, or where own music is missing. What is no stage's output, or not in dvc.lock, is nobody's promise."""
+    it, or where own music is missing. What is not a stage's output, or not in dvc.lock, is nobody's promise."""
     stages = stages_of(folder / PIPELINE_FILE)
     check_music(stage, stages, stages_of(folder / LOCK_FILE), folder)
     needs = stages.get(stage, {}).get("deps", [])

@@ -73,7 +73,7 @@ class WordsError(PlagalError):
         self.allowed = allowed
         self.known = known
         shown = ", ".join(allowed[:8]) + (" ..." if len(allowed) > 8 else "")
-        wrong = "but" if known else "which is no word of the language;"
+        wrong = "but" if known else "which is not a word of the language;"
         super().__init__(f"word {position} is {word!r}, {wrong} here could stand only: {shown or 'nothing'}")
 
     def at(self, position: int) -> WordsError:

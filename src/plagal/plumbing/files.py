@@ -203,7 +203,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Indented, in the order given, ending in a newline; NaN is refused (it is no JSON)."""
+    """Indented, in the order given, ending in a newline; NaN is refused (it is not JSON)."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -215,7 +215,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, a number of a million digits
-        raise InputError(f"{path} is no JSON: {error}") from None
+        raise InputError(f"{path} is not JSON: {error}") from None
 
 
 def parse_yaml(text: str, name: str, kind: type[PlagalError]) -> Any:
@@ -233,7 +233,7 @@ def parse_yaml(text: str, name: str, kind: type[PlagalError]) -> Any:
             raise kind(f"{name}: its aliases (*) stand for more than {_MOST_YAML_VALUES} values; write them out")
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none: ValueError
-        raise kind(f"{name} is no YAML: {' '.join(str(error).split())}") from None
+        raise kind(f"{name} is not YAML: {' '.join(str(error).split())}") from None
 
 
 @cache
@@ -274,11 +274,11 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise InputError(f"{path}:{number} is no JSON: {error}") from None
+                    raise InputError(f"{path}:{number} is not JSON: {error}") from None
                 if not isinstance(row, dict):
-                    raise InputError(f"{path}:{number} is no JSON object")
+                    raise InputError(f"{path}:{number} is not a JSON object")
                 yield row
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no UTF-8 text") from None
+        raise InputError(f"{path} is not UTF-8 text") from None

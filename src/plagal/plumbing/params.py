@@ -182,7 +182,7 @@ def _first_problem(error: ValidationError) -> str:
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{key} is no known key; remove it or mend its spelling"
+        return f"{key} is not a known key; remove it or correct its spelling"
     if problem["type"] == "missing":
         return f"{key} is missing; `git diff params.yaml` shows what was there"
     given = problem["input"]
@@ -211,7 +211,7 @@ def _text_of(path: Path) -> str:
     except FileNotFoundError:
         raise ParamsError(f"{path} is missing; run from the project's folder") from None
     except UnicodeDecodeError:
-        raise ParamsError(f"{path} is no UTF-8 text") from None
+        raise ParamsError(f"{path} is not UTF-8 text") from None
 
 
 def _yaml() -> YAML:
@@ -235,7 +235,7 @@ def profile_path(name: str, folder: Path = Path("profiles")) -> Path:
     """The file of a profile. Raises ParamsError that lists the profiles there are."""
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
-        raise ParamsError(f"profile {name!r} is not in {folder}/; there are: {', '.join(known) or 'none'}")
+        raise ParamsError(f"{folder}/ has no profile {name!r}; choose one of {', '.join(known) or 'none'}")
     return folder / f"{name}.yaml"
 
 
@@ -272,4 +272,4 @@ def with_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
         _lay_over(merged, laid)
         return _dumped(yaml, merged)
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{overlay} or {params} is no YAML: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"{overlay} or {params} is not YAML: {' '.join(str(error).split())}") from None

@@ -61,7 +61,7 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 def _write_what_it_can() -> None:
     """Output that only knows ASCII gets "\\xe9" for an e with an accent, instead of a traceback. Input is read as UTF-8
-    where it only knows ASCII, and what is no text never ends the command."""
+    where it only knows ASCII, and what is not text never ends the command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(sys.stdin, io.TextIOWrapper):

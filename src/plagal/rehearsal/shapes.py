@@ -60,7 +60,7 @@ def shape_of(settings: ModelSettings) -> dict[str, Any]:
 
 
 def billions(settings: ModelSettings) -> float:
-    """Weights of the base, in thousand millions, as far as shape or name tell; 0 where neither does."""
+    """Weights of the base, in billions, as far as shape or name tell; 0 where neither does."""
     if settings.base == EMBEDDED:
         return 0.0
     try:

@@ -168,7 +168,7 @@ def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body) if body else None
     except (ValueError, RecursionError) as error:
-        raise ProblemError(400, f"the body is no JSON: {error}") from None
+        raise ProblemError(400, f"the body is not JSON: {error}") from None
 
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])

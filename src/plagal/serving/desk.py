@@ -137,7 +137,7 @@ class Desk:
         """Understand a request as JSON has it and queue it. Raises InputError, BusyError. Its events are followed as
         they come, so it is written once unless it asks for more tries."""
         if not isinstance(values, dict):
-            raise InputError('the body is no JSON object; send one such as {"prompt": "slow worship ballad in Db"}')
+            raise InputError('the body is not a JSON object; send one such as {"prompt": "slow worship ballad in Db"}')
         request = read_request(
             values, find=self.store.finished_words, find_request=self._request_of, seed=new_seed(), tries=1
         )
@@ -155,7 +155,7 @@ class Desk:
     def reading(self) -> Iterator[None]:
         """Around the reading of a request, which may be big. Raises BusyError where too many are being read."""
         if not self._being_read.acquire(blocking=False):
-            raise BusyError(f"{self.limits.queue} requests are being read, the most that may; try again in a moment")
+            raise BusyError(f"{self.limits.queue} requests are being read, which is the limit; try again in a moment")
         try:
             yield
         finally:

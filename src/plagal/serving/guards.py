@@ -120,10 +120,10 @@ def add_problems(app: FastAPI) -> None:
     async def on_invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
-            return ProblemError(400, f"the body is no JSON: {first['ctx']['error']}").response()
+            return ProblemError(400, f"the body is not JSON: {first['ctx']['error']}").response()
         if first["loc"] in (("body",), ()):
             shown = 'send one such as {"prompt": "slow worship ballad in Db"}'
-            return ProblemError(422, f"the body is no JSON object; {shown}").response()
+            return ProblemError(422, f"the body is not a JSON object; {shown}").response()
         return ProblemError(422, one_line([first])).response()
 
     @app.exception_handler(HTTPException)
@@ -137,7 +137,7 @@ def add_problems(app: FastAPI) -> None:
             headers["Allow"] = ", ".join(sorted(_methods_at(request))) or "another method"
             detail = f"{request.method[:20]} is not possible here; allowed: {headers['Allow']}"
         elif status == 400 and error.__cause__ is not None:  # FastAPI says that the body does not parse, but not why
-            detail = f"the body is no JSON in UTF-8: {error.__cause__}"
+            detail = f"the body is not JSON in UTF-8: {error.__cause__}"
         return ProblemError(status, detail, headers).response()
 
 

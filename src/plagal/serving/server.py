@@ -25,7 +25,7 @@ KEEP_ALIVE_SECONDS = 75
 """Longer than nginx and most balancers keep an idle connection (60 s): else they ask on one that is just closing."""
 MOST_CONNECTIONS = 1024
 _OTHER_FILES = 64
-"""Descriptors for all that is no connection."""
+"""Descriptors for all that is not a connection."""
 
 
 class EndingServer(uvicorn.Server):

@@ -193,7 +193,7 @@ class Written:
 
 def write_piece(prompt: str = "", model: str | Path = "models/fused", *, seed: int = 0, **controls: Any) -> Written:
     """Write a piece with the model in a folder (loaded once a process). `controls`: the keys of `Request`. Same
-    arguments, same piece. Raises ModelError for a folder that is no whole model, InputError for what cannot be
+    arguments, same piece. Raises ModelError for a folder that is not a whole model, InputError for what cannot be
     asked."""
     return write_pieces([read_request({"prompt": prompt, "seed": seed, **controls})], model)[0]
 

@@ -133,7 +133,7 @@ class _Shelf(Generic[_Kept]):
                 over = next((key for key, other in self._kept.items() if _is_over(other)), None)
                 if over is None:
                     del self._kept[thing.id]
-                    raise BusyError(f"{self._most} pieces are being written, the most that may; try again in a moment")
+                    raise BusyError(f"{self._most} pieces are being written, which is the limit; try again in a moment")
                 del self._kept[over]
 
     def find(self, key: str) -> _Kept | None:

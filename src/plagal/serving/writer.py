@@ -247,7 +247,7 @@ class Writer:
                 raise BusyError("the service is stopping; try again later")
             waiting = [other for other in self._waiting if not other.over]
             if len(waiting) >= self.queue_limit:
-                raise BusyError(f"{len(waiting)} pieces wait already, the most that may; try again in a moment")
+                raise BusyError(f"{len(waiting)} pieces wait already, which is the limit; try again in a moment")
             self._waiting = deque([*waiting, job])
             job.ahead = len(waiting) + sum(not other.over for other in self.writing)
             self._bell.notify()

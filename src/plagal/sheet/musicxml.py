@@ -31,7 +31,7 @@ _ACCIDENTALS = {-2: "flat-flat", -1: "flat", 0: "natural", 1: "sharp", 2: "doubl
 _MARKS = ((20, "ppp"), (35, "pp"), (50, "p"), (65, "mp"), (80, "mf"), (95, "f"), (110, "ff"), (125, "fff"))
 """Velocity -> dynamics: the words' levels."""
 _SLOWER = 0.9
-"""Of the tempo that stands: playing that gives way less is no ritardando."""
+"""Of the tempo that stands: playing that gives way less is not a ritardando."""
 _PHRASE = 4
 """Bars for which a loudness must hold to be marked."""
 _UNIT_NAMES = {36: ("quarter", True), 24: ("quarter", False)}

@@ -192,7 +192,7 @@ class _Remi:
         return self.ids(tokens)
 
     def plain_token(self, word: str, beat_ticks: int, place: int) -> str:
-        """The token of a word that is no note's length or loudness, metre or bar line; "" where there is none."""
+        """The token of a word that is not a note's length or loudness, metre or bar line; "" where there is none."""
         if word in BEAT_TICKS:
             return f"Position_{_parts(BEAT_TICKS[word], beat_ticks, word, place)}"
         if word in TEMPO_OF:

@@ -57,7 +57,9 @@ def numerals_of(text: str, minor: bool = False) -> tuple[str, ...]:
     for number, (part, head) in enumerate(zip(parts, heads, strict=True)):
         bass = part.partition("/")[2]
         if head not in DEGREES or (bass and bass not in DEGREES):
-            raise InputError(f"{text!r}: {part!r} is no degree; write 1 b2 2 b3 3 4 #4 5 b6 6 b7 7, as in 7-3-6-2-5-1")
+            raise InputError(
+                f"{text!r}: {part!r} is not a degree; write 1 b2 2 b3 3 4 #4 5 b6 6 b7 7, as in 7-3-6-2-5-1"
+            )
         quality = _QUALITY_OF[minor][head]
         if part.partition("/")[0].endswith("m"):
             quality = "min6" if head == "4" else "min7"

@@ -212,7 +212,7 @@ def _coloured(
         and family(chord.quality) in ("dominant", "major")
         and goes_on(None, [plain, *following], section, style)
     ):
-        return plain  # V before IV is no dominant
+        return plain  # V before IV is not a dominant
     choices = fitting or choices
     if not choices:
         return chord

@@ -109,7 +109,7 @@ class _Body:
 
     def _ticks(self, match: re.Match[str]) -> int:
         if max(len(match["top"]), len(match["bottom"]), len(match["slashes"])) > _MOST_DIGITS:
-            raise AbcError(f"{self._here()}: {match[0]!r} is no length of a note")
+            raise AbcError(f"{self._here()}: {match[0]!r} is not a length of a note")
         bottom = int(match["bottom"]) if match["bottom"] else 2 ** len(match["slashes"])
         ticks = self.unit * int(match["top"] or 1) / bottom if bottom else 0
         if self.triplet_left:
@@ -119,7 +119,7 @@ class _Body:
             ticks *= 0.5 if self.broken == ">" else 1.5
             self.broken = ""
         if ticks != int(ticks) or ticks < 1:
-            raise AbcError(f"{self._here()}: {match[0]!r} is no whole number of ticks")
+            raise AbcError(f"{self._here()}: {match[0]!r} is not a whole number of ticks")
         return int(ticks)
 
     def _here(self) -> str:
@@ -220,9 +220,9 @@ def parse_tune(text: str, name: str = "tune") -> Tune:
         if year is None:
             raise ValueError("H: holds no year")
         if not (0 < numerator <= 64 and denominator in _DENOMINATORS and 0 < unit_top <= unit_bottom in _DENOMINATORS):
-            raise ValueError("M: or L: is no metre or length that music has")
+            raise ValueError("M: or L: is not a metre or length that music has")
         if not SLOWEST <= tempo <= FASTEST:
-            raise ValueError(f"Q: {tempo} is no tempo from {SLOWEST:g} to {FASTEST:g}")
+            raise ValueError(f"Q: {tempo} is not a tempo from {SLOWEST:g} to {FASTEST:g}")
     except (KeyError, ValueError, ChordError) as error:
         raise AbcError(f"{name}: a header field among M L H Q K is missing or wrong: {error}") from None
     metre = Metre(0, numerator, denominator)

@@ -27,7 +27,7 @@ class KeyField:
 
 
 def read_metre(text: str) -> tuple[int, int] | None:
-    """An M: field: (0, 0) for "none", None for what is no metre. Raises AbcError for numbers that no music needs."""
+    """An M: field: (0, 0) for "none", None for what is not a metre. Raises AbcError for numbers that no music needs."""
     sums = re.match(r"\(?\s*(\d+(?:\s*\+\s*\d+)*)\s*\)?\s*/\s*(\d+)", text)
     if text.lower() in ("", "none"):
         return (0, 0)

@@ -103,12 +103,12 @@ def _unpacked(path: Path) -> bytes:
                 inside = [n for n in names if n.lower().endswith((".xml", ".musicxml")) and "META-INF" not in n]
                 score = inside[0] if inside else ""
             if not score:
-                raise InputError(f"{path} is no compressed MusicXML (no score in it)")
+                raise InputError(f"{path} is not compressed MusicXML (no score in it)")
             return _member(archive, score)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError, zipfile.zlib.error):  # type: ignore[attr-defined]
-        raise InputError(f"{path} is no compressed MusicXML (no zip file)") from None
+        raise InputError(f"{path} is not compressed MusicXML (no zip file)") from None
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -174,7 +174,7 @@ class _Part:
         try:
             number = _fraction((text or usual).strip() or usual)
         except (ValueError, ZeroDivisionError):
-            raise InputError(f"{self.name}: measure {self.measure}: {(text or '')[:20]!r} is no number") from None
+            raise InputError(f"{self.name}: measure {self.measure}: {(text or '')[:20]!r} is not a number") from None
         if number is None:
             raise InputError(f"{self.name}: measure {self.measure}: {(text or '')[:20]} is too large a number")
         return number

@@ -29,7 +29,7 @@ Degree = tuple[str, int, int]
 
 def chord_of_text(text: str, losses: Counter[str]) -> Chord | None:
     """A chord from its symbol. What the words don't have becomes the nearest quality that they have
-    [chord_symbols_simplified]; None for "N.C." and for what is no chord at all [chord_symbols]."""
+    [chord_symbols_simplified]; None for "N.C." and for what is not a chord at all [chord_symbols]."""
     plain = text.strip().replace("♭", "b").replace("♯", "#").replace("\\", "").replace("maj7th", "maj7")
     plain = plain[1:-1] if plain[:1] == "(" and plain[-1:] == ")" else plain
     if _NO_CHORD.fullmatch(plain):

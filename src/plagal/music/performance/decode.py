@@ -190,7 +190,7 @@ def _gains(heard: Activations, hints: Hints) -> Costs:
     share = np.clip(_widened(heard[:, 1]) / np.maximum(_widened(heard[:, 0]), RARE), 0.04, 0.96)
     gains = np.empty((len(heard), len(STATES)), dtype=np.float32)
     for state, (length, place) in enumerate(STATES):
-        # A downbeat in every second beat is no surprise, one in every fourth is: weighed against its frequency.
+        # A downbeat in every second beat is not a surprise, one in every fourth is: weighed against its frequency.
         usual = 1.0 / length if place == 0 else 1.0 - 1.0 / length
         gains[:, state] = worth + np.log(share if place == 0 else 1.0 - share) - np.log(usual)
         gains[:, state] -= _OF_TWO * (length == 2)
