@@ -20,7 +20,6 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from plagal.asking.progression import Progression, read_progression
-from plagal.asking.prompt import MOST_BARS
 from plagal.asking.uploads import HINTS_SCHEMA, MIDI_SCHEMA, Heard, heard_as, midi_score, read_hints
 from plagal.music.arranger.form import ENDINGS, INTROS, numerals_of
 from plagal.music.harmony import hear_key
@@ -36,7 +35,7 @@ from plagal.music.score import (
 )
 from plagal.plumbing.errors import ChordError, InputError
 from plagal.tokens.codec import encode
-from plagal.tokens.vocabulary import METRES
+from plagal.tokens.vocabulary import METRES, MOST_BARS
 
 LONGEST_PROMPT = 2000
 """[characters]"""

@@ -22,10 +22,7 @@ from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.keys import key_at
 from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
 from plagal.plumbing.errors import InputError
-from plagal.tokens.vocabulary import METRES
-
-MOST_BARS = 64
-"""That can be asked for at once."""
+from plagal.tokens.vocabulary import METRES, MOST_BARS
 
 QUARTER, DOTTED_QUARTER = "quarter", "dotted quarter"
 

@@ -40,7 +40,7 @@ from plagal.asking.fields import (
     take_from_melody,
 )  # fmt: skip
 from plagal.asking.progression import approximated
-from plagal.asking.prompt import MOST_BARS, Understood, read_prompt
+from plagal.asking.prompt import Understood, read_prompt
 from plagal.asking.styles import STYLE_NAMES, arranger_style, style_named
 from plagal.asking.uploads import Heard, heard_as
 from plagal.music.arranger.styles import load_style
@@ -55,7 +55,7 @@ from plagal.music.score import (
 )
 from plagal.plumbing.errors import InputError
 from plagal.tokens.bars import cut_bars, held_words
-from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF
+from plagal.tokens.vocabulary import DENSITIES, KEY_OF, METRE_OF, MOST_BARS, TEMPO_OF
 
 USUAL_BARS = 16
 """Where neither prompt nor option says: four phrases of four bars."""
@@ -63,7 +63,6 @@ USUAL_MORE_BARS = 8
 """To go on with, where no number is given."""
 USUAL_METRE = (4, 4)
 STYLES = STYLE_NAMES
-DENSITIES = ("sparse", "medium", "dense")
 MOST_NOTES_A_BAR = 64
 MOST_TRIES = 3
 

@@ -2,6 +2,10 @@
 
 Training draws from `WORDINGS`; evaluation asks in `HELD_OUT_WORDINGS`, which training never sees. `read_prompt` in
 `plagal.asking.prompt` reads both, and what people write.
+
+Behind the prose stands the same in words of the vocabulary, as far as it is known: STYLE_WORSHIP BARS_8 DENSITY_MEDIUM
+KEY_Db TIMESIG_4_4 TEMPO_66. A large model reads prose; a small one reads these. In training each may be missing, and
+sometimes all are, so that either alone is understood.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import random
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +26,15 @@ if TYPE_CHECKING:
 from plagal.music.chords import parse_chord
 from plagal.music.keys import parse_key
 from plagal.music.score import TICKS_PER_QUARTER, Metre
+from plagal.tokens.vocabulary import DENSITIES, MOST_BARS, PROMPT_STYLES, key_word, metre_word, tempo_word
 
 PLAIN = "Generate {genre} in {key}"
 """The plan's own wording: "Generate Gospel in C major"."""
 PLAIN_SHARE = 0.2
+WORDLESS_SHARE = 0.15
+"""Of training prompts that are prose alone."""
+SAID_SHARE = 0.7
+"""Of its words that another training prompt says."""
 
 WORDINGS = (
     PLAIN,
@@ -107,6 +116,8 @@ class Facts:
     bars: int
     chords: tuple[str, ...] = ()
     """Symbols from the start, repeats left out."""
+    density: str = ""
+    """One of DENSITIES, by the notes a quarter."""
 
     @property
     def minor(self) -> bool:
@@ -125,15 +136,23 @@ def facts_of(words: Sequence[str], genre: str, style: str) -> Facts:
             symbol = word.removeprefix("CHORD_") + (f"/{bass}" if bass else "")
             if chords[-1:] != [symbol]:
                 chords.append(symbol)
+    metre, bars = _commonest_metre(words).replace("_", "/"), words.count("BAR_START")
+    quarters = 4 * bars * int(metre.partition("/")[0]) / int(metre.partition("/")[2])
     return Facts(
         genre=genre,
         style=style,
         key=_key_name(_first(words, "KEY_")),
         tempo=float(_first(words, "TEMPO_") or 120),
-        metre=_commonest_metre(words).replace("_", "/"),
-        bars=words.count("BAR_START"),
+        metre=metre,
+        bars=bars,
         chords=tuple(chords[:CHORDS_NAMED]),
+        density=density_of(sum(word.startswith("NOTE_ON_") for word in words) / max(quarters, 1)),
     )
+
+
+def density_of(notes_a_quarter: float) -> str:
+    """The density that so many notes are."""
+    return next((name for name, (_, most) in DENSITIES.items() if notes_a_quarter < most), "dense")
 
 
 def _commonest_metre(words: Sequence[str]) -> str:
@@ -174,15 +193,38 @@ def basic_prompt(genre: str, key: str) -> str:
 
 
 def training_prompt(facts: Facts, rng: random.Random) -> str:
-    """A true prompt in one of the training wordings; every fifth or so is the plan's own."""
-    if facts.key and rng.random() < PLAIN_SHARE:
-        return basic_prompt(facts.genre, facts.key)
-    return _worded(WORDINGS, facts, rng)
+    """A true prompt in one of the training wordings; every fifth or so is the plan's own. Its words are behind it."""
+    plain = facts.key and rng.random() < PLAIN_SHARE
+    prose = basic_prompt(facts.genre, facts.key) if plain else _worded(WORDINGS, facts, rng)
+    said = 0.0 if rng.random() < WORDLESS_SHARE else SAID_SHARE
+    return with_words(prose, [word for word in words_of(facts).values() if rng.random() < said])
 
 
 def held_out_prompt(facts: Facts, rng: random.Random) -> str:
-    """A true prompt in a wording that training never sees."""
+    """A true prompt in a wording that training never sees: prose, as people type it."""
     return _worded(HELD_OUT_WORDINGS, facts, rng)
+
+
+def with_words(prose: str, words: Iterable[str]) -> str:
+    return " ".join((prose, *words))
+
+
+def words_of(facts: Facts) -> dict[str, str]:
+    """What is true of a piece, as words: by field of a request."""
+    style = next((name for name in (facts.style, facts.genre) if name in PROMPT_STYLES), None)
+    key = parse_key(facts.key) if facts.key else None
+    return {
+        name: word
+        for name, word in {
+            "style": f"STYLE_{style}".upper() if style else "",
+            "bars": f"BARS_{facts.bars}" if 1 <= facts.bars <= MOST_BARS else "",
+            "density": f"DENSITY_{facts.density}".upper() if facts.density else "",
+            "key": key_word(key.fifths, key.minor) if key else "",
+            "metre": f"TIMESIG_{facts.metre.replace('/', '_')}",
+            "tempo": tempo_word(facts.tempo),
+        }.items()
+        if word
+    }
 
 
 def fields_of(wording: str) -> set[str]:
@@ -238,8 +280,37 @@ def _article(text: str) -> str:
 
 def prompt_for(request: Request) -> tuple[str, str]:
     """The prompt that a model reads for a request, and the same in fewest words. A prompt that says all stands as it
-    was typed; what was given besides is added in words that training knows, and replaces it where the two contradict.
+    was typed; what was given besides is added in prose that training knows, and replaces it where the two contradict.
+    Behind both stand the request's words.
     """
+    words = _words_for(request)
+    prose, plain = _prose_for(request)
+    return with_words(prose, words), with_words(plain, words)
+
+
+def _words_for(request: Request) -> list[str]:
+    key, tempo = request.key_in_force, request.quarters_per_minute
+    numerator, denominator = request.metre_in_force
+    asked = request.density
+    density = asked if isinstance(asked, str | None) else density_of(asked * denominator / (4 * numerator))
+    return [
+        *([f"STYLE_{request.style}".upper()] if request.style else []),
+        f"BARS_{_bars_of(request)}",
+        *([f"DENSITY_{density}".upper()] if density else []),
+        *([key_word(key.fifths, key.minor)] if key else []),
+        *([metre_word(numerator, denominator)] if request.metre or request.held else []),
+        *([tempo_word(tempo)] if tempo else []),
+    ]
+
+
+def _bars_of(request: Request) -> int:
+    """Of the whole piece."""
+    if request.refill is not None:
+        return request.refill.words.count("BAR_START")
+    return request.kept_bars + request.new_bars
+
+
+def _prose_for(request: Request) -> tuple[str, str]:
     plain = plain_prompt(request)
     if not request.prompt:
         return plain, plain
@@ -256,9 +327,7 @@ def prompt_for(request: Request) -> tuple[str, str]:
 def plain_prompt(request: Request) -> str:
     """The training wording that says most of what is asked, filled in."""
     metre = request.metre_in_force if request.metre or request.held else None
-    values: dict[str, Any] = {"style": spoken(request.style or "gospel"), "bars": request.kept_bars + request.new_bars}
-    if request.refill is not None:
-        values["bars"] = request.refill.words.count("BAR_START")
+    values: dict[str, Any] = {"style": spoken(request.style or "gospel"), "bars": _bars_of(request)}
     if request.key_in_force is not None:
         values["key"] = key_name(request.key_in_force)
     if request.tempo_in_force is not None:

@@ -19,11 +19,9 @@ from plagal.music.keys import key_tonic
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
 from plagal.tokens.bars import cut_bars
 from plagal.tokens.grammar import BEFORE_BEAT, KIND_OF
-from plagal.tokens.vocabulary import KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, tempo_word
+from plagal.tokens.vocabulary import DENSITIES, KEY_OF, METRE_OF, TEMPO_OF, key_word, metre_word, tempo_word
 
 _EIGHTH_TICKS = TICKS_PER_QUARTER // 2
-_DENSITY = {"sparse": (0.5, 2.0), "medium": (2.0, 4.5), "dense": (4.5, 9.0)}
-"""Notes a quarter: the middle is where half of the training bars lie."""
 _AROUND = 0.2
 """A number of notes a bar is kept within this share of it."""
 
@@ -201,7 +199,7 @@ def notes_a_bar(request: Request) -> tuple[int, int] | None:
     if asked is None:
         return None
     if isinstance(asked, str):
-        fewest, most = (share * bar_ticks(request) / TICKS_PER_QUARTER for share in _DENSITY[asked])
+        fewest, most = (share * bar_ticks(request) / TICKS_PER_QUARTER for share in DENSITIES[asked])
     else:
         fewest, most = asked * (1 - _AROUND), asked * (1 + _AROUND)
     return max(1, round(fewest)), max(1, round(most))

@@ -16,7 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from plagal.asking.wording import facts_of, held_out_prompt, training_prompt
+from plagal.asking.prompt import read_prompt
+from plagal.asking.wording import Facts, facts_of, held_out_prompt, training_prompt, with_words, words_of
 from plagal.corpus.augment import play_live, revoice, shifts_that_fit
 from plagal.corpus.collect import read_pieces
 from plagal.corpus.formats import text_row
@@ -170,7 +171,7 @@ def _text(
 
     words = encode(score, chords=chords)
     facts = facts_of(words, metadata["genre"], metadata["style"])
-    prompt = held_out_prompt(facts, rng) if held_out else training_prompt(facts, rng)
+    prompt = _asked(held_out_prompt(facts, rng), facts) if held_out else training_prompt(facts, rng)
     kept = {name: metadata[name] for name in KEPT_METADATA}
     kept |= {
         "key": facts.key,
@@ -180,3 +181,11 @@ def _text(
         "notes": len(score.notes),
     }
     return text_row(prompt, " ".join(words), kept | {"excerpt": metadata.get("excerpt", False)})
+
+
+def _asked(prose: str, facts: Facts) -> str:
+    """A prompt as a model is given it: behind it, in words, what is read from it."""
+    heard = read_prompt(prose)
+    said = {name for name in words_of(facts) if getattr(heard, name, None) is not None}
+    said -= {"tempo"} if heard.tempo_named else set()  # "slow" names no tempo that could be this piece's own
+    return with_words(prose, [word for name, word in words_of(facts).items() if name in said])

@@ -26,7 +26,7 @@ from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.params import EmbeddedShape, ModelSettings
 from plagal.tokens.template import CHAT_TEMPLATE, END_MARK, PAD_MARK, USER_MARK
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import MUSIC_WORDS, PROMPT_WORDS
 
 __all__ = [
     "BASE_POINTER", "Encoding", "LanguageModel", "find_folder", "load", "load_tokenizer",
@@ -43,7 +43,7 @@ _MOST_POINTERS = 8
 _MOST_LAYERS = 1000
 
 # Words of the prompts that a byte-level tokenizer would spend most positions on; those with a space first.
-PROMPT_WORDS = (
+COMMON_WORDS = (
     " gospel", " traditional", " contemporary", " jazz", " worship", " blues", " classical", " neo", " soul", " Gospel",
     " in", " for", " of", " and", " with", " at", " bars", " BPM", " tempo", " key", " time", " style", " piece",
     " piano", " hymn", " ballad", " slow", " fast", " major", " minor", "user", "assistant", "Generate",
@@ -140,7 +140,7 @@ def _embedded_tokenizer() -> Any:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     merges: dict[tuple[str, str], None] = {}
-    for word in (word.replace(" ", "Ġ") for word in PROMPT_WORDS):
+    for word in (word.replace(" ", "Ġ") for word in COMMON_WORDS):
         merges.update(dict.fromkeys((word[:i], word[i]) for i in range(1, len(word))))
     names = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
     tokenizer = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=list(merges)))
@@ -149,7 +149,7 @@ def _embedded_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(m, special=True) for m in (PAD_MARK, USER_MARK, END_MARK)])
-    tokenizer.add_tokens([AddedToken(word_text(word), normalized=False) for word in MUSIC_WORDS])
+    tokenizer.add_tokens([AddedToken(word_text(word), normalized=False) for word in MUSIC_WORDS + PROMPT_WORDS])
     return tokenizer
 
 

@@ -27,7 +27,6 @@ from starlette.types import Scope
 
 from plagal.asking import fields
 from plagal.asking import request as controls
-from plagal.asking.prompt import MOST_BARS
 from plagal.asking.uploads import MOST_MIDI_BYTES
 from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
@@ -60,6 +59,7 @@ from plagal.serving.guards import (
 )
 from plagal.serving.store import Choice, Pair, Piece
 from plagal.sheet import to_musicxml, to_pdf
+from plagal.tokens.vocabulary import DENSITIES, MOST_BARS
 
 PAGE = Path(__file__).parent / "page"
 USUAL_METRES = ("4/4", "3/4", "12/8", "6/8", "2/2", "2/4", "5/4", "7/8", "9/8")
@@ -344,7 +344,7 @@ def _add_about(app: FastAPI, desk: Desk) -> None:
             "styles": [{"name": name, "title": spoken(name).capitalize()} for name in controls.STYLES],
             "keys": [*MAJOR_KEYS, *MINOR_KEYS],
             "metres": list(USUAL_METRES),
-            "densities": list(controls.DENSITIES),
+            "densities": list(DENSITIES),
             "writers": ["arranger"] if desk.writer.model is None else ["model", "arranger", "best"],
             "limits": {
                 "bars": MOST_BARS,

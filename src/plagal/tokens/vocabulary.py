@@ -11,6 +11,8 @@ needs beyond them fills the free ranges, and new words only ever go to the end.
     240-255  VEL_                                    1000-1004 PAD BOS EOS MASK UNKNOWN
     300-587  CHORD_, the plan's 24 qualities         1005-     TIMESIG_, TEMPO_, CHORD_ of gospel's qualities
 
+The last ones, STYLE_, BARS_ and DENSITY_, stand in prompts only.
+
 Lengths and positions are in ticks, 24 to the quarter; their words count quarters with at most three decimals.
 """
 
@@ -27,6 +29,19 @@ from plagal.music.tempo import TEMPOS, nearest_tempo
 WHOLE = 4 * TICKS_PER_QUARTER
 
 SPECIAL_WORDS = ("PAD", "BOS", "EOS", "MASK", "UNKNOWN")
+
+PROMPT_STYLES = ("gospel_jazz", "contemporary_gospel", "traditional_gospel", "hymnal", "worship", "neo_soul", "quartet",
+                 "shout", "chorale", "ragtime", "jazz", "blues", "classical", "folk", "gospel")  # fmt: skip
+"""Every style that can be asked for (a test holds this list to `plagal.asking.styles`)."""
+MOST_BARS = 64
+DENSITIES = {"sparse": (0.5, 2.0), "medium": (2.0, 4.5), "dense": (4.5, 9.0)}
+"""Notes a quarter: the middle is where half of the training bars lie."""
+PROMPT_WORDS = (
+    *(f"STYLE_{style.upper()}" for style in PROMPT_STYLES),
+    *(f"BARS_{bars}" for bars in range(1, MOST_BARS + 1)),
+    *(f"DENSITY_{density.upper()}" for density in DENSITIES),
+)
+"""What is asked for, as words at the end of a prompt, beside KEY_, TIMESIG_ and TEMPO_; no piece holds them."""
 
 NAMED_DURATIONS = {
     "DUR_WHOLE": 96,
@@ -118,6 +133,7 @@ def _extensions() -> Iterator[tuple[int, str]]:
     further = [metre_word(*metre) for metre in METRES]
     further += [f"TEMPO_{tempo:g}" for tempo in TEMPOS]
     further += [f"CHORD_{root}{quality}" for quality in tuple(QUALITIES)[24:] for root in ROOT_NAMES]
+    further += PROMPT_WORDS
     yield from enumerate(further, 1005)
 
 
@@ -125,8 +141,8 @@ WORD_OF: dict[int, str] = dict(sorted([*_fixed(), *_extensions()]))
 ID_OF: dict[str, int] = {word: word_id for word_id, word in WORD_OF.items()}
 WORDS: tuple[str, ...] = tuple(WORD_OF.values())
 """In the order of their ids, which have gaps."""
-MUSIC_WORDS: tuple[str, ...] = tuple(word for word in WORDS if word not in SPECIAL_WORDS)
-"""All but the special words: what a piece is written with, and a decoder chooses from."""
+MUSIC_WORDS: tuple[str, ...] = tuple(word for word in WORDS if word not in SPECIAL_WORDS + PROMPT_WORDS)
+"""All but the special words and those of prompts: what a piece is written with, and a decoder chooses from."""
 
 BEAT_TICKS: dict[str, int] = {f"BEAT_{quarters(ticks)}": ticks for ticks in range(LONGEST_BAR)}
 DURATION_TICKS: dict[str, int] = {
@@ -215,4 +231,7 @@ def definition(word: str) -> str:
         "BASS": f"{rest} is the lowest note of the chord just named",
         "TEMPO": f"{rest} quarter notes a minute from here on",
         "KEY": f"the key of {rest.removesuffix('m')} {'minor' if rest.endswith('m') else 'major'} from here on",
+        "STYLE": f"the prompt asks for {rest.lower().replace('_', ' ')}; no music",
+        "BARS": f"the prompt asks for {rest} bars; no music",
+        "DENSITY": f"the prompt asks for a {rest.lower()} texture; no music",
     }[kind]
