@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plagal.asking.prompt import read_prompt
+from plagal.asking.styles import STYLE_NAMES
 from plagal.asking.wording import (
     HELD_OUT_WORDINGS,
     WORDINGS,
@@ -24,7 +26,7 @@ from plagal.music.chords import QUALITIES, ROOT_NAMES, parse_chord
 from plagal.music.keys import parse_key
 from plagal.music.score import Key
 from plagal.tokens.codec import encode
-from plagal.tokens.vocabulary import KEY_OF, METRES
+from plagal.tokens.vocabulary import KEY_OF, METRES, PROMPT_STYLES
 
 STYLES = (
     "traditional_gospel",
@@ -61,14 +63,28 @@ def test_the_plans_own_wording_is_among_them():
     rng = random.Random(1)
     facts = Facts("gospel", "gospel", "C major", 90.0, "4/4", 8)
     drawn = [training_prompt(facts, rng) for _ in range(100)]
-    assert 10 < drawn.count("Generate Gospel in C major") < 50
+    assert 10 < sum(prompt.startswith("Generate Gospel in C major") for prompt in drawn) < 50
+
+
+def test_words_behind_a_training_prompt_are_true_and_each_is_missing_at_times():
+    rng = random.Random(1)
+    facts = Facts("gospel", "gospel_jazz", "C major", 90.0, "4/4", 8, density="dense")
+    drawn = [" ".join(re.findall("[A-Z]+_.*", training_prompt(facts, rng))).split() for _ in range(200)]
+    true = {"STYLE_GOSPEL_JAZZ", "BARS_8", "DENSITY_DENSE", "KEY_C", "TIMESIG_4_4", "TEMPO_90"}
+    assert all(set(words) <= true for words in drawn)
+    assert all(20 < sum(word in words for words in drawn) < 180 for word in true)
+    assert 10 < sum(not words for words in drawn) < 60
+
+
+def test_every_style_that_can_be_asked_for_has_its_word():
+    assert set(PROMPT_STYLES) == set(STYLE_NAMES)
 
 
 @pytest.mark.parametrize("worded", [training_prompt, held_out_prompt])
 @given(facts=facts, seed=st.integers(0, 10_000))
 @settings(deadline=None, max_examples=300)
 def test_what_is_read_from_a_prompt_is_true_of_its_piece(worded, facts: Facts, seed: int):
-    prompt = worded(facts, random.Random(seed))
+    prompt = re.sub(r" [A-Z]{3,}_.*", "", worded(facts, random.Random(seed)))
     read = read_prompt(prompt)
     assert read.style in (None, facts.style, "gospel")
     if read.key is not None:

@@ -277,13 +277,17 @@ def test_controls_win_over_the_prompt_and_the_model_is_asked_accordingly() -> No
     assert "G major" in prompt_for(asked)[0] and "Db" not in prompt_for(asked)[0]
 
 
-def test_a_prompt_alone_reaches_the_model_as_it_is() -> None:
-    assert prompt_for(ask(prompt="slow worship in Db"))[0] == "slow worship in Db"
+def test_a_prompt_reaches_the_model_as_it_was_typed_with_what_was_understood_as_words_behind_it() -> None:
+    words = "STYLE_WORSHIP BARS_16 KEY_Db TEMPO_66"
+    assert prompt_for(ask(prompt="slow worship in Db"))[0] == f"slow worship in Db {words}"
 
 
 def test_controls_alone_are_worded_as_training_prompts_are() -> None:
     asked = ask(style="gospel jazz", key="Bb", tempo=120, metre="4/4", bars=8)
-    assert prompt_for(asked)[0] == "Generate 8 bars of gospel jazz in Bb major at 120 BPM in 4/4"
+    assert prompt_for(asked)[0] == (
+        "Generate 8 bars of gospel jazz in Bb major at 120 BPM in 4/4"
+        " STYLE_GOSPEL_JAZZ BARS_8 KEY_Bb TIMESIG_4_4 TEMPO_120"
+    )
 
 
 def test_a_progression_shares_its_bars_equally_and_repeats_to_the_end() -> None:

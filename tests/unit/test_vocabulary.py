@@ -15,6 +15,8 @@ from plagal.tokens.vocabulary import (
     METRES,
     MUSIC_WORDS,
     NAMED_DURATIONS,
+    PROMPT_WORDS,
+    SPECIAL_WORDS,
     WORD_OF,
     WORDS,
     definition,
@@ -63,7 +65,7 @@ def test_no_id_has_ever_moved():
 def test_over_600_words_and_no_word_twice():
     assert len(WORDS) == len(set(WORDS)) == len(WORD_OF) == len(ID_OF) > 600
     assert list(WORD_OF) == sorted(WORD_OF)
-    assert len(MUSIC_WORDS) == len(WORDS) - 5
+    assert len(MUSIC_WORDS) == len(WORDS) - len(SPECIAL_WORDS) - len(PROMPT_WORDS)
 
 
 def test_no_word_holds_a_space():
