@@ -183,7 +183,9 @@ _ON_BEAT, _STOOD = 1.0, -1.5
 
 
 @lru_cache(maxsize=4096)
-def leaning(key: Key, style: str, previous: Chord | None, on_beat: bool, stood: bool) -> npt.NDArray[np.float32]:
+def leaning(
+    key: Key, style: str, previous: Chord | None, on_beat: bool, stood: bool, phrase_ends: bool
+) -> npt.NDArray[np.float32]:
     """What to add to the logits of words where a chord is chosen after `previous`."""
     weights = harmony_grammar.allowed(key, style, previous)[_chord_root, _chord_quality]
     chords = np.log(np.maximum(weights, 1e-9) / max(float(weights.max()), 1e-9)) * _STYLE_SHARE + on_beat * _ON_BEAT
@@ -193,7 +195,7 @@ def leaning(key: Key, style: str, previous: Chord | None, on_beat: bool, stood: 
     if stood and previous is not None:
         chords[_chord_root == previous.root] += _STOOD * (1 if previous.pitch_classes <= tones else 2)
     found = np.zeros(len(MUSIC_WORDS), dtype=np.float32)
-    found[CHORD_WORDS] = chords
+    found[CHORD_WORDS] = chords + cadences(key)[CHORD_WORDS] * phrase_ends * _CADENCE
     return found
 
 
@@ -215,6 +217,41 @@ def tonic_chords(tonic: int, minor: bool) -> Mask:
         third = 3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and 10 not in steps
         mask[place] = chord.root == tonic and third
     return mask
+
+
+_LEADS_HOME = {"major": (5, 7), "minor": (5,), "dominant": (1, 7, 10), "suspended": (7,), "diminished": (11,),
+               "half": (11,)}  # fmt: skip
+"""Family of qualities -> roots above the tonic from which a cadence reaches it: V, IV and iv (the Amen), the tritone's
+substitute, the back door, the leading tone."""
+_CADENCE = 1.5
+"""What the second half of a phrase's last bar adds for these."""
+
+
+def leads_home(key: Key, chord: Chord) -> bool:
+    """Whether a cadence reaches the tonic from there."""
+    return (chord.root - key_tonic(key)) % 12 in _LEADS_HOME.get(harmony_grammar.family(chord.quality), ())
+
+
+@lru_cache(maxsize=64)
+def cadences(key: Key) -> Mask:
+    """All words but chords that lead to no tonic."""
+    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
+    mask[CHORD_WORDS] = [leads_home(key, chord) for chord in _chords]
+    return mask
+
+
+@lru_cache(maxsize=4096)
+def to_cadence(key: Key, style: str, previous: Chord | None) -> Mask:
+    """Of the chords that may follow `previous` those that lead home; where none does, those that one of them may
+    follow; where there is none, all. And all other words."""
+    follow, home = grammatical_chords(key, style, previous), cadences(key)
+    if not (follow & home)[CHORD_WORDS].any():
+        home = ~CHORD_WORDS
+        home[CHORD_WORDS] = [
+            may and bool((grammatical_chords(key, style, chord) & cadences(key))[CHORD_WORDS].any())
+            for may, chord in zip(follow[CHORD_WORDS].tolist(), _chords, strict=True)
+        ]
+    return follow & home if (follow & home)[CHORD_WORDS].any() else follow
 
 
 @lru_cache(maxsize=1024)

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from plagal.asking.request import Request
 from plagal.asking.styles import arranger_style
 from plagal.compose import masks
-from plagal.compose.form import Form
+from plagal.compose.form import PHRASE_BARS, Form
 from plagal.compose.masks import Mask
 from plagal.compose.opening import PlacedNote, bar_ticks, form_chords, notes_a_bar, placed_chords, placed_melody
 from plagal.compose.scorer import Floats
@@ -86,6 +86,7 @@ class Steering:
         self._chord_at = {place: chord for place, chord in self._chord_at.items() if place[0] not in self._form_bars}
         self._chord_at |= {(placed.bar, placed.tick): placed.chord for placed in form}
         metre = Metre(0, *request.metre_in_force)
+        self._beat_ticks = metre.tempo_beat_ticks
         self._level = LEVELS[request.level or "advanced"]
         self._places_of_level = self._level.places_in(metre)
         tune = request.melody
@@ -304,16 +305,20 @@ class Steering:
             at_chord = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF)
             return tonic & (masks.CHORD_WORDS | masks.PEDALS) if at_chord else wanted & tonic
         if self._chord_due(state):
-            return masks.grammatical_chords(self._key, self._style, self._chord) & masks.HARMONY
+            follow = masks.to_cadence if state.position == self._cadence_tick(state) else masks.grammatical_chords
+            return follow(self._key, self._style, self._chord) & masks.HARMONY
         if state.kind == g.CHORD and self._chord is not None:
             below = masks.grammatical_basses(self._key, self._style, self._chord, self._before)
             return wanted & (below & ~masks.BASS_WORDS if last else below)
+        if self._at_cadence(state) and self._chord is not None and masks.leads_home(self._key, self._chord):
+            wanted = wanted & masks.cadences(self._key)  # from there only what leads home as well
         return wanted & masks.grammatical_chords(self._key, self._style, self._chord)
 
     def _chord_due(self, state: g.State) -> bool:
-        """Whether a bar line is to say its harmony here: the same once more, or another."""
-        at_chord = state.kind in (g.BEAT, g.PEDAL, g.PEDAL_OFF) and not self._here.count
-        return at_chord and state.position == 0 and self._chord_bar != state.bars and self._key_is_asked
+        """Whether a bar line is to say its harmony here, the same once more or another, or a cadence its chord."""
+        if state.kind not in (g.BEAT, g.PEDAL, g.PEDAL_OFF) or self._here.count or not self._key_is_asked:
+            return False
+        return (state.position == 0 and self._chord_bar != state.bars) or state.position == self._cadence_tick(state)
 
     def leaning(self, state: g.State) -> Floats | None:
         """What is added to the logits of words where the model chooses a chord: the logarithm of how well the style
@@ -324,7 +329,25 @@ class Steering:
         if self._hands_of_level is not None:  # hands that stay where they lie reach no richer harmony than the model's
             return None
         on_beat, stood = state.position % TICKS_PER_QUARTER == 0, self._chord_bar < state.bars
-        return masks.leaning(self._key, self._style, self._chord, on_beat, stood)
+        phrase_ends = state.bars % PHRASE_BARS == 0 and state.position >= state.bar_ticks // 2
+        return masks.leaning(self._key, self._style, self._chord, on_beat, stood, phrase_ends)
+
+    def _at_cadence(self, state: g.State) -> bool:
+        """Whether this is the last bar but one, before an end of our own: until 0.2 pieces ended after II7 as often as
+        after V."""
+        own = self._ends and self._key_is_asked and self._hands_of_level is None
+        return own and state.bars == self._last_bar - 1 and not self._is_fixed(state)
+
+    def _cadence_tick(self, state: g.State) -> int | None:
+        """Where a chord that leads home is to be said at the latest: in the middle of that bar or, where another had to
+        come first, a beat on; None where one is in force."""
+        if self._key is None or not self._at_cadence(state):
+            return None
+        if self._chord is not None and masks.leads_home(self._key, self._chord):
+            return None
+        beat, earliest = self._beat_ticks, max(state.position + self._here.own, state.bar_ticks // 2)
+        tick = -(-earliest // beat) * beat
+        return tick if tick < state.bar_ticks else None
 
     def _chords(self, state: g.State) -> Mask:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
@@ -426,6 +449,8 @@ class Steering:
         wanted = masks.ALL
         if density is None and self._key_is_asked and 0 <= state.position < state.bar_ticks // 2:
             wanted = ~masks.BAR_ENDS  # half a bar is breath enough
+        if (cadence := self._cadence_tick(state)) is not None and state.position >= 0:
+            wanted = masks.beats_up_to(cadence) & ~masks.BAR_ENDS
         if self._next < len(self._places):
             next_bar, next_tick = self._places[self._next]
             if next_bar == bar and next_tick < state.bar_ticks:
