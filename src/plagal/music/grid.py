@@ -84,7 +84,7 @@ def regular(score: Score) -> Score:
     merged = dict(score.losses)
     for name in sorted(name for name, count in losses.items() if count):
         merged[name] = merged.get(name, 0) + losses[name]
-    hands = score.hands if np.array_equal(notes, score.notes) else None
+    hands = score.hands if score.hands is not None and np.array_equal(notes, score.notes) else None
     return Score(notes, metres, tempos, keys, pedals, markers, score.title, merged, hands)
 
 
@@ -123,38 +123,31 @@ def bar_lines(metres: tuple[Metre, ...], last_tick: int) -> tuple[Ints, Ints]:
 
 def regular_notes(notes: Notes, losses: Counter[str]) -> Notes:
     """Notes in range, one of a pitch at a time, sorted by (onset, pitch)."""
-    return _regular_notes(np.asarray(notes, dtype=np.int64).reshape(-1, 4), losses).astype(np.int32)
-
-
-def _regular_notes(notes: Ints, losses: Counter[str]) -> Ints:
-    pitch = notes[:, PITCH]
-    in_range = (pitch >= LOWEST_PITCH) & (pitch <= HIGHEST_PITCH)
-    sounding = notes[:, VELOCITY] > 0
-    kept = in_range & sounding
+    columns = np.array(np.asarray(notes).reshape(-1, 4).T, dtype=np.int64, order="C")
+    in_range = (columns[PITCH] >= LOWEST_PITCH) & (columns[PITCH] <= HIGHEST_PITCH)
+    kept = in_range & (columns[VELOCITY] > 0)
     if not kept.all():
         losses["notes_out_of_range"] += int(np.count_nonzero(~in_range))
-        losses["notes_silent"] += int(np.count_nonzero(in_range & ~sounding))
-        notes = notes[kept]
-    if not len(notes):
-        return notes
-    place = notes[:, PITCH] * (1 << 40) + notes[:, ONSET]
-    order = np.argsort(place, kind="stable")
-    notes, place = notes[order], place[order]
-    first = np.flatnonzero(np.diff(place, prepend=-1))
-    if len(first) < len(notes):
-        losses["notes_unison_merged"] += len(notes) - len(first)
-        longest = np.maximum.reduceat(notes[:, DURATION], first)
-        loudest = np.maximum.reduceat(notes[:, VELOCITY], first)
-        notes = notes[first]
-        notes[:, DURATION], notes[:, VELOCITY] = longest, loudest
-    ends = np.minimum(notes[:, ONSET] + np.maximum(notes[:, DURATION], 1), LATEST_TICK + LONGEST_BAR)
-    cut = np.flatnonzero((notes[:-1, PITCH] == notes[1:, PITCH]) & (ends[:-1] > notes[1:, ONSET]))
-    if len(cut):
-        losses["notes_cut_at_restrike"] += len(cut)
-        ends[cut] = notes[cut + 1, ONSET]
-    notes[:, DURATION] = ends - notes[:, ONSET]
-    order = np.argsort(notes[:, ONSET] * 128 + notes[:, PITCH], kind="stable")
-    return notes[order]
+        losses["notes_silent"] += int(np.count_nonzero(in_range & ~kept))
+        columns = columns[:, kept]
+    place = columns[ONSET] * 128 + columns[PITCH]
+    if not (place[1:] > place[:-1]).all():
+        order = np.argsort(place, kind="stable")
+        columns, place = columns[:, order], place[order]
+        first = np.flatnonzero(np.concatenate([[True], place[1:] > place[:-1]]))
+        if len(first) < len(place):
+            losses["notes_unison_merged"] += len(place) - len(first)
+            columns = np.maximum.reduceat(columns, first, axis=1)
+    onset, pitch, duration, _ = columns
+    ends = np.minimum(onset + np.maximum(duration, 1), LATEST_TICK + LONGEST_BAR)
+    by_key = np.argsort(pitch.astype(np.int8), kind="stable")  # of so small numbers NumPy sorts without comparing
+    here, following = by_key[:-1], by_key[1:]
+    cut = (pitch[here] == pitch[following]) & (ends[here] > onset[following])
+    if cut.any():
+        losses["notes_cut_at_restrike"] += int(np.count_nonzero(cut))
+        ends[here[cut]] = onset[following[cut]]
+    columns[DURATION] = ends - onset
+    return np.ascontiguousarray(columns.T, dtype=np.int32)
 
 
 Event = TypeVar("Event", Key, Tempo)
@@ -174,7 +167,7 @@ def _regular_tempos(tempos: Iterable[Tempo], losses: Counter[str]) -> tuple[Temp
     for tempo in tempos:
         clamped = min(max(tempo.quarters_per_minute, SLOWEST), FASTEST)
         losses["tempos_clamped"] += clamped != tempo.quarters_per_minute
-        usable.append(replace(tempo, quarters_per_minute=clamped))
+        usable.append(Tempo(tempo.onset, clamped))
     if all(tempo.onset > 0 for tempo in usable):
         usable.insert(0, Tempo(0, 120.0))
     return _changes(usable, lambda tempo: tempo.quarters_per_minute)

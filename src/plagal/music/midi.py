@@ -113,45 +113,45 @@ def _read(data: bytes, heard: bool) -> Score:
         raise MidiError("lasts longer than MIDI readers can count: its times are damaged")
     offset = whole_offset(onset, per_quarter)
     report: dict[str, float] = {"offset_quarters": offset / per_quarter} if offset else {}
-    start = to_grid(onset - offset, per_quarter)
+    start = np.maximum(to_grid(onset - offset, per_quarter), 0)
     end = to_grid(onset + duration - offset, per_quarter)
     notes: npt.NDArray[Any] = np.stack([start, pitch, np.maximum(end - start, 1), velocity], axis=1)
 
     def grid(time: int) -> int:
         if time < 0:
             raise MidiError("lasts longer than MIDI readers can count: its times are damaged")
-        return int(to_grid(np.int64(time - offset), per_quarter))
+        return max(int(to_grid(time - offset, per_quarter)), 0)
 
+    tempos, markers = _tempos(source, grid, losses), _markers(source, grid, losses)
+    if not tempos:
+        losses["tempo_unknown"] = 1
     score = Score(
         notes,
         tuple(Metre(grid(m.time), m.numerator, m.denominator) for m in source.time_signatures),
-        _tempos(source, grid, losses),
+        tempos,
         tuple(Key(grid(key.time), key.key, key.tonality == 1) for key in source.key_signatures if abs(key.key) <= 7),
         _pedals(tracks, offset, per_quarter),
-        _markers(source, grid, losses),
+        markers,
         sequence_name(data) if _is_ours(tracks) else next((track.name for track in source.tracks), ""),
+        report | {name: count for name, count in losses.items() if count},
     )
-    if not score.tempos:
-        losses["tempo_unknown"] = 1
-    if heard:
-        score = replace(_without_late_events(score, losses), title=_title(data, score.title))
-    score = replace(score, losses=report | {name: count for name, count in losses.items() if count})
     if heard:
         from plagal.music.barlines import with_heard_bars  # the ears are asked only here
         from plagal.music.harmony import with_heard_keys
 
-        score = with_heard_bars(score)
+        score = with_heard_bars(replace(_without_late_events(score), title=_title(data, score.title)))
     score = regular(score)
     if not len(score.notes):
         raise MidiError("holds no notes on a piano's 88 keys")
     hands = hands_of(tracks) if heard or _is_ours(tracks) else None
     if hands is not None:
-        by_place: dict[tuple[int, int], int] = {}
-        for hand, column in zip(hands, columns, strict=True):
-            ticks = to_grid(column["time"].astype(np.int64) - offset, per_quarter)
-            by_place |= dict.fromkeys(zip(ticks.tolist(), column["pitch"].tolist(), strict=True), hand)
-        places = zip(score.notes[:, ONSET].tolist(), score.notes[:, PITCH].tolist(), strict=True)
-        score = replace(score, hands=np.array([by_place.get(place, -1) for place in places], dtype=np.int8))
+        # The places of a file's notes, sorted; of a place that both hands strike the later track's is the last.
+        places = start * 128 + pitch
+        order = np.argsort(places, kind="stable")
+        wanted = score.notes[:, ONSET].astype(np.int64) * 128 + score.notes[:, PITCH]
+        found = order[np.searchsorted(places, wanted, side="right", sorter=order) - 1]
+        by_note = np.repeat(np.array(hands, np.int8), [len(column["time"]) for column in columns])
+        score = replace(score, hands=by_note[found])
     return with_heard_keys(score) if heard else score
 
 
@@ -181,7 +181,7 @@ def _title(data: bytes, fallback: str) -> str:
     return "" if _NO_TITLE.fullmatch(name.strip()) else name.strip()
 
 
-def _without_late_events(score: Score, losses: Counter[str]) -> Score:
+def _without_late_events(score: Score) -> Score:
     """What a program wrote long after the last note would make silent bars, up to hundreds of them."""
     latest = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()) + LONGEST_BAR
     kept = replace(
@@ -191,14 +191,15 @@ def _without_late_events(score: Score, losses: Counter[str]) -> Score:
         keys=tuple(key for key in score.keys if key.onset <= latest),
         pedals=tuple(pedal for pedal in score.pedals if pedal.onset <= latest),
     )
-    for kind in ("metres", "tempos", "keys", "pedals"):
-        losses["events_after_the_end"] += len(getattr(score, kind)) - len(getattr(kept, kind))
+    kinds = ("metres", "tempos", "keys", "pedals")
+    if late := sum(len(getattr(score, kind)) - len(getattr(kept, kind)) for kind in kinds):
+        kept.losses["events_after_the_end"] = late
     return kept
 
 
 def to_grid(time: Any, per_quarter: int) -> Any:
-    """The nearest tick of 24 to the quarter, from 0 on; exactly between two, the later. Integers throughout."""
-    return np.maximum((2 * TICKS_PER_QUARTER * time + per_quarter) // (2 * per_quarter), 0)
+    """The nearest tick of 24 to the quarter; exactly between two, the later. Integers throughout."""
+    return (2 * TICKS_PER_QUARTER * time + per_quarter) // (2 * per_quarter)
 
 
 def whole_offset(onsets: Ints, per_quarter: int) -> int:
@@ -260,11 +261,10 @@ def _plain_tempo(microseconds: int) -> float:
 def _pedals(tracks: list[symusic.Track], offset: int, per_quarter: int) -> tuple[Pedal, ...]:
     """Pedal changes on the grid, the highest of all tracks."""
     curves: list[tuple[Ints, Ints]] = []
-    for track in tracks:
-        controls = track.controls.numpy()
+    for controls in (track.controls.numpy() for track in tracks if len(track.controls)):
         chosen = controls["number"] == PEDAL_CONTROLLER
         if chosen.any():
-            time = to_grid(controls["time"][chosen].astype(np.int64) - offset, per_quarter)
+            time = np.maximum(to_grid(controls["time"][chosen].astype(np.int64) - offset, per_quarter), 0)
             state = np.digitize(controls["value"][chosen], _PEDAL_BOUNDS)
             # The same pedal stands on the tracks of both hands; as the highest of two it would lose what is lifted and
             # pressed again within a tick.

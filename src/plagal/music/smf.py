@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from plagal.plumbing.errors import MidiError
 
 _END_OF_TRACK = b"\xff\x2f\x00"
 _RELEASES = b"\x00".join(bytes([pitch, 0]) for pitch in range(128))
-_RELEASE_OF_ALL = re.compile(rb"[\xb0-\xbf][\x78\x7b]")
 _EXCLUSIVE = re.compile(rb"[\0-\x7f][\xf0\xf7]([\0-\x7f])")
-_ABSURD_METRE = re.compile(rb"\xff\x58.[\s\S][\x08-\xff]", re.DOTALL)
+_ABSURD_METRE = re.compile(rb"\xff\x58..[\x08-\xff]", re.DOTALL)
 _SUSTAIN, _ALL_SOUND_OFF, _ALL_NOTES_OFF = 64, 120, 123
 _RPN_LOW, _RPN_HIGH, _DATA_ENTRY, _MPE_CONFIGURATION = 100, 101, 6, 6
 _DRUM_CHANNEL = 9
@@ -59,14 +58,12 @@ def sound_bytes(data: bytes) -> tuple[bytes, Counter[str]]:
     return _file(data, closed), losses
 
 
-_PEDAL = re.compile(b"[\xb0-\xbf]" + re.escape(bytes([_SUSTAIN])))
-
-
 def _needs_a_walk(data: bytes) -> bool:
     """Whether there is a release of all keys, an absurd denominator, an MPE zone, or a system exclusive message that
     running status goes on after. What looks so by chance, elsewhere in the bytes, only costs the walk."""
     mpe = b"\x65\0" in data and b"\x64\x06" in data
-    if mpe or _RELEASE_OF_ALL.search(data) or (b"\xff\x58" in data and _ABSURD_METRE.search(data)):
+    released = _controls(data, _channels(data, 0xB0), _ALL_SOUND_OFF, _ALL_NOTES_OFF)
+    if mpe or released or _ABSURD_METRE.search(data):
         return True
     if b"\xf0" not in data and b"\xf7" not in data:
         return False
@@ -111,16 +108,21 @@ def _file(data: bytes, tracks: list[bytes]) -> bytes:
     return header + b"".join(b"MTrk" + len(track).to_bytes(4, "big") + track for track in tracks)
 
 
+_ALL_BUT = {kind: bytes(byte for byte in range(256) if byte & 0xF0 != kind) for kind in (0x90, 0xB0)}
+
+
 def _channels(track: bytes, kind: int) -> list[int]:
-    present = frozenset(track)
-    return [channel for channel in range(16) if kind | channel in present]
+    """Those that may have messages of a kind: its status bytes, which may stand elsewhere by chance."""
+    return sorted({byte & 15 for byte in track.translate(None, _ALL_BUT[kind])})
+
+
+def _controls(track: bytes, channels: Iterable[int], *controllers: int) -> bool:
+    return any(bytes([0xB0 | channel, number]) in track for channel in channels for number in controllers)
 
 
 def _controls_alone(track: bytes) -> bool:
-    if not _PEDAL.search(track):  # as in most tracks
-        return False
-    alone = set(_channels(track, 0xB0)) - set(_channels(track, 0x90))
-    return any(bytes([0xB0 | channel, _SUSTAIN]) in track for channel in alone)
+    controls = _channels(track, 0xB0)
+    return bool(controls) and _controls(track, set(controls) - set(_channels(track, 0x90)), _SUSTAIN)
 
 
 def _closed(track: bytes) -> bytes:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from plagal.music.chords import ROOT_NAMES, parse_chord
 from plagal.music.grid import LATEST_TICK, bar_lines, last_event, regular
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Marker, Score, Tempo
+from plagal.music.score import TICKS_PER_QUARTER, Marker, Score, Tempo
 from plagal.plumbing.errors import MidiError
 from plagal.tokens import grammar, reading
 from plagal.tokens.repair import Repair, mend
@@ -76,21 +76,21 @@ def encode(score: Score, chords: bool = True) -> list[str]:
 def encode_ids(score: Score, chords: bool = True) -> Ints:
     """Vocabulary ids of the words of `encode`. Shape (words,)."""
     score = regular(score)
-    score = replace(score, tempos=_told_apart(score.tempos))
-    if not chords:
-        score = replace(score, markers=tuple(marker for marker in score.markers if marker.kind != "chord"))
-    elif len(score.notes) and not any(marker.kind == "chord" for marker in score.markers):
-        score = replace(score, markers=(*score.markers, *_heard(score)))
+    asserted = tuple(marker for marker in score.markers if chords or marker.kind != "chord")
+    score = replace(score, tempos=_told_apart(score.tempos), markers=asserted)
+    if chords and len(score.notes) and not any(marker.kind == "chord" for marker in asserted):
+        score = replace(score, markers=(*asserted, *_heard(score)))
     head, events = _events(score)
     place, count, last_id, rows = _note_rows(score)
-    places = np.concatenate([place, [tick * _PLACES_A_TICK + order for tick, order, _ in events]]).astype(np.int64)
-    counts = np.concatenate([count, np.ones(len(events), np.int64)])
-    ends_with = np.concatenate([last_id, [ID_OF[word] for _, _, word in events]]).astype(np.int64)
     lines, _ = bar_lines(score.metres, last_event(score))
+    told = np.array([(tick * _PLACES_A_TICK + order, ID_OF[word]) for tick, order, word in events], np.int64)
+    told_places, told_ids = told.reshape(-1, 2).T
+    places = np.concatenate([place, told_places, lines * _PLACES_A_TICK + _BAR])
     beat_places, beat_ids = _beat_rows(places, lines)
-    places = np.concatenate([places, lines * _PLACES_A_TICK + _BAR, beat_places])
-    counts = np.concatenate([counts, np.ones(len(lines) + len(beat_places), np.int64)])
-    ends_with = np.concatenate([ends_with, np.full(len(lines), ID_OF["BAR_START"]), beat_ids])
+    places = np.concatenate([places, beat_places])
+    ends_with = np.concatenate([last_id, told_ids, np.full(len(lines), ID_OF["BAR_START"]), beat_ids])
+    counts = np.ones(len(places), np.int64)
+    counts[: len(place)] = count
     order = np.argsort(places, kind="stable")
     ends = np.cumsum(counts[order])
     body = np.full(ends[-1] if len(ends) else 0, _TIED_WHOLE_ID, dtype=np.int64)
@@ -118,15 +118,14 @@ def _heard(score: Score) -> list[Marker]:
 
 def _note_rows(score: Score) -> tuple[Ints, Ints, Ints, tuple[Ints, Ints]]:
     """Of each note: its sort place, its number of words, its last word; and its first and last but one."""
-    notes = score.notes.astype(np.int64)
-    duration = notes[:, DURATION]
-    ties = np.where(duration == _LONGEST_WORD, 0, (duration - 1) // WHOLE)
+    onset, pitch, duration, velocity = np.array(score.notes.T, dtype=np.int64, order="C")
+    ties = (duration - 1) // WHOLE
     rest = duration - WHOLE * ties
     # What is left after tied wholes may be a dotted whole, which has a word of its own.
     dotted = (ties > 0) & (rest + WHOLE == _LONGEST_WORD)
     ties, rest = ties - dotted, rest + WHOLE * dotted
-    place = notes[:, ONSET] * _PLACES_A_TICK + _NOTE + notes[:, PITCH]
-    return place, 3 + ties, _VELOCITY_ID[notes[:, VELOCITY]], (notes[:, PITCH] + _NOTE_ON_ID, _DURATION_ID[rest])
+    place = onset * _PLACES_A_TICK + _NOTE + pitch
+    return place, 3 + ties, _VELOCITY_ID[velocity], (pitch + _NOTE_ON_ID, _DURATION_ID[rest])
 
 
 def _fill_notes(body: Ints, note_end: Ints, count: Ints, first_id: Ints, duration_id: Ints) -> None:

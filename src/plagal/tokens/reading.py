@@ -52,6 +52,7 @@ for _kind, _followers in g.FOLLOWERS.items():
     _FOLLOWS[_kind, list(_followers)] = True
 _EVENTS = np.isin(np.arange(24), [g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF, g.SECTION, g.REPEAT_START, g.REPEAT_END,
                                   g.CHORD, g.BASS, g.HEAD_KEY, g.HEAD_TEMPO])  # fmt: skip
+_BEFORE_BEAT = np.isin(np.arange(24), list(g.BEFORE_BEAT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def _rises(places: Places, last: Ints) -> bool:
     """Whether positions rise within their bars and pitches within their positions, and repeats are balanced."""
     kind, value, bar, position = places.kind, places.value, places.bar, places.position
     beats = np.flatnonzero(kind == g.BEAT)
-    before = np.where(np.isin(kind[beats - 1], list(g.BEFORE_BEAT)), -1, position[beats - 1])
+    before = np.where(_BEFORE_BEAT[kind[beats - 1]], -1, position[beats - 1])
     if not ((value[beats] > before) & (value[beats] < places.bar_ticks[bar[beats]])).all():
         return False
     notes = np.flatnonzero(kind == g.NOTE_ON)

@@ -273,7 +273,7 @@ def _metre_report(source: _Source, again: Score) -> dict[str, Any]:
 
 
 def _tick(time: int, source: _Source) -> int:
-    return int(midi.to_grid(np.int64(time), source.per_quarter))
+    return int(midi.to_grid(time, source.per_quarter))
 
 
 def _mean_and_max(errors: npt.NDArray[Any]) -> dict[str, float]:
