@@ -122,6 +122,8 @@ class Row:
     def _columns(self) -> Mask:
         """Columns that may come next."""
         words = self._mask()
+        if self.speller.whole:
+            return words if words.any() else grammar.allowed_mask(self.state)
         mask = self.speller.columns(words, self.typed)
         place = self.speller.place_of.get(self.typed)
         if place is not None and words[place]:  # it may be a whole word already, as BEAT_1 is before .5
@@ -160,10 +162,9 @@ class Row:
         """Write as long as there is no choice."""
         while not self.done:
             self.columns = self._columns()
-            allowed = np.flatnonzero(self.columns)
-            if len(allowed) != 1:
+            if np.count_nonzero(self.columns) != 1:
                 return
-            self.take(int(allowed[0]))
+            self.take(int(self.columns.argmax()))
 
     def leant(self, logits: Floats) -> Floats:
         """Logits [columns] as the style leans where a chord is chosen."""

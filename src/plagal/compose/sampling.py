@@ -28,14 +28,18 @@ class Sampler:
         if self.temperature <= 0:
             return np.asarray(columns[scores.argmax(axis=1)])
         scores = (scores - scores.max(axis=1, keepdims=True)) / self.temperature
+        weights = np.exp(scores)
+        total = weights.sum(axis=1, keepdims=True, dtype=np.float64)
+        # All that weigh less than this weigh less than 1 - top_p together: of hundreds of words ten are left to sort.
+        likely = np.flatnonzero((weights > (1 - self.top_p) / (2 * len(columns)) * total).any(axis=0))
+        rows, scores, weights = np.arange(len(scores)), scores[:, likely], weights[:, likely]
         order = np.argsort(-scores, axis=1, kind="stable")
-        weights = np.exp(np.take_along_axis(scores, order, axis=1))
+        weights = weights[rows[:, None], order]
         sums = np.cumsum(weights, axis=1, dtype=np.float64)
         # A word stays in if the probability before it is still under top_p; the first always does.
-        kept = np.maximum((sums - weights < self.top_p * sums[:, -1:]).sum(axis=1), 1)
-        limit = np.take_along_axis(sums, kept[:, None] - 1, axis=1)
-        drawn = (sums <= uniforms[:, None] * limit).sum(axis=1)
-        return columns[np.take_along_axis(order, np.minimum(drawn, kept - 1)[:, None], axis=1)[:, 0]]
+        kept = np.maximum((sums - weights < self.top_p * total).sum(axis=1), 1)
+        drawn = (sums <= (uniforms * sums[rows, kept - 1])[:, None]).sum(axis=1)
+        return np.asarray(columns[likely[order[rows, np.minimum(drawn, kept - 1)]]])
 
 
 class Speller:
@@ -56,8 +60,6 @@ class Speller:
 
     def columns(self, words: Mask, typed: Typed = ()) -> Mask:
         """The columns that may come next where `words` [music words] may stand and `typed` of one is there."""
-        if self.whole:
-            return words
         found = self._grid[words & self.beginning(typed), len(typed)]
         mask = np.zeros(len(self.ids), dtype=np.bool_)
         mask[found[found >= 0]] = True

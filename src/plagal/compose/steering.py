@@ -102,7 +102,7 @@ class Steering:
             self._melody_at = {(note.bar, note.tick): note for note in swung}
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
-        self._grid = masks.ON_GRID if on_grid else masks.ALL
+        self._grid = masks.PLAIN & masks.ON_GRID if on_grid else masks.PLAIN
         if not compound:
             self._grid = self._grid & masks.places_of(request.feel, whole_words)
         if request.level is not None:
@@ -254,12 +254,12 @@ class Steering:
             if (mask & only).any():
                 return mask & only
             self._queue = []
-        for least in (mask & self._grid & masks.PLAIN & self._hands(), mask & masks.PLAIN):
-            for wanted in (self._wanted(state), self._at_least(state), masks.ALL):
-                narrowed = least & wanted
-                if narrowed.any():
-                    return narrowed
-        return mask
+        least, wanted = mask & self._grid & self._hands(), self._wanted(state)
+        if (narrowed := least & wanted).any():
+            return narrowed
+        plain, at_least = mask & masks.PLAIN, self._at_least(state)
+        parts = (least & at_least, least, plain & wanted, plain & at_least, plain)
+        return next((part for part in parts if part.any()), mask)
 
     def _hands(self) -> Mask:
         """Notes that two hands reach besides what they hold and what they still have to strike here."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from plagal.plumbing.errors import ChordError
 
@@ -102,7 +103,7 @@ class Chord:
     @property
     def pitch_classes(self) -> frozenset[int]:
         """Those of root and quality, and the bass."""
-        return frozenset((self.root + step) % 12 for step in QUALITIES[self.quality]) | {self.bass}
+        return _pitch_classes(self.root, self.quality, self.bass)
 
     @property
     def symbol(self) -> str:
@@ -112,6 +113,11 @@ class Chord:
 
     def transposed(self, semitones: int) -> Chord:
         return Chord((self.root + semitones) % 12, self.quality, (self.bass + semitones) % 12)
+
+
+@cache
+def _pitch_classes(root: int, quality: str, bass: int) -> frozenset[int]:
+    return frozenset((root + step) % 12 for step in QUALITIES[quality]) | {bass}
 
 
 def parse_pitch_class(text: str) -> tuple[int, str]:

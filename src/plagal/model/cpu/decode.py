@@ -1,9 +1,9 @@
 """A small model's next words by NumPy.
 
 A decode step is a hundred tiny operations. MLX takes 5 ms for them on a busy core where the weights, read once, take
-0.4; NumPy, with the projections that share an input merged and each norm's weights folded into the matrix behind it,
-takes 1 to 2. (What mx.compile fuses of such a step are the cheap parts.) A model of more than MOST_BYTES gains nothing
-by it that its size does not cost, and a packed one cannot be read so.
+0.4; NumPy takes 1, with the projections that share an input merged and whatever scales a matrix's input or output
+folded into it. (What mx.compile fuses of such a step are the cheap parts.) A model of more than MOST_BYTES gains
+nothing by it that its size does not cost, and a packed one cannot be read so.
 """
 
 from __future__ import annotations
@@ -56,120 +56,138 @@ class PlainDecoder:
         self.groups = int(config.get("num_key_value_heads") or self.heads)
         self.width = int(config["hidden_size"])
         self.head_width = int(config.get("head_dim") or self.width // self.heads)
-        self.epsilon = float(config["rms_norm_eps"])
+        self.epsilon = np.float32(self.width * config["rms_norm_eps"])
         self.embedding = weights["model.embed_tokens.weight"]
+        norms = {name: value for name, value in weights.items() if name.endswith("norm.weight")}
+        weights |= {name: value * np.float32(self.width**0.5) for name, value in norms.items()}
         self.norm = weights["model.norm.weight"]
         self.head = weights.get("lm_head.weight", self.embedding)
-        self.layers = [_layer(weights, f"model.layers.{n}.") for n in range(int(config["num_hidden_layers"]))]
+        self.layers = [self._layer(weights, f"model.layers.{n}.") for n in range(int(config["num_hidden_layers"]))]
         self._rates = float(config.get("rope_theta", 10000.0)) ** (-np.arange(0, self.head_width, 2) / self.head_width)
-        self._turns = np.empty((2, 0, 1, self.head_width // 2), dtype=np.float32)
+        self._turns = np.empty((0, 1, self.head_width // 2), dtype=np.complex64)
 
     def open(self, rows: int, columns: npt.NDArray[np.int32]) -> PlainRows:
         return PlainRows(self, rows, np.ascontiguousarray((self.head[columns] * self.norm).T))
 
-    def turns(self, places: npt.NDArray[np.intp]) -> Floats:
-        """Cosine and sine of each position's angles [2, positions, 1, half a head]."""
-        if places.max() >= self._turns.shape[1]:
-            angles = np.arange(int(places.max()) + _ROOM)[:, None] * self._rates
-            self._turns = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)[:, :, None]
-        return self._turns[:, places]
+    def turns(self, places: npt.NDArray[np.intp]) -> npt.NDArray[np.complex64]:
+        """By what each position turns the pairs of a head [positions, 1, half a head]."""
+        if places.max() >= len(self._turns):
+            angles = np.arange(int(places.max()) + _ROOM)[:, None, None] * self._rates
+            self._turns = np.exp(1j * angles).astype(np.complex64)
+        return self._turns[places]
 
+    def _layer(self, weights: dict[str, Floats], prefix: str) -> dict[str, Floats]:
+        """Norms, the scale of scores and SiLU's half stand in the matrices; the halves of a head that turn together lie
+        side by side, so that a turn is one complex product."""
+        pairs = np.arange(self.head_width).reshape(2, -1).T.ravel()
+        counts = {"q": self.heads, "k": self.groups, "v": self.groups}
 
-def _layer(weights: dict[str, Floats], prefix: str) -> dict[str, Floats]:
-    def side_by_side(norm: str, *names: str) -> Floats:
-        rows = np.concatenate([weights[f"{prefix}{name}.weight"] for name in names])
-        return np.ascontiguousarray((rows * weights[f"{prefix}{norm}.weight"]).T)
+        def of_heads(kind: str) -> Floats:
+            parts = []
+            for letter, count in counts.items():
+                part = weights.get(f"{prefix}self_attn.{letter}_proj.{kind}", np.zeros(count * self.head_width))
+                part = part.reshape(count, self.head_width, -1) * (self.head_width**-0.5 if letter == "q" else 1)
+                parts.append((part if letter == "v" else part[:, pairs]).reshape(count * self.head_width, -1))
+            return np.concatenate(parts).astype(np.float32)
 
-    attention = [f"self_attn.{letter}_proj" for letter in "qkv"]
-    biases = [weights[f"{prefix}{name}.bias"] for name in attention if f"{prefix}{name}.bias" in weights]
-    return {
-        "read": side_by_side("input_layernorm", *attention),
-        "bias": np.concatenate(biases) if biases else np.zeros(1, dtype=np.float32),
-        "attended": np.ascontiguousarray(weights[f"{prefix}self_attn.o_proj.weight"].T),
-        "gated": side_by_side("post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj"),
-        "down": np.ascontiguousarray(weights[f"{prefix}mlp.down_proj.weight"].T),
-    }
+        gate, up = (weights[f"{prefix}mlp.{name}_proj.weight"] for name in ("gate", "up"))
+        matrices = {
+            "read": of_heads("weight") * weights[f"{prefix}input_layernorm.weight"],
+            "attended": weights[f"{prefix}self_attn.o_proj.weight"],
+            "gated": np.concatenate([gate / 2, up]) * weights[f"{prefix}post_attention_layernorm.weight"],
+            "down": weights[f"{prefix}mlp.down_proj.weight"],
+        }
+        transposed = {name: np.ascontiguousarray(matrix.T) for name, matrix in matrices.items()}
+        return {**transposed, "bias": of_heads("bias")[:, 0]}
 
 
 class PlainRows:
-    """Rows side by side, each with its own keys and values: none waits for another, none is padded."""
+    """Rows side by side, each as far as it has come: in products they share, none is padded."""
 
     def __init__(self, decoder: PlainDecoder, rows: int, head: Floats):
         self._decoder, self._head = decoder, head
-        shape = (len(decoder.layers), 2, decoder.groups, 0, decoder.head_width)
-        self._read = [np.empty(shape, dtype=np.float32) for _ in range(rows)]
+        self._kept = np.zeros((len(decoder.layers), 2, rows, decoder.groups, 0, decoder.head_width), dtype=np.float32)
+        """Keys and values of each position."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        self._read = [self._read[row] for row in rows]
+        self._kept = self._kept[:, :, rows]
 
     def read(self, tokens: Sequence[Sequence[int]], begins: Sequence[int], wanted: Sequence[int]) -> Floats:
         """Take in each row's `tokens`, the first of which stands at position `begins`; what stood there or behind is
         forgotten. -> logits after each of the last `wanted` tokens [rows, most wanted, columns]."""
-        decoder = self._decoder
-        counts = [len(ids) for ids in tokens]
+        decoder, counts = self._decoder, np.array([len(ids) for ids in tokens])
         ends = np.cumsum(counts)
-        spans = [(row, int(end) - count, int(end)) for row, (count, end) in enumerate(zip(counts, ends, strict=True))]
-        spans = [span for span in spans if counts[span[0]]]
-        places = np.concatenate([np.arange(begins[row], begins[row] + counts[row]) for row, _, _ in spans])
-        for row, _, _ in spans:
-            self._make_room(row, begins[row] + counts[row])
-        cosine, sine = decoder.turns(places)
+        row = np.repeat(np.arange(len(tokens)), counts)
+        places = np.arange(len(row)) + np.repeat(np.array(begins) - (ends - counts), counts)
+        end = int(places.max()) + 1
+        self._make_room(end)
+        # Each row's last token attends beside the others' (a row that reads none beside itself, for nothing), what it
+        # read before that alone: rows of one word each are the rule, and a long row would make all long.
+        spans = [(int(last), slice(int(start), int(last))) for start, last in zip(ends - counts, ends - 1, strict=True)]
+        earlier = [(number, span, _hidden(places[span], places[last])) for number, (last, span) in enumerate(spans)
+                   if last > span.start]  # fmt: skip
+        reads, lasts, hidden = counts > 0, ends - 1, _hidden(places[ends - 1, None], end)
+        alike = len(row) == len(tokens) and bool(reads.all())
+        turns = decoder.turns(places)
         x = decoder.embedding[[token for ids in tokens for token in ids]]
-        half, turning = decoder.head_width // 2, decoder.heads + decoder.groups
-        for number, layer in enumerate(decoder.layers):
+        heads, turning = decoder.heads, decoder.heads + decoder.groups
+        for layer, (keys, values) in zip(decoder.layers, self._kept, strict=True):
             states = _times(self._normed(x), layer["read"])
             states += layer["bias"]
             states = states.reshape(len(x), -1, decoder.head_width)
-            turned = np.empty_like(states[:, :turning])
-            low, high = states[:, :turning, :half], states[:, :turning, half:]
-            turned[..., :half] = low * cosine - high * sine
-            turned[..., half:] = high * cosine + low * sine
-            turned[:, : decoder.heads] *= decoder.head_width**-0.5
-            attended = np.empty((len(x), decoder.heads * decoder.head_width), dtype=np.float32)
-            for row, start, end in spans:
-                attended[start:end] = self._attend(
-                    self._read[row][number], begins[row], turned[start:end], states[start:end, turning:]
-                )
+            states[:, :turning].view(np.complex64)[...] *= turns
+            keys[row, :, places], values[row, :, places] = states[:, heads:turning], states[:, turning:]
+            attended = latest = _attend(states[lasts, None, :heads], keys[:, :, :end], values[:, :, :end], hidden)
+            if not alike:
+                attended = np.empty((len(x), latest.shape[1]), dtype=np.float32)
+                attended[lasts[reads]] = latest[reads]
+            for number, span, mask in earlier:
+                known = np.s_[number : number + 1, :, : mask.shape[-1]]
+                attended[span] = _attend(states[None, span, :heads], keys[known], values[known], mask)
             x = x + _times(attended, layer["attended"])
             gated = _times(self._normed(x), layer["gated"])
             inner = gated.shape[1] // 2
-            gate = gated[:, :inner] * np.float32(0.5)  # x sigmoid(x) = x / 2 (1 + tanh(x / 2)), which cannot overflow
-            x += _times((gate + gate * np.tanh(gate)) * gated[:, inner:], layer["down"])
+            gate = np.tanh(gated[:, :inner])  # x sigmoid(x) = x / 2 (1 + tanh(x / 2)), which cannot overflow
+            gate += 1
+            gate *= gated[:, :inner]
+            gate *= gated[:, inner:]
+            x += _times(gate, layer["down"])
         logits = np.zeros((len(tokens), max(wanted), self._head.shape[1]), dtype=np.float32)
-        asked = [(row, place) for row, count in enumerate(wanted) for place in range(count)]
-        behind = [int(ends[row]) - wanted[row] + place for row, place in asked]
-        logits[tuple(np.array(asked).T)] = _times(self._normed(x[behind]), self._head)
+        asked, at = np.nonzero(np.arange(max(wanted)) < np.array(wanted)[:, None])
+        logits[asked, at] = _times(self._normed(x[(ends - wanted)[asked] + at]), self._head)
         return logits
 
-    def _attend(self, kept: Floats, begin: int, turned: Floats, values: Floats) -> Floats:
-        """`kept` [2, groups, room, head]; turned [n, heads + groups, head], values [n, groups, head] -> [n, width]."""
-        decoder, n = self._decoder, len(turned)
-        heads, groups, end = decoder.heads, decoder.groups, begin + n
-        kept[0, :, begin:end] = turned[:, heads:].swapaxes(0, 1)
-        kept[1, :, begin:end] = values.swapaxes(0, 1)
-        queries = turned[:, :heads].reshape(n, groups, -1, decoder.head_width).transpose(1, 2, 0, 3)
-        scores = queries @ kept[0, :, None, :end].swapaxes(2, 3)  # [groups, heads of a group, n, end]
-        if n > 1:
-            scores[..., np.arange(end) > np.arange(begin, end)[:, None]] = -1e9
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        attended = (scores @ kept[1, :, None, :end]).transpose(2, 0, 1, 3).reshape(n, -1)
-        return np.asarray(attended, dtype=np.float32)
-
-    def _make_room(self, row: int, end: int) -> None:
-        kept = self._read[row]
-        missing = end - kept.shape[3]
-        if missing > 0:
-            more = np.empty((*kept.shape[:3], -(-missing // _ROOM) * _ROOM, kept.shape[4]), dtype=np.float32)
-            self._read[row] = np.concatenate([kept, more], axis=3)
+    def _make_room(self, end: int) -> None:
+        missing = end - self._kept.shape[4]
+        if missing > 0:  # zeros, for what is hidden is multiplied, too
+            shape = (*self._kept.shape[:4], -(-missing // _ROOM) * _ROOM, self._kept.shape[5])
+            self._kept = np.concatenate([self._kept, np.zeros(shape, dtype=np.float32)], axis=4)
 
     def _normed(self, x: Floats) -> Floats:
-        """Each token's state over its root mean square."""
-        mean = np.einsum("ij,ij->i", x, x)[:, None] * np.float32(1 / x.shape[1])
-        return np.asarray(x / np.sqrt(mean + np.float32(self._decoder.epsilon)))
+        """Each token's state over its length; what makes it the root mean square stands in the weights."""
+        squares: Floats = np.vecdot(x, x)[:, None]
+        return np.asarray(x / np.sqrt(squares + self._decoder.epsilon))
+
+
+def _hidden(places: npt.NDArray[np.intp], end: int) -> Floats:
+    """What hides from queries at `places` [..., steps] the keys behind them [..., 1, 1, steps, end]; empty: nothing."""
+    behind = np.arange(end) > places[..., None]
+    return np.float32(-1e9) * behind[..., None, None, :, :]
+
+
+def _attend(queries: Floats, keys: Floats, values: Floats, hidden: Floats) -> Floats:
+    """queries [rows, steps, heads, head]; keys, values [rows, groups, end, head] -> [rows x steps, heads x head]."""
+    rows, steps, _, width = queries.shape
+    queries = queries.reshape(rows, steps, keys.shape[1], -1, width).transpose(0, 2, 3, 1, 4)
+    scores = queries @ keys[:, :, None].swapaxes(3, 4)  # [rows, groups, heads of a group, steps, end]
+    scores += hidden
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    attended = scores @ values[:, :, None]
+    attended /= scores.sum(axis=-1, keepdims=True)
+    return np.asarray(attended.transpose(0, 3, 1, 2, 4).reshape(rows * steps, -1), dtype=np.float32)
 
 
 def _times(x: Floats, weight: Floats) -> Floats:
     """x [n, inputs] times weight [inputs, outputs]."""
-    return np.asarray((x[:, None] @ weight)[:, 0] if len(x) <= _ROW_BY_ROW else x @ weight)
+    return np.asarray((x[:, None] @ weight)[:, 0] if 1 < len(x) <= _ROW_BY_ROW else x @ weight)
