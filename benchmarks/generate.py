@@ -1,4 +1,4 @@
-"""Writing music, against mlx-lm's own generator on the same bases, in one run.
+"""Writing music, beside mlx-lm's own generator on the same bases, alone and under a grammar by llguidance.
 
     python benchmarks/generate.py [--model models/fused] [--large models/large] [--before v0.1.0] [--json]
 
@@ -7,6 +7,9 @@
   the same weights (unpacked to fp32, the same BLAS) and get the same prompt; an untrained base cannot be judged by
   what it writes, so both sides are words or tokens a second over words or tokens a note of the same music.
 - valid: pieces of the trained model that the grammar takes whole; the peer is `mlx_lm.generate` on the same folder.
+- llguidance_*: pieces of eight bars in Db by our decoder, beside `mlx_lm.generate` on the same model with llguidance (a
+  library of grammars for any model) and as much of our language as a context-free grammar can say, the head given:
+  share that the grammar takes whole, share heard in Db, coherence of 10, CPU milliseconds a word.
 - eight_bars_seconds: one piece of eight bars and at least 100 notes from the model, once loaded; beside it the
   processor's seconds for it, which other work on the machine does not lengthen.
 - grammar_cost: seconds of this process's CPU a word under the grammar over those without, one piece at a time.
@@ -34,16 +37,23 @@ from typing import Any
 from plagal.asking.request import Request, read_request
 from plagal.compose.decode import draft
 from plagal.compose.row import Constraint
+from plagal.compose.write import write
+from plagal.evaluation.coherence import shipped
 from plagal.model.base import LanguageModel, load, make_embedded
 from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.scorer import ModelScorer
+from plagal.music.harmony import hear_key
+from plagal.music.keys import parse_key, same_key
 from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.params import EmbeddedShape
 from plagal.tokens import grammar
+from plagal.tokens.codec import decode
 from plagal.tokens.template import prompt_text
+from shared.lark import constrained
 from shared.rows import Row, finish, parser, row
 
 PROMPT = "Generate 8 bars of worship in Db major at 66 BPM in 4/4"
+KEY = parse_key("Db")
 BARS, FEWEST_NOTES, MOST_TOKENS = 8, 100, 400
 TEMPERATURE, TOP_P = 0.9, 0.9
 STOCK = "mlx_lm.generate"
@@ -70,15 +80,17 @@ def asked(seed: int, bars: int | None = BARS) -> Request:
     return read_request({"prompt": PROMPT, "bars": bars, "seed": seed, "temperature": TEMPERATURE, "top_p": TOP_P})
 
 
-def stock(lm: LanguageModel, tokens: int) -> tuple[float, str]:
+def stock(lm: LanguageModel, tokens: int, processors: list[Any] | None = None) -> tuple[float, str]:
     """Seconds a token and the text of mlx-lm's generator, which stops where the model says so."""
     from mlx_lm.generate import stream_generate  # after plagal.model, which brings the fast BLAS
     from mlx_lm.sample_utils import make_sampler
 
     sampler = make_sampler(temp=TEMPERATURE, top_p=TOP_P)
-    prompt = lm.encode_text(prompt_text(PROMPT) + "SONG_START")
-    text, count, began = "SONG_START", 0, 0.0
-    for answer in stream_generate(lm.model, lm.tokenizer, prompt, max_tokens=tokens, sampler=sampler):
+    begun = "" if processors else "SONG_START"
+    prompt = lm.encode_text(prompt_text(PROMPT) + begun)
+    text, count, began = begun, 0, 0.0
+    options = {"max_tokens": tokens, "sampler": sampler, "logits_processors": processors}
+    for answer in stream_generate(lm.model, lm.tokenizer, prompt, **options):
         began = began or time.perf_counter()  # the prompt is not counted on either side
         text += answer.text
         count += 1
@@ -119,6 +131,38 @@ def valid_stock(lm: LanguageModel, count: int) -> float:
     with cpu_kernels(lm.model):
         texts = [stock(lm, 2 * MOST_TOKENS)[1] for _ in range(count)]
     return sum(grammar.accepts(text.split()) for text in texts) / count
+
+
+def by_llguidance(lm: LanguageModel, count: int) -> tuple[list[list[str]], list[float]]:
+    """Pieces as words, and CPU milliseconds a word of each."""
+    processors, pieces, costs = constrained(lm, BARS), [], []
+    with cpu_kernels(lm.model):
+        for _ in range(count):
+            began = time.process_time()
+            pieces.append(stock(lm, 2000, processors())[1].split())
+            costs.append(1000 * (time.process_time() - began) / len(pieces[-1]))
+    return pieces, costs
+
+
+def beside_llguidance(lm: LanguageModel, count: int) -> Iterator[Row]:
+    """The same prompt on both sides; ours as users get it, a piece heard in another key written again."""
+    theirs, their_costs = by_llguidance(lm, count)
+    ours, costs = [], []
+    for seed in range(count):
+        began = time.process_time()
+        ours += write(ModelScorer(lm), [asked(seed)], max_words=2000)
+        costs.append(1000 * (time.process_time() - began) / len(ours[-1]))
+    judges: dict[str, Callable[[list[list[str]]], float | None]] = {
+        "valid": lambda pieces: sum(map(grammar.accepts, pieces)) / count,
+        "in_key": lambda pieces: sum(same_key(hear_key(decode(words).score), KEY) for words in pieces) / count,
+        "coherence": lambda pieces: shipped().mean_score([decode(words).score for words in pieces]),
+    }
+    for name, judge in judges.items():
+        unit = "of 10" if name == "coherence" else f"share of {count} pieces"
+        yield row(
+            f"llguidance_{name}", judge(ours), judge(theirs), unit, against="mlx_lm with llguidance", judge="ours"
+        )
+    yield row("llguidance_ms_per_word", costs, their_costs, "CPU ms/word", against="mlx_lm with llguidance")
 
 
 def eight_bars(lm: LanguageModel, runs: int) -> tuple[list[float], list[float]]:
@@ -226,6 +270,7 @@ def measure(model: Path, large: Path | None, before: str, runs: int, pieces: int
     share = sum(map(grammar.accepts, music)) / len(music)
     unit = f"share of {pieces} pieces"
     yield row("valid", share, valid_stock(lm, pieces), unit, against=STOCK, at_least=1.0, judge="ours")
+    yield from beside_llguidance(lm, pieces)
     clock, cpu = eight_bars(lm, runs)
     yield row("eight_bars_seconds", clock, unit="s", at_most=0.8)
     yield row("eight_bars_cpu_seconds", cpu, unit="CPU s")

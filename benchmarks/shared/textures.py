@@ -152,20 +152,21 @@ def _walk(chord: Chord, bass: int, target: int, beats: int, draw: random.Random)
     return line
 
 
+def parts_of(chord: Chord) -> tuple[int, ...]:
+    """Root, third (or what is suspended) above it, seventh above it, -1 where there is none, and bass."""
+    steps = QUALITIES[chord.quality]
+    third = next((step for step in (4, 3, 5, 2) if step in steps), -1)
+    seventh = next((step for step in (10, 11) if step in steps), 9 if steps == (0, 3, 6, 9) else -1)
+    return (chord.root, third, seventh, chord.bass)
+
+
 def share_right(truth: Chart, heard: Chart, end: int, of: int = 4) -> float:
     """Share of the time under a symbol in which root, third, seventh and bass, or the first `of` these, are right."""
-
-    def parts(chord: Chord) -> tuple[int, ...]:
-        steps = QUALITIES[chord.quality]
-        third = next((step for step in (4, 3, 5, 2) if step in steps), -1)
-        seventh = next((step for step in (10, 11) if step in steps), 9 if steps == (0, 3, 6, 9) else -1)
-        return (chord.root, third, seventh, chord.bass)[:of]
-
     right = total = 0
     for begin, until in pairwise(sorted({onset for onset, _ in (*truth, *heard) if onset < end} | {end})):
         true = next((chord for onset, chord in reversed(truth) if onset <= begin), None)
         mine = next((chord for onset, chord in reversed(heard) if onset <= begin), None)
         if true is not None:
             total += until - begin
-            right += (until - begin) * (mine is not None and parts(mine) == parts(true))
+            right += (until - begin) * (mine is not None and parts_of(mine)[:of] == parts_of(true)[:of])
     return right / max(total, 1)

@@ -6,6 +6,7 @@ stands in the midst of a sentence is looked up: commands and their options, targ
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -99,13 +100,17 @@ def command_blocks() -> list[Block]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone with a small, untrained model, a tune and a SoundFont."""
+    """A clone with a small, untrained model, a tune, a SoundFont, and a player of sound files that plays nothing."""
     project = copy_of_this_project(tmp_path_factory.mktemp("examples") / "plagal")
     shape = EmbeddedShape(hidden_size=32, layers=1, heads=2, kv_heads=1, intermediate_size=64)
     for name in ("base", "fused"):
         make_embedded(project.root / "models" / name, shape, seed=1)
     (project.root / "tune.abc").write_bytes((ROOT / "src/plagal/music/arranger/tunes/kum_ba_yah.abc").read_bytes())
     (project.root / "piano.sf2").write_bytes(sine_soundfont())
+    player = project.root / "player" / "aplay"
+    player.parent.mkdir()
+    player.write_text("#!/bin/sh\n")
+    player.chmod(0o755)
     return project
 
 
@@ -118,6 +123,7 @@ def test_every_command_of_a_block_runs_or_is_one_that_the_list_excuses(
     project: Project, monkeypatch: pytest.MonkeyPatch, block: Block
 ):
     monkeypatch.chdir(project.root)
+    monkeypatch.setenv("PATH", f"{project.root / 'player'}{os.pathsep}{os.environ['PATH']}")
     made = ""
     for line in commands(block):
         for command in map(str.strip, line.split("&&")):
