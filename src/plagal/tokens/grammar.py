@@ -125,11 +125,6 @@ class State(NamedTuple):
         """Whether the piece has ended."""
         return self.kind == SONG_END
 
-    @property
-    def in_note(self) -> bool:
-        """Whether a note is begun that still lacks its duration or velocity."""
-        return self.kind in (ARTICULATION, NOTE_ON, TIE, DURATION)
-
 
 def start() -> State:
     """Before the first word."""

@@ -1,5 +1,5 @@
 """ABC 2.1 as bars. Our own reader: music21's plays voices one after the other, ignores inline fields and doubles
-repeats; symusic's reads the first tune of a file; lytk's stands beside this one in docs/corpus.md.
+repeats; symusic's reads the first tune of a file; lytk's stands beside this one in docs/words.md.
 
 Follows the standard, and abc2midi where the standard leaves things open ("Q:120" is quarters, a clef "treble-8" sounds
 an octave lower, an accidental holds for its letter in all octaves until the bar line). Grace notes, ornaments and other
