@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from plagal.plumbing.errors import ChordError
 
@@ -137,6 +137,7 @@ def parse_chord(symbol: str) -> Chord:
     return read_chord(symbol)[0]
 
 
+@lru_cache(maxsize=4096)  # a piece says the same few chords over and over
 def read_chord(symbol: str) -> tuple[Chord, bool]:
     """The chord, and whether the vocabulary has it exactly: "C9#11" becomes C7#11, which keeps root, third and seventh.
     Raises ChordError as `parse_chord` does."""

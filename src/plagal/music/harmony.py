@@ -184,8 +184,9 @@ def _best_chords(there: Ints, later: Ints, bass: Ints) -> tuple[Ints, Ints]:
         of_root, of_bass = is_root * (_ROOT_BASS - _FOREIGN_BASS), is_small * (_TONE_BASS - _FOREIGN_BASS)
         moving = is_root * _LATER_FOREIGN + is_steady * (_LATER_FOREIGN - _LATER_TONE)
         worth[kind] = sounds * np.int32((100 + _FOREIGN + need) << _NUMBER_BITS)
-        worth[kind] += struck * np.int32(moving << _NUMBER_BITS)
-        worth[kind] += low * np.int32((of_root + of_bass) << _NUMBER_BITS)
+        for rows, weight in ((struck, moving), (low, of_root + of_bass)):
+            if weight:
+                worth[kind] += rows * np.int32(weight << _NUMBER_BITS)
     # Below each fit stands the chord's number, the first the highest: one maximum finds both, and ties have one answer.
     best = np.full((12, count), -(1 << 31), dtype=np.int32)
     fit = np.empty_like(best)
