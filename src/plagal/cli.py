@@ -44,7 +44,7 @@ class _InOrder(TyperGroup):
 
 app = typer.Typer(
     cls=_InOrder,
-    help="Teaches a language model to play gospel piano.",
+    help="Write, arrange and print gospel piano, and teach a language model to play it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -125,7 +125,7 @@ def collect_stage1(
     backend: BackendOption = Backend.local,
     scheduler: SchedulerOption = "",
 ) -> None:
-    """General music, from the sources that params.yaml names."""
+    """Collect general music, from the sources that params.yaml names."""
     _collect("stage1", output, target_files, backend, scheduler)
 
 
@@ -136,7 +136,7 @@ def collect_stage2(
     backend: BackendOption = Backend.local,
     scheduler: SchedulerOption = "",
 ) -> None:
-    """Gospel, from the sources that params.yaml names."""
+    """Collect gospel, from the sources that params.yaml names."""
     _collect("stage2", output, target_files, backend, scheduler)
 
 
@@ -172,7 +172,7 @@ def convert(
     format: Annotated[Format, typer.Option(help="What the text is for.")] = Format.mlx,
     validate: Annotated[bool, typer.Option("--validate", help="Check every record's round trip and grammar.")] = False,
 ) -> None:
-    """Token ids to training text."""
+    """Turn token ids into training text."""
     from plagal.corpus.formats import convert_file
 
     _show_json(convert_file(input, output, format.value, validate=validate))
@@ -182,7 +182,7 @@ def convert(
 def vocab(
     word: Annotated[str | None, typer.Argument(help="Only this word, or those that it names: Dbmaj9, TRIPLET.")] = None,
 ) -> None:
-    """Every word with its id and its definition."""
+    """List every word with its id and its definition."""
     from plagal.tokens.vocabulary import ID_OF, WORDS, definition
 
     for each in WORDS if word is None else _words_named(word):
@@ -216,7 +216,7 @@ def tokenize(
     file: Annotated[Path, typer.Argument(help="MIDI, MusicXML or ABC.")],
     chords: Annotated[bool, typer.Option(help="Write the chords heard as words.")] = True,
 ) -> None:
-    """Music to words, on one line."""
+    """Write music as words, on one line."""
     from plagal.music.load import load
     from plagal.tokens.codec import encode
 
@@ -229,7 +229,7 @@ def detokenize(
     file: Annotated[Path | None, typer.Argument(help="Text file with words; standard input where none.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail at the first word that may not stand there.")] = False,
 ) -> None:
-    """Words to a MIDI file. Repairs are reported, unless --strict."""
+    """Write words as a MIDI file, and report what had to be repaired."""
     from plagal.music.midi import write_midi
     from plagal.plumbing.errors import InputError
     from plagal.tokens.codec import decode
@@ -249,7 +249,7 @@ def roundtrip(
     files: Annotated[list[Path], typer.Argument(help="MIDI files, or folders of them.")],
     as_json: Annotated[bool, typer.Option("--json", help="One object with a row a file and totals.")] = False,
 ) -> None:
-    """What a round trip through words loses, file by file."""
+    """Show what a round trip through words loses, file by file."""
     from plagal.tokens.roundtrip import as_table, roundtrip_report
 
     report = roundtrip_report(files)
@@ -264,7 +264,7 @@ def understand(
     prompt: Annotated[str, typer.Argument(help='As in "slow worship ballad in Db".')],
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
 ) -> None:
-    """What a prompt asks for, and what of it is not understood. Nothing is played."""
+    """Show what a prompt asks for and which of its words are not understood, without writing a piece."""
     from plagal.asking.request import read_request
 
     request = read_request({"prompt": prompt})
@@ -308,7 +308,7 @@ def profile(
 def plan(
     config: Annotated[Path, typer.Argument(help="config.json of the base, or its folder.")] = Path("models/base"),
 ) -> None:
-    """The memory that training, fusing and evaluating need, and the longest sequence that fits each size of Mac."""
+    """Show the memory that training, fusing and evaluating need, and the longest text that fits each size of Mac."""
     from plagal.cli_doctor import plan_lines
     from plagal.plumbing.params import load_params
 
@@ -318,7 +318,7 @@ def plan(
 
 @app.command()
 def mend() -> None:
-    """Make DVC's own notes whole again after a kill; `make repro` does it before anything else."""
+    """Repair DVC's own notes after a kill; `make repro` begins with it."""
     from plagal.plumbing.dvc_cache import PIPELINE_FILE, stages_of
     from plagal.plumbing.dvc_cache import mend as mended
     from plagal.plumbing.own_music import unread_music
@@ -329,7 +329,7 @@ def mend() -> None:
 
 @app.command()
 def doctor() -> None:
-    """What this machine offers, and what to do where it is poor."""
+    """Show what this machine offers, and what to do where it falls short."""
     from plagal.cli_doctor import examine
 
     for line in examine():
@@ -338,7 +338,7 @@ def doctor() -> None:
 
 @metrics_app.command("show")
 def metrics_show(folder: Annotated[Path, typer.Argument(help="Folder with metrics.json.")] = Path("metrics")) -> None:
-    """The metrics against their targets, and where the samples are."""
+    """Show the metrics beside their targets, and where the samples are."""
     from plagal.evaluation.report import terminal_table
     from plagal.plumbing.files import read_json
 
@@ -353,7 +353,7 @@ def metrics_diff(
         str, typer.Argument(help="Commit to compare with; main, or origin/main where none is named.")
     ] = "",
 ) -> None:
-    """The Markdown table that a reviewer pastes: old, new, better or worse."""
+    """Print the Markdown table that a reviewer pastes: old, new, better or worse."""
     from plagal.evaluation.report import diff_against
 
     _say(diff_against(revision or _main_branch()))
@@ -377,7 +377,7 @@ def _main_branch() -> str:
 def metrics_ratings(
     file: Annotated[Path, typer.Argument(help="JSONL that plagal serve writes.")] = Path("out/ratings.jsonl"),
 ) -> None:
-    """What listeners said: the mean by system, and the strengths that blind pairs showed."""
+    """Show what listeners said: the mean of each system, and who won blind pairs."""
     from plagal.evaluation.ratings import ratings_lines
 
     for line in ratings_lines(file):

@@ -25,7 +25,7 @@ def arrange(
         typer.Option(
             "-o",
             "--output",
-            help="What to write: .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt; out/TITLE.mid where none is named.",
+            help="What to write: .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt; default out/TITLE.mid.",
         ),
     ] = None,
     style: Annotated[str, typer.Option(help="As in `plagal styles`.")] = "traditional_gospel",
@@ -34,8 +34,8 @@ def arrange(
     ] = None,
     tempo: Annotated[float | None, typer.Option(help="Beats a minute: quarters, dotted quarters in 12/8.")] = None,
     metre: Annotated[str | None, typer.Option(help="As in 4/4 or 12/8.")] = None,
-    bars: Annotated[int | None, typer.Option(min=1, max=512, help="Exactly so many.")] = None,
-    chords: Annotated[str | None, typer.Option(help='Your own, as in "C | Am7 | Dm7 G7 | C".')] = None,
+    bars: Annotated[int | None, typer.Option(min=1, max=512, help="The number of bars.")] = None,
+    chords: Annotated[str | None, typer.Option(help='Your own chords, as in "C | Am7 | Dm7 G7 | C".')] = None,
     feel: Annotated[str | None, typer.Option(help="straight, swing, shuffle, 12/8 or half-time.")] = None,
     swing: Annotated[float | None, typer.Option(help="Share of the first eighth, .5 to .75.")] = None,
     sections: Annotated[str | None, typer.Option(help='As in "intro, verse:2, vamp:8, outro".')] = None,
@@ -53,7 +53,7 @@ def arrange(
     play: Annotated[bool, typer.Option("--play", help="Play it.")] = False,
     soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav and --play.")] = None,
 ) -> None:
-    """A rule-based gospel arrangement, no model: of a tune of the book or of your own, over its chords or yours."""
+    """Arrange a tune of the book or of your own, over its chords or yours. Rules do it; you need no model."""
     from plagal.asking.progression import read_progression
     from plagal.asking.styles import known_arranger_style
     from plagal.music.arranger.arrange import arrange as arranged
@@ -130,7 +130,7 @@ def _described(score: Any, style: str) -> str:
 
 
 def styles() -> None:
-    """The arranger's styles and tunes."""
+    """List the arranger's styles and tunes."""
     from plagal.music.arranger.arrange import STYLES
     from plagal.music.arranger.tunebook import tune_book
 

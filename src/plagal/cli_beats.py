@@ -19,7 +19,7 @@ def beats(
     metre: Annotated[str | None, typer.Option(help="2/4, 3/4, 4/4, 6/8, 9/8 or 12/8, where you know.")] = None,
     first_downbeat: Annotated[float | None, typer.Option(help="Second of a downbeat, where you know.")] = None,
 ) -> None:
-    """Hear beats, bars and metre in playing that keeps to no grid. What you say by option wins over the ear."""
+    """Hear beats, bars and metre in playing without a click. What you say by an option wins over the ear."""
     from tqdm import tqdm
 
     from plagal.music.midi import write_midi

@@ -24,7 +24,7 @@ TOKEN_VARIABLE = "PLAGAL_TOKEN"  # noqa: S105  # the name of a variable, not a t
 MOST_AT_ONCE = 64
 
 ModelOption = Annotated[Path, typer.Option(help="Model folder.")]
-PlayOption = Annotated[bool, typer.Option("--play", help="Play it, where fluidsynth or timidity is found.")]
+PlayOption = Annotated[bool, typer.Option("--play", help="Play it.")]
 SoundFontOption = Annotated[Path | None, typer.Option(help="SoundFont for --wav and --play.")]
 
 
@@ -39,8 +39,8 @@ def generate(
         typer.Option(
             "-o",
             "--output",
-            help="What to write: .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt; out/PROMPT.mid where none is named; "
-            "-1, -2 ... are added with --count.",
+            help="What to write: .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt; default out/PROMPT.mid; "
+            "--count adds -1, -2 ...",
         ),
     ] = None,
     model: ModelOption = MODEL,
@@ -58,14 +58,14 @@ def generate(
     ending: Annotated[str | None, typer.Option(help="none, amen, tag, backdoor, or degrees: 7-3-6-2-5-1.")] = None,
     modulate: Annotated[int | None, typer.Option(help="Semitones up before the last verse (the arranger's).")] = None,
     melody: Annotated[Path | None, typer.Option(help="A tune to harmonise: MIDI, ABC or MusicXML.")] = None,
-    continue_: Annotated[Path | None, typer.Option("--continue", help="MIDI to go on from.")] = None,
-    keep_bars: Annotated[int | None, typer.Option(help="Bars of --continue to keep; all where not given.")] = None,
-    refill: Annotated[Path | None, typer.Option(help="MIDI some bars of which are to be written anew.")] = None,
-    refill_bars: Annotated[str | None, typer.Option(help="Which, as in 3-4.")] = None,
-    seed: Annotated[int | None, typer.Option(help="0 where not given. Same request and seed, same piece.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 to 2; 0.9 where not given.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Over 0, up to 1; 0.9 where not given.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="File with the same as a JSON object.")] = None,
+    continue_: Annotated[Path | None, typer.Option("--continue", help="MIDI to continue.")] = None,
+    keep_bars: Annotated[int | None, typer.Option(help="Bars of --continue to keep; default all.")] = None,
+    refill: Annotated[Path | None, typer.Option(help="MIDI with bars to write anew.")] = None,
+    refill_bars: Annotated[str | None, typer.Option(help="The bars to write anew, as in 3-4.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default 0. The same request and seed give the same piece.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 to 2; default 0.9.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Over 0, up to 1; default 0.9.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="A JSON file with these options.")] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Pieces, each with the next seed.")] = 1,
     play: PlayOption = False,
     wav: Annotated[Path | None, typer.Option(help="Sound file to write: .wav or .mp3.")] = None,
@@ -73,7 +73,7 @@ def generate(
     roll: Annotated[Path | None, typer.Option(help="PNG of the piano roll.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
 ) -> None:
-    """A prompt in, a playable MIDI file out."""
+    """Write a piece from a prompt: MIDI, sound or sheet music."""
     given = {
         "prompt": prompt or None, "style": style, "key": key, "tempo": tempo, "metre": metre, "bars": bars,
         "density": _number_or_text(density), "chords": chords, "melody": _score(melody),
@@ -106,7 +106,7 @@ def _check_model(model: Path) -> None:
     from plagal.plumbing.errors import ModelError
 
     if not model.exists():
-        raise ModelError(f"{model}: no such model folder; run `make repro`, or `plagal arrange`, which needs none")
+        raise ModelError(f"{model}: no such model folder; run `make repro`, or use `plagal generate --writer arranger`")
 
 
 class Files(NamedTuple):
@@ -221,11 +221,11 @@ def _check_sound(play: bool, wav: Path | None, soundfont: Path | None) -> list[s
 def chat(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pieces.")] = Path("out"),
     model: ModelOption = MODEL,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first piece; each has the next.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first piece; each piece takes the next.")] = 0,
     play: PlayOption = False,
     soundfont: SoundFontOption = None,
 ) -> None:
-    """One prompt after another; "again", "slower", "in G", "go on" change the last piece. Ends with "quit"."""
+    """Write one piece after another and change the last one: "again", "slower", "in G", "go on". Ends with "quit"."""
     from plagal.asking.chat import HELP, Talk
     from plagal.plumbing.errors import PlagalError
     from plagal.serving.service import loaded

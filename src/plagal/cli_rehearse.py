@@ -27,7 +27,7 @@ def rehearse(
         bool, typer.Option("--if-large", help="Do nothing but ask, once, where the base has over 1 B weights.")
     ] = False,
 ) -> None:
-    """A few steps of everything that a long run does: memory, hours, disk, words a second; go, or what to change."""
+    """Try a few steps of all that a long run does, then say "go" or what to change: memory, hours, disk, speed."""
     from plagal.plumbing.files import read_json, write_json
     from plagal.plumbing.params import check_params, load_params, profile_path, with_profile
 

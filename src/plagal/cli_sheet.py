@@ -21,7 +21,7 @@ def sheet(
     numbers: Annotated[bool, typer.Option("--numbers", help="Nashville numbers for chord names.")] = False,
     key: Annotated[str | None, typer.Option(help="Transpose there, as in Db or Bm; the mode stays.")] = None,
 ) -> None:
-    """Sheet music: two staves by hands, chord symbols, spelled in its key."""
+    """Print a piece: a staff for each hand, chord symbols, notes spelled in the key."""
     from plagal.music.hands import unplayable
     from plagal.music.load import load
     from plagal.sheet import write_sheet
@@ -38,7 +38,7 @@ def simplify(
     output: Annotated[Path, typer.Option("-o", "--output", help=".mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt.")],
     level: Annotated[str, typer.Option(help="beginner, easy, intermediate or advanced.")] = "easy",
 ) -> None:
-    """A piece as easy as a level: melody, bass and harmony stay."""
+    """Make a piece easier to play: melody, bass and harmony stay."""
     from plagal.music.levels import beyond, check_level, simplified
     from plagal.music.load import load
 

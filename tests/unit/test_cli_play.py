@@ -179,7 +179,9 @@ def test_without_a_name_a_piece_goes_to_out_under_its_prompt_and_replaces_none(
 def test_without_a_model_the_arranger_is_named_and_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["generate", "gospel in C"])
-    assert "`make repro`, or `plagal arrange`" in str(done.exception) and not any(tmp_path.iterdir())
+    assert "`make repro`, or use `plagal generate --writer arranger`" in str(done.exception) and not any(
+        tmp_path.iterdir()
+    )
     done = CliRunner().invoke(app, ["generate", "gospel in C, 8 bars, modulate up a half step", "--writer", "arranger"])
     assert done.exit_code == 0 and "not understood" not in done.output
     done = CliRunner().invoke(app, ["chat", "-o", "talk"], input="shout in Ab, 8 bars\nin F\ngo on\n")
