@@ -101,6 +101,13 @@ def add_lora(lm: LanguageModel, config: dict[str, Any]) -> None:
     linear_to_lora_layers(lm.model, config["num_layers"], config["lora_parameters"])
 
 
+def remove_lora(lm: LanguageModel) -> None:
+    """The layers as they were without adapters."""
+    from mlx_lm.tuner.utils import remove_lora_layers
+
+    remove_lora_layers(lm.model)
+
+
 def write_trained(
     lm: LanguageModel, settings: TrainSettings, out_dir: Path, rows: Iterable[CurveRow], seen: Mapping[str, Any]
 ) -> None:

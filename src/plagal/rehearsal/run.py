@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import shutil
@@ -252,9 +253,11 @@ def _texts(stage: str) -> list[str]:
 def _after_training(
     params: Params, lm: LanguageModel, shape: dict[str, Any], budget: float, grown: bool
 ) -> dict[str, Any]:
-    """What fusing and evaluating take. Planned and measured peaks are of what is beside the weights."""
+    """What fusing and evaluating take. The model is evaluated as it will be: without adapters. Its peak is what was
+    measured beside the weights that are here, and the weights of the plan: fused ones are packed otherwise."""
     from plagal.asking.request import read_request
     from plagal.compose.decode import draft
+    from plagal.model.adapters import remove_lora
     from plagal.model.fuse import merge_layer, touched_layers
     from plagal.model.memory import SCORED_WINDOWS, peak_bytes, predict_evaluate, predict_fuse, unpacks
     from plagal.model.random_base import held_bytes
@@ -272,7 +275,14 @@ def _after_training(
 
         settings = params.train_stage2
         lm.model.eval()
+        remove_lora(lm)
+        gc.collect()  # of training
         weights = held_bytes(lm)
+        for name, plan in (("fuse", predict_fuse), ("evaluate", predict_evaluate)):
+            need = plan(shape, settings, params.fuse.quantize_bits, budget, encoding=params.model.encoding,
+                        activation_bytes=lm.model.model.norm.weight.dtype.size, grown=grown,
+                        unpacked=unpacks(shape))  # fmt: skip
+            report[f"{name}_planned_bytes"] = need.total
         length = min(settings.max_tokens, ModelScorer(lm).window)
         windows = windows_that_fit(lm, length, SCORED_WINDOWS)
         peak_bytes(start_anew=True)
@@ -280,7 +290,7 @@ def _after_training(
         _, seconds = _timed(lambda: word_scores(lm, full, max_tokens=length))
         report["evaluated_windows"] = windows
         report["evaluated_seconds_a_window"] = round(seconds / windows, 4)
-        report["evaluated_peak_bytes"] = peak_bytes(start_anew=True)
+        report["evaluated_peak_bytes"] = peak_bytes(start_anew=True) - weights + need.weights
         request = read_request({"prompt": "Generate 8 bars of gospel in C major at 80 BPM in 4/4", "seed": params.seed})
         options = {"max_words": _PIECE_WORDS, "constraint": "grammar"}
         draft(ModelScorer(lm), [request], max_words=8, constraint="grammar")
@@ -288,11 +298,6 @@ def _after_training(
         report["words"], report["words_a_second"] = len(words), round(len(words) / seconds, 1)
         report["written_peak_bytes"] = peak_bytes(start_anew=True)
         report["held_bytes"] = weights
-        for name, plan in (("fuse", predict_fuse), ("evaluate", predict_evaluate)):
-            need = plan(shape, settings, params.fuse.quantize_bits, budget, encoding=params.model.encoding,
-                        activation_bytes=lm.model.model.norm.weight.dtype.size, grown=grown,
-                        unpacked=unpacks(shape))  # fmt: skip
-            report[f"{name}_planned_bytes"] = need.total
     except (PlagalError, RuntimeError, MemoryError) as error:
         report["failed"] = " ".join(str(error).split())[:300]
     return report
