@@ -1,12 +1,14 @@
 """Notes a second between MIDI bytes and words, beside miditok's REMI on the same files.
 
-    python benchmarks/tokenize.py [--json] [--files N] [--rounds N]
+    python benchmarks/tokenize.py [--json] [--files N] [--rounds N] [--before COMMIT]
 
 Both sides start from the same MIDI bytes in memory and end there: `encode` from bytes to words (ids for miditok),
 `decode` back to bytes. Chords are off but in `encode_with_chords`, whose peer is still miditok without chords. miditok
 gets our grid, tempos, metres and pedals, and each file merged into one track first (untimed): four separate tracks
 would make it write four sequences. Times of one process are CPU seconds, so that a busy machine troubles both sides
-alike; `two_workers` is wall time by nature and wants two idle cores. Files: chorales of music21's corpus, and the Open
+alike; `two_workers` is wall time by nature and wants two idle cores. Rows that end in `_since` stand beside our own
+code at `--before` (0.1.0, where it is not said), on the same bytes: each side in a process of its own, in turn; none
+where git knows no such commit. Files: chorales of music21's corpus, and the Open
 Hymnal where its folder is named by PLAGAL_OPENHYMNAL or stands at ../shared/corpus/openhymnal.
 """
 
@@ -26,9 +28,16 @@ if __name__ == "tokenize":
 else:
     if _FOLDER is not None:
         sys.path.append(_FOLDER)  # last, where it hides nothing
+    import os
+    import shutil
+    import subprocess
+    import tempfile
     import time
     from collections.abc import Callable, Iterator
     from concurrent.futures import ProcessPoolExecutor
+    from contextlib import ExitStack
+    from dataclasses import replace
+    from pathlib import Path
     from typing import Any
 
     import numpy as np
@@ -45,7 +54,8 @@ else:
 
 def midi_files(count: int) -> list[bytes]:
     """Up to `count` files of each set, as bytes of one track."""
-    return [to_midi_bytes(load(path)) for path in [*chorales()[: count // 2], *hymns()[:count]]]
+    paths = [*chorales()[: count // 2], *hymns()[:count]]
+    return [to_midi_bytes(replace(load(path), hands=None)) for path in paths]
 
 
 def encode_all(files: list[bytes], chords: bool) -> list[list[str]]:
@@ -123,7 +133,65 @@ def _repeated(score: Score, times: int) -> Score:
     return Score(notes)
 
 
-def measure(files: list[bytes], rounds: int) -> Iterator[Row]:
+_SIDE = """
+import sys, time
+from pathlib import Path
+from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.tokens.codec import decode, encode
+files = [path.read_bytes() for path in sorted(Path(sys.argv[1]).glob("*.mid"))]
+words = [encode(read_midi(data), chords=False) for data in files]
+tasks = {
+    "encode": lambda: [encode(read_midi(data), chords=False) for data in files],
+    "decode": lambda: [to_midi_bytes(decode(each).score) for each in words],
+    "encode_with_chords": lambda: [encode(read_midi(data)) for data in files],
+}
+for task in map(str.strip, sys.stdin):
+    began = time.process_time()
+    tasks[task]()
+    print(time.process_time() - began, flush=True)
+"""
+
+
+def since(before: str, files: list[bytes], notes: int, rounds: int) -> Iterator[Row]:
+    """Notes a CPU second of this code and of that of a commit."""
+    here = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
+        archive = ["git", "-C", str(here), "archive", "--output", f"{scratch}/tree.tar", before, "src"]
+        if subprocess.run(archive, capture_output=True, check=False).returncode:
+            print(f"git knows no commit {before}: no row is beside it", file=sys.stderr)
+            return
+        shutil.unpack_archive(f"{scratch}/tree.tar", scratch, filter="data")
+        for number, data in enumerate(files):
+            (Path(scratch) / f"{number:05}.mid").write_bytes(data)
+        sides = [
+            running.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _SIDE, scratch],
+                    env={**os.environ, "PYTHONPATH": f"{source}/src"},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for source in (here, scratch)
+        ]
+
+        def seconds(side: subprocess.Popen[str], task: str) -> float:
+            assert side.stdin is not None
+            assert side.stdout is not None
+            print(task, file=side.stdin, flush=True)
+            return float(side.stdout.readline())
+
+        for task in ("encode", "decode", "encode_with_chords"):
+            rates: tuple[list[float], list[float]] = ([], [])
+            for turn in range(3 * rounds):
+                # Whoever begins has the colder caches, so both begin as often.
+                for number in (0, 1) if turn % 2 else (1, 0):
+                    rates[number].append(notes / seconds(sides[number], task))
+            yield row(f"{task}_since", *rates, "notes/CPU s", against=before, at_least=0.91)
+
+
+def measure(files: list[bytes], before: str, rounds: int) -> Iterator[Row]:
     tokenizer = remi_tokenizer()
     notes = sum(symusic.Score.from_midi(data).note_num() for data in files)
     words = encode_all(files, chords=False)
@@ -149,6 +217,7 @@ def measure(files: list[bytes], rounds: int) -> Iterator[Row]:
     for what, ours, peer, target in tasks:
         rates = side_by_side(ours, peer, notes, rounds)
         yield row(what, *rates, "notes/CPU s", against="miditok REMI", at_least=target)
+    yield from since(before, files, notes, rounds)
     yield from two_workers(files, rounds)
     yield cost_growth(files, rounds)
 
@@ -157,9 +226,10 @@ def main() -> None:
     wishes = parser(__doc__)
     wishes.add_argument("--files", type=int, default=100, help="files of the hymnal; half as many chorales")
     wishes.add_argument("--rounds", type=int, default=7)
+    wishes.add_argument("--before", default="f193edd", help="a commit; if none is named, 0.1.0's")
     options = wishes.parse_args()
     files = midi_files(options.files)
-    finish("tokenize", measure(files, options.rounds), options.json, files=len(files))
+    finish("tokenize", measure(files, options.before, options.rounds), options.json, files=len(files))
 
 
 if __name__ == "__main__":
