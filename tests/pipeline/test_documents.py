@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def test_the_commands_of_the_page_on_dvc_run_with_a_folder_as_remote(reproduced:
     assert len(said["dvc exp list --name-only"].split()) == 3 and "Failed" not in said["dvc exp show --md"]
     assert (tmp_path / "model" / "model.safetensors").is_file() and (tmp_path / "other" / "gospel.dvc").is_file()
     assert "up to date" in said["dvc pull -q && dvc repro && plagal metrics diff"]
+
+
+def test_the_first_page_is_short_and_what_it_lets_one_hear_is_small():
+    above, _, below = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where to read on")
+    assert len(above.split()) <= 700 and below
+    heard = {name: (ROOT / name).stat().st_size for name in re.findall(r"docs/music/\w+\.mp3", above)}
+    assert len(heard) == 2 and max(heard.values()) < 300_000
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_each_page_opens_with_what_one_can_do_after_it(path: Path):
+    second = path.read_text(encoding="utf-8").split("\n\n")[1]
+    assert second.startswith(("After this page", "Each page begins with what you can do"))
 
 
 def test_prompts_are_understood_as_the_page_of_prompts_says_and_every_word_of_the_reader_is_on_it():
