@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import accumulate
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -71,18 +73,27 @@ _Kind = tuple[int, bool, bool, bool]
 """What a step is worth: its need; whether it is the root; whether a bass may take it; whether few tones surround it."""
 
 
-def _template(quality: str) -> list[tuple[int, _Kind, int]]:
-    """A quality's steps and kinds; with the root, what naming the quality costs and what it would miss."""
-    steps = QUALITIES[quality]
-    lost = 100 * (_COST[quality] + sum(_need(quality, step) for step in steps) - _FOREIGN_BASS)
-    small = len(steps) <= 4
-    return [
-        (step, (_need(quality, step), step == 0, step in _STEADY, step > 0 and small), 0 if step else lost)
-        for step in steps
-    ]
+def _templates() -> list[tuple[int, int, int, list[tuple[int, _Kind]]]]:
+    """Of each quality its number, what naming it costs and what it would miss, how many steps it begins with that the
+    one before begins with too, and the other steps with their kinds, upwards from the root."""
+    found: list[tuple[int, int, int, list[tuple[int, _Kind]]]] = []
+    before: list[tuple[int, _Kind]] = []
+    for steps, number in sorted((steps, number) for number, steps in enumerate(QUALITIES.values())):
+        quality = _QUALITY_NAMES[number]
+        kinds = [
+            (step, (_need(quality, step), step == 0, step in _STEADY, step > 0 and len(steps) <= 4)) for step in steps
+        ]
+        shared = sum(accumulate((one == other for one, other in zip(before, kinds, strict=False)), mul))
+        lost = 100 * (_COST[quality] + sum(_need(quality, step) for step in steps) - _FOREIGN_BASS)
+        found.append((number, lost, shared, kinds[shared:]))
+        before = kinds
+    return found
 
 
-_TEMPLATES = [_template(quality) for quality in QUALITIES]
+_QUALITY_NAMES = tuple(QUALITIES)
+_TEMPLATES = _templates()
+_BLOCK = 2048
+"""Segments at once: what they need stays in the processor's cache."""
 _NUMBER_BITS = 10
 """Enough for 46 qualities on 12 roots; six tones' worth above them stays under 2^31."""
 
@@ -155,7 +166,9 @@ def _segment(chroma: Ints, lowest: Ints, bass: Ints, change: Ints, starts: Ints)
         there.append(np.minimum(100, sums * 1_000_000 // (length * SHARE * _CEILING * thickness)[:, None]))
         later.append((total_struck[length:] - total_struck[:-length]) * 100 // length)
         lows.append(lowest[: count - length + 1] % 12)
-    fit, label = _best_chords(np.concatenate(there), np.concatenate(later), np.concatenate(lows))
+    rows = np.concatenate(there), np.concatenate(later), np.concatenate(lows)
+    blocks = [_best_chords(*(part[at : at + _BLOCK] for part in rows)) for at in range(0, len(rows[2]), _BLOCK)]
+    fit, label = (np.concatenate(part) for part in zip(*blocks, strict=True))
     best = np.full((LONGEST_SEGMENT + 1, count), -(1 << 60), dtype=np.int64)
     labels = np.zeros((LONGEST_SEGMENT + 1, count), dtype=np.int64)
     begin = 0
@@ -179,7 +192,7 @@ def _best_chords(there: Ints, later: Ints, bass: Ints) -> tuple[Ints, Ints]:
     low = np.zeros((24, count), dtype=np.int32)
     low[bass, np.arange(count)] = low[bass + 12, np.arange(count)] = 100
     worth = {}
-    for kind in {kind for template in _TEMPLATES for _, kind, _ in template}:
+    for kind in {kind for *_, steps in _TEMPLATES for _, kind in steps}:
         need, is_root, is_steady, is_small = kind
         of_root, of_bass = is_root * (_ROOT_BASS - _FOREIGN_BASS), is_small * (_TONE_BASS - _FOREIGN_BASS)
         moving = is_root * _LATER_FOREIGN + is_steady * (_LATER_FOREIGN - _LATER_TONE)
@@ -190,13 +203,12 @@ def _best_chords(there: Ints, later: Ints, bass: Ints) -> tuple[Ints, Ints]:
     # Below each fit stands the chord's number, the first the highest: one maximum finds both, and ties have one answer.
     best = np.full((12, count), -(1 << 31), dtype=np.int32)
     fit = np.empty_like(best)
-    numbers = (1 << _NUMBER_BITS) - 1 - np.arange(12, dtype=np.int32)[:, None]
-    for number, template in enumerate(_TEMPLATES):
-        for step, kind, lost in template:
-            if step == 0:
-                np.add(worth[kind][:12], numbers - np.int32((lost << _NUMBER_BITS) + number * 12), out=fit)
-            else:
-                fit += worth[kind][step : step + 12]
+    sums = np.empty((1 + max(map(len, QUALITIES.values())), 12, count), dtype=np.int32)
+    sums[0] = (1 << _NUMBER_BITS) - 1 - np.arange(12, dtype=np.int32)[:, None]
+    for number, lost, shared, steps in _TEMPLATES:
+        for place, (step, kind) in enumerate(steps, shared):
+            np.add(sums[place], worth[kind][step : step + 12], out=sums[place + 1])
+        np.subtract(sums[shared + len(steps)], (lost << _NUMBER_BITS) + number * 12, out=fit)
         np.maximum(best, fit, out=best)
     highest = best.max(axis=0).astype(np.int64)
     base = -_FOREIGN * there.sum(axis=1) - _LATER_FOREIGN * later.sum(axis=1)
@@ -211,9 +223,6 @@ def _doubled(rows: Ints) -> npt.NDArray[np.int32]:
 def _running(rows: Ints) -> Ints:
     """Sums of all rows before each, shape (rows + 1, 12)."""
     return np.concatenate([np.zeros((1, rows.shape[1]), np.int64), np.cumsum(rows, axis=0)])
-
-
-_QUALITY_NAMES = tuple(QUALITIES)
 
 
 def _decode(best: Ints, label: Ints, lowest: Ints, starts: Ints) -> list[tuple[int, Chord]]:
