@@ -104,7 +104,7 @@ def test_of_two_writers_the_likelier_piece_is_offered_and_the_judge_is_named(ser
     ("asked", "says"),
     [
         ({"prompt": "gospel", "writer": "choir"}, "writer"),
-        ({"prompt": "gospel", "writer": "arranger", "density": 12}, "no number of notes"),
+        ({"prompt": "gospel", "writer": "arranger", "density": 12}, "not a number of notes"),
         ({"writer": "best", "refill": {"piece": "x", "first_bar": 1, "last_bar": 1}}, "refill"),
         ({"prompt": "gospel", "writer": "arranger", "metre": "7/8"}, "7/8"),
         ({"writer": "arranger"}, "nothing is asked for"),
