@@ -205,7 +205,7 @@ def test_vary_asks_for_the_same_with_another_seed(client: httpx.Client) -> None:
     ("body", "status", "says"),
     [
         (b"", 422, "not a JSON object"),
-        (b"{bad", 400, "no JSON"),
+        (b"{bad", 400, "not JSON"),
         (b"[]", 422, "not a JSON object"),
         (b"{}", 422, "nothing is asked for"),
         (b'{"prompt": ""}', 422, "nothing is asked for"),

@@ -173,7 +173,7 @@ def test_a_folder_of_somebody_elses_files_is_not_replaced(tmp_path: Path):
     write_hymns(tmp_path / "gospel", range(2))
     sources = sources_file(tmp_path / "s.yaml", ("gospel", tmp_path / "gospel"))
     settings = collect_settings(sources, 2, {"gospel": 2})
-    with pytest.raises(CorpusError, match="gospel holds other files"):
+    with pytest.raises(CorpusError, match="gospel contains other files"):
         collect("stage1", settings, tmp_path / "gospel", 1)
     assert (tmp_path / "gospel" / "hymn0.mid").exists()
     for _ in range(2):  # what collecting wrote, it may replace
