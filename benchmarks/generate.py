@@ -25,7 +25,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,6 +49,7 @@ from plagal.tokens import grammar
 from plagal.tokens.codec import decode
 from plagal.tokens.template import prompt_text
 from shared.lark import constrained
+from shared.places import ROOT, unpack_commit
 from shared.rows import Row, finish, parser, row
 
 PROMPT = "Generate 8 bars of worship in Db major at 66 BPM in 4/4"
@@ -217,16 +217,11 @@ def ms_per_word(source: Path, model: Path, runs: int) -> list[float]:
 
 def ms_per_word_since(before: str, model: Path, runs: int) -> tuple[list[float], list[float]]:
     """Of this code, and of that of a commit."""
-    here, mine, theirs = Path(__file__).parents[1], list[float](), list[float]()
+    mine, theirs = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as scratch:
-        archive = ["git", "-C", str(here), "archive", "--output", f"{scratch}/tree.tar", before, "src", "benchmarks"]
-        there = subprocess.run(archive, capture_output=True, check=False).returncode == 0
-        if there:
-            shutil.unpack_archive(f"{scratch}/tree.tar", scratch, filter="data")
-        else:
-            print(f"git knows no commit {before}: ms_per_word stands alone", file=sys.stderr)
+        there = unpack_commit(before, scratch, "src", "benchmarks")
         for _ in range(2):
-            mine += ms_per_word(here, model, runs)
+            mine += ms_per_word(ROOT, model, runs)
             theirs += ms_per_word(Path(scratch), model, runs) if there else []
     return mine, theirs
 

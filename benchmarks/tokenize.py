@@ -29,7 +29,6 @@ else:
     if _FOLDER is not None:
         sys.path.append(_FOLDER)  # last, where it hides nothing
     import os
-    import shutil
     import subprocess
     import tempfile
     import time
@@ -48,7 +47,7 @@ else:
     from plagal.music.score import Score
     from plagal.tokens.codec import decode, encode
     from plagal.tokens.interchange import remi_tokenizer
-    from shared.places import chorales, hymns
+    from shared.places import ROOT, chorales, hymns, unpack_commit
     from shared.rows import Row, finish, parser, row
 
 
@@ -154,13 +153,9 @@ for task in map(str.strip, sys.stdin):
 
 def since(before: str, files: list[bytes], notes: int, rounds: int) -> Iterator[Row]:
     """Notes a CPU second of this code and of that of a commit."""
-    here = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
-        archive = ["git", "-C", str(here), "archive", "--output", f"{scratch}/tree.tar", before, "src"]
-        if subprocess.run(archive, capture_output=True, check=False).returncode:
-            print(f"git knows no commit {before}: no row is beside it", file=sys.stderr)
+        if not unpack_commit(before, scratch, "src"):
             return
-        shutil.unpack_archive(f"{scratch}/tree.tar", scratch, filter="data")
         for number, data in enumerate(files):
             (Path(scratch) / f"{number:05}.mid").write_bytes(data)
         sides = [
@@ -173,7 +168,7 @@ def since(before: str, files: list[bytes], notes: int, rounds: int) -> Iterator[
                     text=True,
                 )
             )
-            for source in (here, scratch)
+            for source in (ROOT, scratch)
         ]
 
         def seconds(side: subprocess.Popen[str], task: str) -> float:

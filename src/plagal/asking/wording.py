@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 from plagal.music.chords import parse_chord
 from plagal.music.keys import parse_key
-from plagal.music.score import TICKS_PER_QUARTER, Metre
+from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
 from plagal.tokens.vocabulary import DENSITIES, MOST_BARS, PROMPT_STYLES, key_word, metre_word, tempo_word
 
 PLAIN = "Generate {genre} in {key}"
@@ -211,20 +211,26 @@ def with_words(prose: str, words: Iterable[str]) -> str:
 
 def words_of(facts: Facts) -> dict[str, str]:
     """What is true of a piece, as words: by field of a request."""
-    style = next((name for name in (facts.style, facts.genre) if name in PROMPT_STYLES), None)
+    style = next((name for name in (facts.style, facts.genre) if name in PROMPT_STYLES), "")
+    numerator, _, denominator = facts.metre.partition("/")
     key = parse_key(facts.key) if facts.key else None
-    return {
-        name: word
-        for name, word in {
-            "style": f"STYLE_{style}".upper() if style else "",
-            "bars": f"BARS_{facts.bars}" if 1 <= facts.bars <= MOST_BARS else "",
-            "density": f"DENSITY_{facts.density}".upper() if facts.density else "",
-            "key": key_word(key.fifths, key.minor) if key else "",
-            "metre": f"TIMESIG_{facts.metre.replace('/', '_')}",
-            "tempo": tempo_word(facts.tempo),
-        }.items()
-        if word
+    return _as_words(style, facts.bars, facts.density, key, (int(numerator), int(denominator)), facts.tempo)
+
+
+def _as_words(
+    style: str | None, bars: int, density: str | None, key: Key | None, metre: tuple[int, int] | None,
+    quarters_per_minute: float | None,
+) -> dict[str, str]:  # fmt: skip
+    """By field of a request, in the order in which prompts have them; without those that are empty."""
+    words = {
+        "style": f"STYLE_{style}".upper() if style else "",
+        "bars": f"BARS_{bars}" if 1 <= bars <= MOST_BARS else "",
+        "density": f"DENSITY_{density}".upper() if density else "",
+        "key": key_word(key.fifths, key.minor) if key else "",
+        "metre": metre_word(*metre) if metre else "",
+        "tempo": tempo_word(quarters_per_minute) if quarters_per_minute else "",
     }
+    return {name: word for name, word in words.items() if word}
 
 
 def fields_of(wording: str) -> set[str]:
@@ -288,19 +294,14 @@ def prompt_for(request: Request) -> tuple[str, str]:
     return with_words(prose, words), with_words(plain, words)
 
 
-def _words_for(request: Request) -> list[str]:
-    key, tempo = request.key_in_force, request.quarters_per_minute
+def _words_for(request: Request) -> Iterable[str]:
     numerator, denominator = request.metre_in_force
     asked = request.density
     density = asked if isinstance(asked, str | None) else density_of(asked * denominator / (4 * numerator))
-    return [
-        *([f"STYLE_{request.style}".upper()] if request.style else []),
-        f"BARS_{_bars_of(request)}",
-        *([f"DENSITY_{density}".upper()] if density else []),
-        *([key_word(key.fifths, key.minor)] if key else []),
-        *([metre_word(numerator, denominator)] if request.metre or request.held else []),
-        *([tempo_word(tempo)] if tempo else []),
-    ]
+    metre = (numerator, denominator) if request.metre or request.held else None
+    return _as_words(
+        request.style, _bars_of(request), density, request.key_in_force, metre, request.quarters_per_minute
+    ).values()
 
 
 def _bars_of(request: Request) -> int:
