@@ -209,13 +209,13 @@ def grammatical_basses(key: Key, style: str, chord: Chord, previous: Chord | Non
 
 @lru_cache(maxsize=64)
 def tonic_chords(tonic: int, minor: bool) -> Mask:
-    """All words but chords that are no tonic of the key: its root, with the key's third."""
+    """All words but chords that are no tonic of the key: its root, with the key's third and no augmented fifth."""
     mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
     for place in np.flatnonzero(CHORD_WORDS):
         chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
         steps = QUALITIES[chord.quality]
         third = 3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and 10 not in steps
-        mask[place] = chord.root == tonic and third
+        mask[place] = chord.root == tonic and third and 8 not in steps
     return mask
 
 

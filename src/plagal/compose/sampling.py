@@ -32,14 +32,19 @@ class Sampler:
         total = weights.sum(axis=1, keepdims=True, dtype=np.float64)
         # All that weigh less than this weigh less than 1 - top_p together: of hundreds of words ten are left to sort.
         likely = np.flatnonzero((weights > (1 - self.top_p) / (2 * len(columns)) * total).any(axis=0))
-        rows, scores, weights = np.arange(len(scores)), scores[:, likely], weights[:, likely]
+        scores, weights = scores[:, likely], weights[:, likely]
         order = np.argsort(-scores, axis=1, kind="stable")
-        weights = weights[rows[:, None], order]
-        sums = np.cumsum(weights, axis=1, dtype=np.float64)
+        sorted_weights = np.take_along_axis(weights, order, axis=1)
         # A word stays in if the probability before it is still under top_p; the first always does.
-        kept = np.maximum((sums - weights < self.top_p * total).sum(axis=1), 1)
-        drawn = (sums <= (uniforms * sums[rows, kept - 1])[:, None]).sum(axis=1)
-        return np.asarray(columns[likely[order[rows, np.minimum(drawn, kept - 1)]]])
+        before = np.cumsum(sorted_weights, axis=1, dtype=np.float64) - sorted_weights
+        kept = before < self.top_p * total
+        kept[:, 0] = True
+        # Drawn in the words' own order, not by weight: two words of nearly one weight change places with the last bit
+        # of a sum, and another processor, or a batch of another size, would write another piece.
+        np.put_along_axis(weights, order, np.where(kept, sorted_weights, 0), axis=1)
+        sums = np.cumsum(weights, axis=1, dtype=np.float64)
+        drawn = (sums <= uniforms[:, None] * sums[:, -1:]).sum(axis=1)
+        return np.asarray(columns[likely[drawn]])
 
 
 class Speller:

@@ -449,7 +449,7 @@ class Steering:
         wanted = masks.ALL
         if density is None and self._key_is_asked and 0 <= state.position < state.bar_ticks // 2:
             wanted = ~masks.BAR_ENDS  # half a bar is breath enough
-        if (cadence := self._cadence_tick(state)) is not None and state.position >= 0:
+        if (cadence := self._cadence_tick(state)) is not None:
             wanted = masks.beats_up_to(cadence) & ~masks.BAR_ENDS
         if self._next < len(self._places):
             next_bar, next_tick = self._places[self._next]
