@@ -18,14 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from plagal.evaluation.asking import all_asked
 from plagal.evaluation.coherence import shipped
-from plagal.evaluation.heldout import floors, load_texts, make_scorer, score_model
-from plagal.evaluation.likelihood import compare, summarise
+from plagal.evaluation.likelihood import compare, floors, load_texts, make_scorer, score_model, summarise
 from plagal.evaluation.ngram import head_of, write_with_ngram
-from plagal.evaluation.ratings import read_ratings
+from plagal.evaluation.report import read_ratings
 from plagal.evaluation.run import excerpts
-from plagal.evaluation.samples import write_samples
+from plagal.evaluation.samples import asked_for, write_samples
 from plagal.model.adapters import load_stage, trained_window
 from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.score import Score
@@ -70,7 +68,7 @@ def measure(models: Path, data: Path, most: int, ratings: Path) -> Iterator[Row]
     told = row("nats_per_note", mine.nats_per_note, theirs.nats_per_note, unit, against="n-gram", at_most=0.9)
     yield told | {"spread": found[1] and [round(end, 4) for end in found[1]]}
 
-    asked = all_asked(pieces, settings.bars, most, seed)
+    asked = [asked_for(pieces[n % len(pieces)], settings.bars, seed, n) for n in range(most)]
     written = [sample.read_back for sample in write_samples(fused, asked, settings, seed)]
     styles = [one.style if one.style in STYLES else list(STYLES)[n % len(STYLES)] for n, one in enumerate(asked)]
     arranged = [arrange(None, style, seed=70_000 + n, bars=settings.bars) for n, style in enumerate(styles)]

@@ -23,8 +23,18 @@ from plagal.corpus.collect import read_pieces
 from plagal.corpus.reading import Discard, Limits, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
 from plagal.corpus.split import Melodies, melodies_of, tune_groups
-from plagal.evaluation.heldout import TextPiece, Texts, choose, floors, make_scorer, read_texts, score_model
-from plagal.evaluation.likelihood import PieceLikelihood, compare, summarise
+from plagal.evaluation.likelihood import (
+    PieceLikelihood,
+    TextPiece,
+    Texts,
+    choose,
+    compare,
+    floors,
+    make_scorer,
+    read_texts,
+    score_model,
+    summarise,
+)
 from plagal.model.adapters import load_stage, trained_window
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.params import Params, load_params

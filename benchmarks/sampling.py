@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from plagal.evaluation.asking import all_asked
 from plagal.evaluation.coherence import shipped
 from plagal.evaluation.control import follows_score, mean_verdicts
-from plagal.evaluation.heldout import choose, load_texts, read_texts
+from plagal.evaluation.likelihood import choose, load_texts, read_texts
 from plagal.evaluation.run import train_ears
-from plagal.evaluation.samples import write_samples
+from plagal.evaluation.samples import asked_for, write_samples
 from plagal.model.adapters import load_stage
 from plagal.plumbing.params import load_params
 from shared.places import ROOT
@@ -43,7 +42,8 @@ def measure(models: Path, data: Path, count: int) -> Iterator[Row]:
         chosen = settings.model_copy(update={"temperature": temperature, "top_p": top_p})
         found: Figures = {}
         for seed in SEEDS:
-            asked = all_asked(choose(tunes, settings.max_pieces, seed), settings.bars, count, seed)
+            some = choose(tunes, settings.max_pieces, seed)
+            asked = [asked_for(some[n % len(some)], settings.bars, seed, n) for n in range(count)]
             written = write_samples(fused, asked, chosen, seed)
             heard = mean_verdicts([follows_score(one.asked, one.read_back, ears) for one in written])
             coherence = shipped().mean_score([one.read_back for one in written])

@@ -34,7 +34,7 @@ from mlx_lm.tuner.trainer import train as stock_train
 from shared.places import chorales, hymns
 from shared.rows import Row, finish, parser, row
 
-from plagal.evaluation.subwords import count_subwords
+from plagal.evaluation.subwords import spellings
 from plagal.model import adapters, base, gguf, trainer
 from plagal.model.cpu import blas
 from plagal.model.grow import rows_of
@@ -138,7 +138,7 @@ def tokens_per_note(chords: bool, target: float) -> Row:
     words = subwords = notes = 0
     for path in files:
         piece = encode(load(path), chords=chords)
-        words, subwords = words + len(piece), subwords + count_subwords(piece)
+        words, subwords = words + len(piece), subwords + sum(len(spellings()[word]) for word in piece)
         notes += sum(word.startswith("NOTE_ON_") for word in piece)
     what = "tokens_per_note_chords" if chords else "tokens_per_note"
     unit, text = f"tokens/note, {len(files)} files: {source}", "the plan's text, Qwen2.5"

@@ -378,7 +378,7 @@ def metrics_ratings(
     file: Annotated[Path, typer.Argument(help="JSONL that plagal serve writes.")] = Path("out/ratings.jsonl"),
 ) -> None:
     """Show what listeners said: the mean of each system, and who won blind pairs."""
-    from plagal.evaluation.ratings import ratings_lines
+    from plagal.evaluation.report import ratings_lines
 
     for line in ratings_lines(file):
         _say(line)

@@ -20,7 +20,7 @@ from model_helpers import tiny_base
 from serving_helpers import ask, done, events, running
 
 from plagal.compose.opening import opening_words
-from plagal.evaluation.ratings import read_ratings, summarise_ratings
+from plagal.evaluation.report import read_ratings, summarise_ratings
 from plagal.music.midi import read_midi
 from plagal.plumbing.errors import BusyError
 from plagal.serving import FinetunedQwenService

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from make_coherence import fit, training_pieces
 from model_helpers import piece, text_of
 from music_helpers import EMPTY, arranged
 
-from plagal.evaluation.coherence import DAMAGES, LEVELS, CoherenceModel, bars_shuffled, fit, shipped, training_pieces
+from plagal.evaluation.coherence import DAMAGES, LEVELS, CoherenceModel, bars_shuffled, shipped
 from plagal.evaluation.features import FEATURES, bars_of, window
-from plagal.evaluation.heldout import read_texts
+from plagal.evaluation.likelihood import read_texts
 from plagal.music.score import Score
 from plagal.plumbing.files import write_jsonl
 

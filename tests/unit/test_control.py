@@ -21,8 +21,8 @@ from plagal.evaluation.control import (
     mean_verdicts,
     played_tempo,
 )
-from plagal.evaluation.distribution import gospel_signs, has_ninth, has_seventh, is_sus
 from plagal.evaluation.features import bars_of, window
+from plagal.evaluation.gospel import gospel_signs, has_ninth, has_seventh, is_sus
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_key
 from plagal.music.midi import to_midi_bytes

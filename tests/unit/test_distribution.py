@@ -3,22 +3,22 @@
 import numpy as np
 import pytest
 
-from plagal.evaluation.distribution import compare, frechet, real_against_real
 from plagal.evaluation.features import FEATURES
+from plagal.evaluation.structure import distribution, frechet, real_against_real
 
 RNG = np.random.default_rng(0)
 REAL = RNG.normal(size=(80, len(FEATURES)))
 
 
 def test_the_same_distribution_overlaps_almost_wholly() -> None:
-    same = compare(RNG.normal(size=(80, len(FEATURES))), REAL, seed=0)
+    same = distribution(RNG.normal(size=(80, len(FEATURES))), REAL, seed=0)
     assert same is not None
     assert same.overlap > 0.85
     assert same.kl < 0.2
 
 
 def test_moving_away_moves_every_figure() -> None:
-    figures = [compare(RNG.normal(shift, 1, size=(80, len(FEATURES))), REAL, seed=0) for shift in (0, 1, 3)]
+    figures = [distribution(RNG.normal(shift, 1, size=(80, len(FEATURES))), REAL, seed=0) for shift in (0, 1, 3)]
     overlaps = [one.overlap for one in figures if one]
     assert overlaps == sorted(overlaps, reverse=True)
     for name in ("kl", "frechet"):
@@ -27,7 +27,7 @@ def test_moving_away_moves_every_figure() -> None:
 
 
 def test_overlap_never_exceeds_one() -> None:
-    narrow = compare(REAL * 0.01, REAL, seed=0)
+    narrow = distribution(REAL * 0.01, REAL, seed=0)
     assert narrow is not None
     assert all(0 <= overlap <= 1 for overlap in narrow.by_feature.values())
 
@@ -39,14 +39,14 @@ def test_frechet_of_shifted_gaussians_is_the_squared_shift_in_deviations() -> No
 
 
 def test_too_few_pieces_give_no_figure() -> None:
-    assert compare(REAL[:3], REAL, seed=0) is None
+    assert distribution(REAL[:3], REAL, seed=0) is None
     assert real_against_real(REAL[:6], seed=0) is None
 
 
 def test_unknown_features_are_left_out() -> None:
     holes = REAL.copy()
     holes[:, 0] = np.nan
-    found = compare(holes, REAL, seed=0)
+    found = distribution(holes, REAL, seed=0)
     assert found is not None
     assert FEATURES[0] not in found.by_feature
     assert np.isfinite(found.frechet)

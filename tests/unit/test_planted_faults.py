@@ -13,8 +13,7 @@ from music_helpers import arranged
 
 from plagal.evaluation.coherence import one_bar_repeated, shipped
 from plagal.evaluation.features import window
-from plagal.evaluation.heldout import TextPiece, make_scorer, score_model
-from plagal.evaluation.likelihood import summarise
+from plagal.evaluation.likelihood import TextPiece, make_scorer, score_model, summarise
 from plagal.evaluation.structure import TrainingMusic
 from plagal.model import base, trainer
 from plagal.model.adapters import load_stage, write_model

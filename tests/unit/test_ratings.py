@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plagal.evaluation.ratings import bradley_terry, read_ratings, summarise_ratings
+from plagal.evaluation.report import bradley_terry, read_ratings, summarise_ratings
 from plagal.plumbing.errors import RecordError
 from plagal.plumbing.files import write_jsonl
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plagal.evaluation.ratings import ratings_lines
+from plagal.evaluation.report import ratings_lines
 from plagal.plumbing.errors import InputError, RecordError
 from plagal.plumbing.files import write_jsonl
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from make_subwords import encode
 
-from plagal.evaluation.subwords import END, SpellingTrie, count_subwords, encode, spellings
+from plagal.evaluation.subwords import END, SpellingTrie, spellings
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 
@@ -20,7 +21,7 @@ def test_every_music_word_has_a_spelling_of_its_own() -> None:
     [("NOTE_ON_60", 5), ("DUR_QUARTER", 5), ("DUR_TRIPLET_SIXTEENTH", 10), ("VEL_MF", 4), ("BEAT_1.75", 7)],
 )
 def test_words_cost_as_many_subwords_as_were_counted_with_the_tokenizer(word: str, subwords: int) -> None:
-    assert count_subwords([word]) == subwords
+    assert len(spellings()[word]) == subwords
 
 
 def test_encoding_merges_the_pair_of_lowest_rank_first() -> None:
@@ -38,14 +39,13 @@ def test_the_likeliest_branch_is_foretold_not_the_likeliest_word() -> None:
     trie = SpellingTrie(WORDS, TABLE)
     # "up" is the likeliest word, but the branch of left and right together outweighs it.
     probabilities = np.array([[0.30, 0.29, 0.41, 0.0]])
-    left = trie.hits(probabilities, np.array([0]))
-    assert (left.hits, left.subwords, left.forced) == (2.0, 2, 0)
-    assert trie.hits(probabilities, np.array([2])).hits == 0.0
+    assert trie.hits(probabilities, np.array([0])) == trie.depth[0] == 2
+    assert trie.hits(probabilities, np.array([2])) == 0.0
 
 
 def test_equally_likely_branches_count_as_a_guess() -> None:
     trie = SpellingTrie(WORDS, TABLE)
-    assert trie.hits(np.array([[0.25, 0.25, 0.25, 0.25]]), np.array([0])).hits == pytest.approx(0.5 + 0.5)
+    assert trie.hits(np.array([[0.25, 0.25, 0.25, 0.25]]), np.array([0])) == pytest.approx(0.5 + 0.5)
 
 
 def test_after_a_word_that_begins_another_going_on_is_weighed_against_the_next_word() -> None:
@@ -55,12 +55,7 @@ def test_after_a_word_that_begins_another_going_on_is_weighed_against_the_next_w
     # "up" stands; stopping and then 1 weighs 0.5 * 0.6, going on to "upper" 0.4 (or 0.2).
     missed = trie.hits(np.array([[0.1, 0.0, 0.5, 0.4], next_word]), targets)
     found = trie.hits(np.array([[0.3, 0.0, 0.5, 0.2], next_word]), targets)
-    assert (missed.hits, found.hits) == (2.0, 3.0)
-
-
-def test_forced_subwords_are_those_that_spelling_leaves_no_choice() -> None:
-    trie = SpellingTrie(["a", "b"], {"a": (1, 2, 3), "b": (4,)})
-    assert trie.hits(np.array([[0.1, 0.9]]), np.array([0])).forced == 2
+    assert (missed, found) == (2.0, 3.0)
 
 
 def reference_hits(
@@ -88,4 +83,4 @@ def test_hits_agree_with_walking_the_branches_by_hand(seed: int) -> None:
     expected = sum(
         reference_hits(table, words, row, target) for row, target in zip(probabilities, targets, strict=True)
     )
-    assert SpellingTrie(words, table).hits(probabilities, targets).hits == pytest.approx(expected)
+    assert SpellingTrie(words, table).hits(probabilities, targets) == pytest.approx(expected)

@@ -4,32 +4,23 @@ A small neural network (scikit-learn's, kept as JSON) has learned from FEATURES 
 were damaged in known ways. Each kind of damage has a level, whole music has 10; a piece's raw score is the level that
 the network expects of it, averaged over windows. A map made on pieces held out from training turns that into the score:
 6 is the median of pieces with shuffled bars, 9 that of whole ones. `coherence.json` is that network, its map and what
-it measured (`calibration`), made by `main` below.
+it measured (`calibration`), made by tools/make_coherence.py.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
-from plagal.evaluation.features import FEATURES, bars_of, cut, features, spread, windows
-from plagal.evaluation.heldout import TextPiece, first_copies, read_texts
-from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
-from plagal.evaluation.subwords import END
+from plagal.evaluation.features import FEATURES, bars_of, cut, features, windows
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Notes, Score
-from plagal.plumbing.files import write_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
 
 # --- Damage: pieces made worse on purpose, which a measure of coherence must rank below the real thing ---
 
@@ -158,8 +149,7 @@ LEVELS = {
 WINDOW_LENGTHS = (8, 16)
 """Bars. Each length has a map of its own: of eight bars the network is less sure than of sixteen."""
 MOST_WINDOWS = 3
-_HIDDEN = 32
-_FARTHEST = 4.0
+FARTHEST = 4.0
 """Standard deviations from the mean beyond which a feature counts no more."""
 
 
@@ -179,7 +169,7 @@ class CoherenceModel:
 
     def raw(self, rows: Floats) -> Floats:
         """Expected level (0-10) of feature rows, (rows, len(FEATURES)) -> (rows,); what is NaN counts as usual."""
-        scaled = np.nan_to_num((rows - self.mean) / self.deviation).clip(-_FARTHEST, _FARTHEST)
+        scaled = np.nan_to_num((rows - self.mean) / self.deviation).clip(-FARTHEST, FARTHEST)
         logits = np.tanh(scaled @ self.hidden[0] + self.hidden[1]) @ self.output[0] + self.output[1]
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(weights @ self.levels / weights.sum(axis=1))
@@ -214,7 +204,7 @@ class CoherenceModel:
     def from_json(cls, stored: dict[str, Any]) -> CoherenceModel:
         """Raises ValueError where it was made for other features."""
         if tuple(stored["features"]) != FEATURES:
-            raise ValueError("coherence.json was made for other features; run python -m plagal.evaluation.coherence")
+            raise ValueError("coherence.json was made for other features; run python tools/make_coherence.py")
         arrays = {name: np.array(stored[name]) for name in stored if name not in ("features", "calibration", "tunes")}
         return cls(
             arrays["mean"], arrays["deviation"], (arrays["hidden_weights"], arrays["hidden_bias"]),
@@ -228,142 +218,3 @@ def shipped() -> CoherenceModel:
     """The model that comes with Plagal."""
     stored = files("plagal.evaluation").joinpath("coherence.json").read_text(encoding="utf-8")
     return CoherenceModel.from_json(json.loads(stored))
-
-
-def fit(
-    rows: Floats, kinds: Sequence[str], bars: Sequence[int], held_out: npt.NDArray[np.bool_], seed: int
-) -> CoherenceModel:
-    """Train on the rows that are not held out, calibrate on those that are. `kinds` are names of LEVELS, `bars` lengths
-    of the windows."""
-    from sklearn.neural_network import MLPClassifier
-
-    named = np.array(kinds)
-    mean, deviation = spread(rows[~held_out])
-    deviation = np.maximum(deviation, 1e-6)
-    scaled = np.nan_to_num((rows - mean) / deviation).clip(-_FARTHEST, _FARTHEST)
-    # As many whole pieces as damaged ones of the likeliest three kinds, or the network is wary of everything.
-    chosen = np.flatnonzero(~held_out)
-    chosen = np.concatenate([chosen, np.repeat(chosen[named[chosen] == "real"], 2)])
-    network = MLPClassifier((_HIDDEN,), activation="tanh", alpha=1.0, max_iter=400, random_state=seed)
-    network.fit(scaled[chosen], named[chosen])
-    levels = np.array([LEVELS[kind] for kind in network.classes_])
-    weights, biases = network.coefs_, network.intercepts_
-    model = CoherenceModel(
-        mean, deviation, (weights[0], biases[0]), (weights[1], biases[1]), levels, np.zeros(1), np.zeros(1), {}
-    )
-    return _calibrated(model, rows[held_out], named[held_out], np.array(bars)[held_out])
-
-
-def _calibrated(
-    model: CoherenceModel, rows: Floats, kinds: npt.NDArray[np.str_], bars: npt.NDArray[np.int64]
-) -> CoherenceModel:
-    raw = model.raw(rows)
-    points = [
-        [0.0, *(float(np.median(raw[(kinds == kind) & (bars == length)])) for kind in ("bars_shuffled", "real")), 10.0]
-        for length in WINDOW_LENGTHS
-    ]
-    mapped = replace(model, map_from=np.array(points), map_to=np.array([0.0, 6.0, 9.0, 10.0]))
-    scores = mapped.mapped(raw, bars)
-    measured = {
-        str(length): {
-            kind: _summary(scores[some]) for kind in LEVELS if (some := (kinds == kind) & (bars == length)).any()
-        }
-        for length in WINDOW_LENGTHS
-    }
-    return replace(mapped, calibration=measured)
-
-
-def _summary(scores: Floats) -> dict[str, float]:
-    """Mean, its standard error, quartiles and count."""
-    low, middle, high = np.quantile(scores, [0.25, 0.5, 0.75])
-    figures = {
-        "mean": scores.mean(),
-        "error": scores.std() / np.sqrt(len(scores)),
-        "low": low,
-        "median": middle,
-        "high": high,
-    }
-    return {name: round(float(value), 3) for name, value in figures.items()} | {"windows": len(scores)}
-
-
-# --- The maker of coherence.json: python -m plagal.evaluation.coherence data/text ---
-#
-# The argument is the folder that the stage `convert` wrote, and only its training texts are read: an ear that knew the
-# tunes of the test split would judge them as old acquaintances. Whole pieces are real ones and, because hardly any
-# freely usable two-handed gospel exists, some by the arranger; each is cut into windows and damaged in every way. Run
-# it when FEATURES, damages or the split change.
-
-SEED = 11
-MOST_REAL, MOST_ARRANGED = 600, 300
-_LEAST_NOTES, _LEAST_BARS = 12, 4
-NGRAM_ORDER = 4
-NGRAM_PIECES = 200
-
-Example = tuple[str, str, int, Floats]
-"""(tune, kind, bars of the window, features)."""
-
-
-def training_pieces(text: Path) -> list[TextPiece]:
-    """Real pieces up to a bound, and some arranged ones; drawn by seed from both stages' training texts, without the
-    augmented copies."""
-    pieces = [
-        piece for stage in ("stage1", "stage2") for piece in first_copies(read_texts(text / stage / "train.jsonl"))
-    ]
-    drawn = [pieces[place] for place in np.random.default_rng(SEED).permutation(len(pieces))]
-    real, arranged = ([piece for piece in drawn if piece.synthetic is kind] for kind in (False, True))
-    return real[:MOST_REAL] + arranged[:MOST_ARRANGED]
-
-
-def examples(piece: TextPiece, seed: int) -> list[Example]:
-    """Windows of a piece, whole and damaged."""
-    rng = np.random.default_rng(seed)
-    rows: list[Example] = []
-    for length in WINDOW_LENGTHS:
-        for whole in windows(piece.score, length, 2):
-            if len(whole.notes) < _LEAST_NOTES or len(bars_of(whole)) < _LEAST_BARS:
-                continue
-            rows.append((piece.tune, "real", length, features(whole)))
-            rows += [(piece.tune, kind, length, features(damage(whole, rng))) for kind, damage in DAMAGES.items()]
-    return rows
-
-
-def counted_examples(pieces: Sequence[TextPiece], seed: int) -> list[Example]:
-    """Windows that an n-gram of these pieces writes, each under the name of the tune whose head it goes on from."""
-    model = NGram([piece.words for piece in pieces], (*MUSIC_WORDS, END), NGRAM_ORDER)
-    chosen = pieces[:NGRAM_PIECES]
-    rows: list[Example] = []
-    for length in WINDOW_LENGTHS:
-        heads = [head_of(piece.words) for piece in chosen]
-        written = write_with_ngram(model, heads, length, 150 * length, seed + length)
-        rows += [
-            (piece.tune, "ngram", length, features(part))
-            for piece, score in zip(chosen, written, strict=True)
-            for part in windows(score, length, 1)
-            if len(part.notes) > 1
-        ]
-    return rows
-
-
-def main(text: Path, out: Path) -> None:
-    """Fit the ear on the training texts under `text` and write it; a quarter of their tunes is kept apart to calibrate
-    it on."""
-    pieces = training_pieces(text)
-    made = Parallel(n_jobs=-1)(
-        delayed(examples)(piece, SEED + number) for number, piece in enumerate(tqdm(pieces, unit="piece"))
-    )
-    rows = [row for part in made for row in part] + counted_examples(pieces, SEED)
-    tunes = sorted({tune for tune, *_ in rows})
-    apart = {tune for place, tune in enumerate(np.random.default_rng(SEED).permutation(tunes)) if place % 4 == 0}
-    model = fit(
-        np.stack([row for *_, row in rows]), [kind for _, kind, _, _ in rows], [bars for _, _, bars, _ in rows],
-        np.array([tune in apart for tune, *_ in rows]), SEED,
-    )  # fmt: skip
-    stored = model.to_json() | {"tunes": tunes}
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in stored.items())
-    write_text(out, f"{{\n{lines}\n}}\n")
-    for length, kinds in stored["calibration"].items():
-        sys.stdout.writelines(f"{length:>2s} bars {kind:18s} {measured}\n" for kind, measured in kinds.items())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(__file__).with_name("coherence.json"))

@@ -22,8 +22,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from plagal.evaluation.features import bars_of
 from plagal.music.arranger.harmony_grammar import devices_in, family, scale_steps
-from plagal.music.chords import Chord, parse_chord
+from plagal.music.chords import QUALITIES, Chord, parse_chord
 from plagal.music.hands import unplayable
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.keys import key_tonic
@@ -166,3 +167,49 @@ def _silent_quarters(score: Score, end: int) -> float:
     last = -(-end // TICKS_PER_QUARTER)
     struck = len(set((score.notes[:, ONSET] // TICKS_PER_QUARTER).tolist()))
     return 1 - struck / max(1, last - first)
+
+
+# --- Gospel's signs ---
+# Shares of the time that chords sound: `sevenths` (a seventh above the root), `ninths` (a ninth, natural or altered),
+# `sus` (a fourth or second in place of the third); and `passing`, the share of chords of half a bar at most whose bass
+# comes and goes by a half or whole step.
+
+SIGNS = ("sevenths", "ninths", "sus", "passing")
+
+
+def has_seventh(chord: Chord) -> bool:
+    return bool({10, 11} & set(QUALITIES[chord.quality])) or chord.quality == "dim7"
+
+
+def has_ninth(chord: Chord) -> bool:
+    """A second beside a third, or beside a fourth and a seventh; b9 and #9 over a dominant."""
+    steps = set(QUALITIES[chord.quality])
+    return (2 in steps and bool({3, 4, 10} & steps)) or (10 in steps and (1 in steps or {3, 4} <= steps))
+
+
+def is_sus(chord: Chord) -> bool:
+    steps = set(QUALITIES[chord.quality])
+    return not {3, 4} & steps and bool({2, 5} & steps)
+
+
+def gospel_signs(score: Score) -> dict[str, float]:
+    """The share 0-1 of each of SIGNS; all 0 where no chord is heard."""
+    chords = hear_chords(score) if len(score.notes) else []
+    if not chords:
+        return dict.fromkeys(SIGNS, 0.0)
+    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+    lengths = np.diff([*(onset for onset, _ in chords), end]).clip(0).astype(float)
+    total = max(lengths.sum(), 1.0)
+    tests = {"sevenths": has_seventh, "ninths": has_ninth, "sus": is_sus}
+    shares = {name: float(lengths[[test(chord) for _, chord in chords]].sum() / total) for name, test in tests.items()}
+    half_bar = min(bar.end - bar.begin for bar in bars_of(score)) / 2
+    bass = np.array([chord.bass for _, chord in chords])
+    steps = np.isin(np.diff(bass) % 12, (1, 2, 10, 11))
+    passing = (lengths[1:-1] <= half_bar) & steps[:-1] & steps[1:]
+    return shares | {"passing": int(passing.sum()) / len(chords)}
+
+
+def mean_signs(scores: Sequence[Score]) -> dict[str, float | None]:
+    """Over pieces; None where there are none."""
+    found = [gospel_signs(score) for score in scores]
+    return {name: float(np.mean([one[name] for one in found])) if found else None for name in SIGNS}

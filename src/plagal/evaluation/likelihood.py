@@ -1,4 +1,4 @@
-"""How well a model foretells held-out pieces, in figures that spelling cannot flatter.
+"""Held-out pieces, and how well a model foretells them, in figures that spelling cannot flatter.
 
 Conventions: a piece is its words, then END; "nats" are -log p summed over all of them. What comes before the first word
 (the prompt) is given, not foretold. A distribution is an array of log-probabilities, shape (words, choices), over
@@ -12,17 +12,26 @@ Metrics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from plagal.evaluation.ngram import NGram, best_ngrams, xz_nats
 from plagal.evaluation.subwords import END, SpellingTrie
-from plagal.plumbing.errors import WordsError
+from plagal.music.score import Score
+from plagal.plumbing.errors import RecordError, WordsError
+from plagal.plumbing.files import read_jsonl
 from plagal.tokens import grammar
+from plagal.tokens.codec import decode
 from plagal.tokens.vocabulary import MUSIC_WORDS
+
+if TYPE_CHECKING:
+    from plagal.model.base import LanguageModel
 
 FACETS = ("when", "pitch", "length", "loudness", "harmony")
 """What a word decides. When: bars, positions, metre, tempo, form, the end; length: durations and pedal; loudness:
@@ -46,10 +55,7 @@ Interval = tuple[float, float]
 
 def facet_of(word: str) -> str:
     """Which of FACETS a word decides."""
-    for beginning, facet in _FACET_OF_BEGINNING.items():
-        if word.startswith(beginning):
-            return facet
-    return "when"
+    return next((facet for beginning, facet in _FACET_OF_BEGINNING.items() if word.startswith(beginning)), "when")
 
 
 @dataclass(frozen=True)
@@ -109,29 +115,25 @@ class LikelihoodScorer:
         best = log_probs.max(axis=1)
         right = (log_probs[rows, targets] >= best) / (log_probs >= best[:, None]).sum(axis=1)
         free = self._free(words)[place : place + len(targets)]
-        spelled = self.trie.hits(np.exp(log_probs), targets)
-        return PieceLikelihood(
-            tune=tune,
-            notes=int(self._is_note[targets].sum()),
-            nats=tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist()),
-            subwords=spelled.subwords,
-            subword_hits=spelled.hits,
-            choices=int(free.sum()),
-            choice_hits=float(right[free].sum()),
-        )
+        return self._part(tune, targets, nats, free, self.trie.hits(np.exp(log_probs), targets), right[free].sum())
 
     def blind(self, tune: str, words: Sequence[str], places: Ints) -> PieceLikelihood:
         """Of words that a model could not hold in its window: charged as an even guess, counted as missed."""
         targets = self.targets(words)[places]
         nats = np.full(len(places), np.log(len(self.index_of)))
+        return self._part(tune, targets, nats, self._free(words)[places], 0.0, 0.0)
+
+    def _part(
+        self, tune: str, targets: Ints, nats: Floats, free: Bools, subword_hits: float, choice_hits: float
+    ) -> PieceLikelihood:
         return PieceLikelihood(
             tune=tune,
             notes=int(self._is_note[targets].sum()),
             nats=tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist()),
             subwords=int(self.trie.depth[targets].sum()),
-            subword_hits=0.0,
-            choices=int(self._free(words)[places].sum()),
-            choice_hits=0.0,
+            subword_hits=subword_hits,
+            choices=int(free.sum()),
+            choice_hits=float(choice_hits),
         )
 
     def _free(self, words: Sequence[str]) -> Bools:
@@ -228,3 +230,154 @@ def grammar_masks(words: Sequence[str]) -> Bools:
         except WordsError:
             break
     return masks
+
+
+# --- The texts of the stage `convert`: training pieces, and the held-out ones that every model is measured on ---
+
+_FIRST = "SONG_START"
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """One text: a prompt's frame, words, the end mark."""
+
+    text: str
+    metadata: dict[str, Any]
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        begin, end = self.text.find(_FIRST), self.text.rfind(END)
+        if begin < 0 or end < begin:
+            raise RecordError(f"text {self.text[:40]!r} holds no whole piece; run the stage convert again")
+        return tuple(self.text[begin:end].split())
+
+    @cached_property
+    def score(self) -> Score:
+        return decode(self.words).score
+
+    @property
+    def tune(self) -> str:
+        """Settings of one tune share it."""
+        return str(self.metadata.get("tune_group") or self.metadata.get("tune") or self.metadata["id"])
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.metadata.get("synthetic"))
+
+    @property
+    def style(self) -> str:
+        return str(self.metadata.get("style") or self.metadata.get("genre") or "")
+
+    @property
+    def genre(self) -> str:
+        return str(self.metadata.get("genre") or "")
+
+
+def read_texts(path: Path) -> list[TextPiece]:
+    """Raises InputError and RecordError that name file and line."""
+    pieces = []
+    for number, row in enumerate(read_jsonl(path), 1):
+        if not isinstance(row.get("text"), str) or not isinstance(row.get("metadata"), dict):
+            raise RecordError(f"{path}:{number} has no text and metadata; run the stage convert again")
+        pieces.append(TextPiece(row["text"], row["metadata"]))
+    return pieces
+
+
+def first_copies(pieces: Iterable[TextPiece]) -> list[TextPiece]:
+    """Without the augmented copies: the first of each piece."""
+    found: dict[str, TextPiece] = {}
+    for piece in pieces:
+        found.setdefault(str(piece.metadata.get("id", len(found))), piece)
+    return list(found.values())
+
+
+def choose(pieces: Sequence[TextPiece], most: int, seed: int) -> list[TextPiece]:
+    """At most `most` of them, drawn by seed, from as many tunes as possible: one of each tune, then a second, ..."""
+    order = np.random.default_rng(seed).permutation(len(pieces))
+    drawn: dict[str, int] = {}
+    rounds: list[tuple[int, int, int]] = []
+    for place in order:
+        tune = pieces[place].tune
+        rounds.append((drawn.get(tune, 0), len(rounds), int(place)))
+        drawn[tune] = drawn.get(tune, 0) + 1
+    return [pieces[place] for place in sorted(place for _, _, place in sorted(rounds)[:most])]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All that an evaluation reads. `held_out`: split of the report -> its pieces, chosen."""
+
+    stage1_train: list[TextPiece]
+    stage2_train: list[TextPiece]
+    held_out: dict[str, list[TextPiece]]
+
+    @property
+    def gospel(self) -> list[TextPiece]:
+        return self.held_out["gospel_real"] + self.held_out["gospel_synthetic"]
+
+
+def load_texts(folder: Path, most: int, seed: int) -> Texts:
+    """From the folder of the stage `convert`: stage1/ and stage2/ with train.jsonl and test.jsonl."""
+    gospel = read_texts(folder / "stage2" / "test.jsonl")
+    rest = read_texts(folder / "stage1" / "test.jsonl")
+    splits = {
+        "gospel_real": [piece for piece in gospel if not piece.synthetic],
+        "gospel_synthetic": [piece for piece in gospel if piece.synthetic],
+        "general": [piece for piece in rest if piece.metadata.get("domain", "general") == "general"],
+    }
+    return Texts(
+        read_texts(folder / "stage1" / "train.jsonl"),
+        read_texts(folder / "stage2" / "train.jsonl"),
+        {name: choose(pieces, most, seed) for name, pieces in splits.items()},
+    )
+
+
+# --- Each model and each floor on the same held-out pieces ---
+
+CHOICES = (*MUSIC_WORDS, END)
+
+
+def make_scorer() -> LikelihoodScorer:
+    return LikelihoodScorer(CHOICES, grammar_masks)
+
+
+def score_model(
+    lm: LanguageModel, pieces: Sequence[TextPiece], scorer: LikelihoodScorer, window: int, progress: bool = False
+) -> list[PieceLikelihood]:
+    """What a model makes of each piece, in the windows that training uses (`window` tokens)."""
+    from plagal.model.scoring import word_scores
+
+    found: dict[int, PieceLikelihood] = {}
+
+    def take(text: int, place: int, log_probs: Floats) -> None:
+        part = scorer.score_part(pieces[text].tune, pieces[text].words, place, log_probs)
+        found[text] = found[text] + part if text in found else part
+
+    if not pieces:
+        return []
+    texts = [piece.text for piece in pieces]
+    for text, scores in enumerate(word_scores(lm, texts, max_tokens=window, distributions=take, progress=progress)):
+        unseen = np.flatnonzero(np.isnan(scores.log_probs))
+        if len(unseen):
+            found[text] += scorer.blind(pieces[text].tune, pieces[text].words, unseen)
+    return [found[text] for text in range(len(pieces))]
+
+
+def floors(
+    texts: Texts, pieces: Mapping[str, Sequence[TextPiece]], scorer: LikelihoodScorer, orders: Sequence[int]
+) -> tuple[dict[str, list[PieceLikelihood]], dict[str, NGram], dict[str, float]]:
+    """Per split: the best n-gram's likelihoods, that n-gram, and xz's nats per note. Splits without pieces are left
+    out."""
+    words = {name: [piece.words for piece in some] for name, some in pieces.items() if some}
+    gospel, general = first_copies(texts.stage2_train), first_copies(texts.stage1_train)
+    # Stage 2's pieces; both stages'; both with the augmented copies that the models saw.
+    kinds = (gospel, [*general, *gospel], [*texts.stage1_train, *texts.stage2_train])
+    sets = [[piece.words for piece in some] for some in kinds if some]
+    models = best_ngrams(sets, words, CHOICES, orders)
+    scored = {
+        name: [scorer.score(piece.tune, piece.words, models[name].log_probs(piece.words)) for piece in pieces[name]]
+        for name in words
+    }
+    notes = {name: sum(piece.notes for piece in scored[name]) for name in words}
+    xz = {name: nats / max(notes[name], 1) for name, nats in xz_nats(sets[min(1, len(sets) - 1)], words).items()}
+    return scored, models, xz

@@ -9,35 +9,39 @@ from pathlib import Path
 import numpy as np
 
 from plagal.compose.row import Constraint
-from plagal.evaluation import distribution, report
-from plagal.evaluation.asking import asked_for, true_of
+from plagal.evaluation import report
 from plagal.evaluation.coherence import bars_shuffled, notes_shuffled, random_notes, shipped
-from plagal.evaluation.control import Asked, Ears, MetreEar, StyleEar, follows_score, mean_verdicts
-from plagal.evaluation.distribution import mean_signs
+from plagal.evaluation.control import Ears, MetreEar, StyleEar, follows_score, mean_verdicts
 from plagal.evaluation.features import windows
-from plagal.evaluation.heldout import (
+from plagal.evaluation.gospel import mean_signs
+from plagal.evaluation.likelihood import (
+    LikelihoodScorer,
+    PieceLikelihood,
     TextPiece,
     Texts,
     choose,
+    compare,
     first_copies,
     floors,
     load_texts,
     make_scorer,
     score_model,
+    summarise,
 )
-from plagal.evaluation.likelihood import Likelihood, LikelihoodScorer, PieceLikelihood, compare, summarise
 from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
 from plagal.evaluation.page import made_by, write_page, write_plots
 from plagal.evaluation.report import Tree, direction, model_card, put, put_interval
 from plagal.evaluation.samples import (
     Sample,
     arrangers_answer,
+    asked_for,
     keep_samples,
     one_of_each_style,
+    true_of,
     valid_share,
     write_samples,
 )
-from plagal.evaluation.structure import TrainingMusic, rows_of, structure
+from plagal.evaluation.structure import TrainingMusic, distribution, real_against_real, rows_of, structure
 from plagal.model.adapters import FUSE_REPORT, STAGES, TRAIN_REPORT, load_stage, trained_window
 from plagal.model.base import LanguageModel
 from plagal.model.scoring import pieces_that_fit
@@ -63,7 +67,6 @@ class Findings:
     tree: Tree = field(default_factory=report.empty_tree)
     likelihoods: dict[str, dict[str, list[PieceLikelihood]]] = field(default_factory=dict)
     """Split -> model -> pieces."""
-    summaries: dict[str, dict[str, Likelihood]] = field(default_factory=dict)
     ngrams: dict[str, NGram] = field(default_factory=dict)
     samples: list[list[Sample]] = field(default_factory=list)
     """By seed."""
@@ -137,48 +140,35 @@ def put_training(tree: Tree, models: Path) -> None:
 
 
 def put_likelihoods(found: Findings, seed: int) -> None:
+    """Figures of each model on each split, stage 2 against its peers, and the plan's own two: gospel for the fused
+    model, general music after stage 1."""
+    tree = found.tree
     for split, by_model in found.likelihoods.items():
-        found.summaries[split] = {}
         for name, pieces in by_model.items():
-            summary = summarise(pieces, seed)
-            if summary is not None:
-                found.summaries[split][name] = summary
-                _put_summary(found.tree, f"{split}.{name}", summary)
-                counts = {"pieces": summary.pieces, "tunes": summary.tunes, "notes": summary.notes}
-                for what, count in counts.items():
-                    put(found.tree, f"held_out.{split}.{what}", count)
-    _put_ratios(found, seed)
-    _put_plan(found, seed)
-
-
-def _put_summary(tree: Tree, path: str, summary: Likelihood) -> None:
-    put(tree, f"nats_per_note.{path}", summary.nats_per_note)
-    put_interval(tree, f"nats_per_note.{path}", summary.nats_interval)
-    put(tree, f"choice_accuracy.{path}", summary.choice_accuracy)
-    put_interval(tree, f"choice_accuracy.{path}", summary.choice_interval)
-    for facet, nats in summary.nats_split.items():
-        put(tree, f"nats_split.{path}.{facet}", nats)
-
-
-def _put_ratios(found: Findings, seed: int) -> None:
+            summary, path = summarise(pieces, seed), f"{split}.{name}"
+            if summary is None:
+                continue
+            put(tree, f"nats_per_note.{path}", summary.nats_per_note)
+            put_interval(tree, f"nats_per_note.{path}", summary.nats_interval)
+            put(tree, f"choice_accuracy.{path}", summary.choice_accuracy)
+            put_interval(tree, f"choice_accuracy.{path}", summary.choice_interval)
+            for facet, nats in summary.nats_split.items():
+                put(tree, f"nats_split.{path}.{facet}", nats)
+            for what in ("pieces", "tunes", "notes"):
+                put(tree, f"held_out.{split}.{what}", getattr(summary, what))
     for split in ("gospel_real", "gospel_synthetic"):
         by_model = found.likelihoods[split]
         for peer in ("ngram", "stage1"):
             compared = compare(by_model["stage2"], by_model.get(peer, []), seed) if by_model.get("stage2") else None
             if compared is not None:
-                put(found.tree, f"ratio.{split}.stage2_vs_{peer}", compared[0])
-                put_interval(found.tree, f"ratio.{split}.stage2_vs_{peer}", compared[1])
-
-
-def _put_plan(found: Findings, seed: int) -> None:
-    """The plan's own two: gospel for the fused model, general music after stage 1."""
+                put(tree, f"ratio.{split}.stage2_vs_{peer}", compared[0])
+                put_interval(tree, f"ratio.{split}.stage2_vs_{peer}", compared[1])
     gospel = [piece for split in ("gospel_real", "gospel_synthetic") for piece in found.likelihoods[split]["fused"]]
-    after_two, after_one = summarise(gospel, seed), found.summaries["general"].get("stage1")
-    if after_two is not None:
-        put(found.tree, "plan.perplexity", after_two.perplexity)
-        put(found.tree, "plan.token_accuracy", after_two.token_accuracy)
-    if after_one is not None:
-        put(found.tree, "plan.perplexity_stage1", after_one.perplexity)
+    if (after_two := summarise(gospel, seed)) is not None:
+        put(tree, "plan.perplexity", after_two.perplexity)
+        put(tree, "plan.token_accuracy", after_two.token_accuracy)
+    if (after_one := summarise(found.likelihoods["general"].get("stage1", []), seed)) is not None:
+        put(tree, "plan.perplexity_stage1", after_one.perplexity)
 
 
 # --- what needs music and not likelihoods: generated pieces beside held-out real ones, the arranger's, and floors ---
@@ -196,26 +186,12 @@ def write_music(found: Findings, texts: Texts, models: Path, settings: EvaluateS
     kinds: tuple[tuple[Constraint, list[list[Sample]]], ...] = (("asked", found.samples), ("none", found.free))
     for constraint, by_seed in kinds:
         for number in range(SEEDS):
-            group = asked[number::SEEDS]
-            by_seed.append(_write_group(fused, group, settings, seed + number * _SEEDS_APART, constraint, window))
-
-
-def _write_group(
-    lm: LanguageModel,
-    asked: Sequence[Asked],
-    settings: EvaluateSettings,
-    seed: int,
-    constraint: Constraint,
-    window: int,
-) -> list[Sample]:
-    """As many at once as there is memory for, on most machines all."""
-    some = pieces_that_fit(lm, window, max(len(asked), 1))
-    parts = [asked[start : start + some] for start in range(0, len(asked), some)]
-    return [
-        sample
-        for number, part in enumerate(parts)
-        for sample in write_samples(lm, part, settings, seed + number, constraint=constraint)
-    ]
+            group, written = asked[number::SEEDS], list[Sample]()
+            some = pieces_that_fit(fused, window, max(len(group), 1))  # on most machines all at once
+            for part, start in enumerate(range(0, len(group), some)):
+                own_seed = seed + number * _SEEDS_APART + part
+                written += write_samples(fused, group[start : start + some], settings, own_seed, constraint=constraint)
+            by_seed.append(written)
 
 
 def measure_music(found: Findings, texts: Texts, settings: EvaluateSettings, seed: int) -> None:
@@ -325,13 +301,11 @@ def put_distribution(
     tree: Tree, model: Sequence[Score], arranged: Sequence[Score], real: Sequence[Score], seed: int
 ) -> None:
     theirs = rows_of(real)
-    generated, taught = (distribution.compare(rows_of(scores), theirs, seed) for scores in (model, arranged))
-    floor = distribution.real_against_real(theirs, seed)
+    generated, taught = (distribution(rows_of(scores), theirs, seed) for scores in (model, arranged))
+    floor = real_against_real(theirs, seed)
     for ending, measured in (("", generated), ("_real", floor), ("_arranger", taught)):
-        if measured is not None:
-            put(tree, f"distribution.overlap{ending}", measured.overlap)
-            put(tree, f"distribution.kl{ending}", measured.kl)
-            put(tree, f"distribution.frechet{ending}", measured.frechet)
+        for figure in ("overlap", "kl", "frechet") if measured is not None else ():
+            put(tree, f"distribution.{figure}{ending}", getattr(measured, figure))
     for name, overlap in (generated.by_feature if generated else {}).items():
         put(tree, f"distribution_overlap.{name}", overlap)
 

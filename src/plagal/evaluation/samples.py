@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import io
+import random
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from plagal.asking.arranged import arranged
+from plagal.asking.prompt import read_prompt
+from plagal.asking.request import Request, read_request
+from plagal.asking.wording import facts_of, held_out_prompt
 from plagal.compose.row import Constraint
 from plagal.compose.write import write
-from plagal.evaluation.asking import request_for
 from plagal.evaluation.control import Asked
+from plagal.evaluation.likelihood import TextPiece
 from plagal.model.base import LanguageModel
 from plagal.model.scorer import ModelScorer
+from plagal.music.chords import parse_chord
+from plagal.music.keys import parse_key
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.pianoroll import write_piano_roll
 from plagal.music.score import Score
@@ -116,8 +123,7 @@ def check_midi(source: str | Path | bytes) -> Validity:
     """Check a MIDI file by path or its bytes. Never raises for what stands in it; OSError where it cannot be opened."""
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     heard, problems = _by_mido(data)
-    problems += _by_symusic(data, heard)
-    return Validity(tuple(problems))
+    return Validity((*problems, *_by_symusic(data, heard)))
 
 
 def _by_mido(data: bytes) -> tuple[int, list[str]]:
@@ -143,15 +149,13 @@ def _by_mido(data: bytes) -> tuple[int, list[str]]:
                 if now <= sounding[key].pop(0):
                     problems.append(f"note {message.note} lasts no time at tick {now}")
                 ended += 1
-        hanging = sum(len(begun) for begun in sounding.values())
-        if hanging:
+        if hanging := sum(map(len, sounding.values())):
             problems.append(f"{hanging} notes never end")
-    if not ended:
-        problems.append("no notes")
-    return ended, problems
+    return ended, problems if ended else [*problems, "no notes"]
 
 
 def _by_symusic(data: bytes, heard: int) -> list[str]:
+    """Problems of a file in which mido `heard` so many notes: another count, and bars that are not full."""
     import symusic
 
     try:
@@ -161,39 +165,74 @@ def _by_symusic(data: bytes, heard: int) -> list[str]:
     notes = [(note.start, note.end) for track in score.tracks for note in track.notes]
     if len(notes) != heard:
         return [f"symusic finds {len(notes)} notes, mido {heard}"]
-    metres = sorted((metre.time, metre.numerator, metre.denominator) for metre in score.time_signatures)
-    return _bars_not_full(notes, metres, score.ticks_per_quarter) if notes else []
-
-
-def _bars_not_full(notes: list[tuple[int, int]], metres: list[tuple[int, int, int]], quarter: int) -> list[str]:
-    """`notes`: (start, end); `metres`: (time, numerator, denominator); all times and `quarter` in ticks."""
-    last = max(end for _, end in notes)
-    lines, problems = _bar_lines(metres, last, quarter)
-    changes = [0] * (len(lines) + 1)
-    for start, end in notes:
-        changes[bisect_right(lines, start) - 1] += 1
-        changes[bisect_right(lines, max(start, end - 1))] -= 1
-    sounding = 0
-    for bar, change in enumerate(changes[: len(lines)]):
-        sounding += change
-        if not sounding:
-            problems.append(f"bar {bar + 1} is silent")
-    return problems
-
-
-def _bar_lines(metres: list[tuple[int, int, int]], last: int, quarter: int) -> tuple[list[int], list[str]]:
-    """Where bars begin, up to the tick where the last note ends; and what is wrong with them."""
+    if not notes:
+        return []
+    waiting = sorted((metre.time, metre.numerator, metre.denominator) for metre in score.time_signatures)
+    last, whole = max(end for _, end in notes), 4 * score.ticks_per_quarter
     lines: list[int] = []
-    problems, line = [], 0
-    waiting = list(metres)
-    length = 4 * quarter
+    problems, line, length = [], 0, whole
     while line < last or not lines:
         while waiting and waiting[0][0] <= line:
             time, numerator, denominator = waiting.pop(0)
             if time < line:
                 problems.append(f"the metre changes inside a bar, at tick {time}")
-            length = max(1, 4 * quarter * numerator // denominator)
+            length = max(1, whole * numerator // denominator)
         lines.append(line)
         line += length
     problems += [f"the metre changes inside a bar, at tick {time}" for time, *_ in waiting if time < line]
-    return lines, problems
+    changes = [0] * (len(lines) + 1)
+    for start, end in notes:
+        changes[bisect_right(lines, start) - 1] += 1
+        changes[bisect_right(lines, max(start, end - 1))] -= 1
+    silent = [bar for bar, sounding in enumerate(accumulate(changes[:-1]), 1) if not sounding]
+    return problems + [f"bar {bar} is silent" for bar in silent]
+
+
+# --- What the generated pieces are asked for: prompts in wordings that training never saw, about held-out tunes. ---
+
+
+def asked_for(piece: TextPiece, bars: int, seed: int, number: int) -> Asked:
+    """A true prompt about a held-out piece, but for its length; what it names is what counts."""
+    facts = replace(facts_of(piece.words, piece.genre, piece.style), bars=bars)
+    prompt = held_out_prompt(facts, random.Random(f"{seed} {number}"))
+    named = read_prompt(prompt)
+    numerator, _, denominator = facts.metre.partition("/")
+    return Asked(
+        prompt=prompt,
+        key=parse_key(facts.key) if named.key is not None and facts.key else None,
+        tempo=facts.tempo if named.tempo is not None and not named.tempo_named else None,
+        metre=(int(numerator), int(denominator)) if named.metre is not None else None,
+        bars=bars,
+        style=piece.style if named.style is not None else None,
+        chords=tuple(parse_chord(symbol) for symbol in facts.chords) if named.chords else (),
+    )
+
+
+def true_of(piece: TextPiece) -> Asked:
+    """What is true of a piece as it stands: how well ears hear real music is the ceiling of what they hear in ours."""
+    facts = facts_of(piece.words, piece.genre, piece.style)
+    numerator, _, denominator = facts.metre.partition("/")
+    return Asked(
+        prompt="",
+        key=parse_key(facts.key) if facts.key else None,
+        tempo=facts.tempo,
+        metre=(int(numerator), int(denominator)),
+        style=piece.style or None,
+    )
+
+
+def request_for(asked: Asked, settings: EvaluateSettings) -> Request:
+    """What a user would send: the prompt, and as controls what it names."""
+    return read_request(
+        {
+            "prompt": asked.prompt,
+            "key": asked.key,
+            "tempo": asked.tempo,
+            "beat": "quarter" if asked.tempo is not None else None,
+            "metre": asked.metre,
+            "bars": asked.bars,
+            "chords": tuple((chord,) for chord in asked.chords) or None,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+        }
+    )

@@ -240,7 +240,7 @@ class Desk:
         return True
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        """One line, as `plagal.evaluation.ratings` reads it, whole or not at all, on the disk before anybody is told
+        """One line, as `plagal.evaluation.report` reads it, whole or not at all, on the disk before anybody is told
         so. Raises DiskError."""
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
         try:
