@@ -32,8 +32,7 @@ from plagal.music.midi import read_midi
 from plagal.music.performance.hear import Heard, hear
 from plagal.music.performance.performer import Performance, draw_manner, perform
 from plagal.music.performance.played import Played, read_played, seconds_at
-from plagal.music.performance.positions import place_notes
-from plagal.music.performance.written import write_down
+from plagal.music.performance.written import place_notes, write_down
 from plagal.music.score import ONSET, PITCH
 from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.params import load_params

@@ -22,11 +22,10 @@ from pathlib import Path
 
 from plagal.evaluation.gospel import Figures, mean_figures
 from plagal.music.arranger.arrange import arrange
-from plagal.music.arranger.harmonize import clashes, harmonize
 from plagal.music.arranger.styles import STYLES
-from plagal.music.arranger.tunebook import Tune, tune_book
-from plagal.music.beats import beat_ticks
+from plagal.music.arranger.tunebook import Tune, clashes, harmonize, tune_book
 from plagal.music.chords import Chord
+from plagal.music.harmony import beat_ticks
 from plagal.music.midi import read_midi
 from plagal.music.score import Score
 from plagal.plumbing.errors import PlagalError

@@ -37,12 +37,9 @@ from plagal.corpus.split import Melodies, melody_key, split_of, tune_groups
 from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.arranger.tunebook import tune_book
 from plagal.music.midi import read_midi
-from plagal.music.performance.decode import BAR_LENGTHS, METRES, Hints
-from plagal.music.performance.decode import Path as Reading
-from plagal.music.performance.features import FRAMES_PER_SECOND, INPUTS, features
-from plagal.music.performance.hear import beats_in
-from plagal.music.performance.metre import in_metre, sureness, witnesses
-from plagal.music.performance.net import OUTPUTS, WEIGHTS, Shape, run
+from plagal.music.performance.hear import BAR_LENGTHS, METRES, Hints, beats_in, in_metre, sureness, witnesses
+from plagal.music.performance.hear import Path as Reading
+from plagal.music.performance.net import FRAMES_PER_SECOND, INPUTS, OUTPUTS, WEIGHTS, Shape, features, run
 from plagal.music.performance.performer import Performance, draw_manner, perform
 from plagal.music.performance.played import Played, Pulse
 from plagal.music.score import Score

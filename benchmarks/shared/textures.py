@@ -14,9 +14,9 @@ import numpy as np
 import yaml
 
 from plagal.music.arranger.tunebook import tune_book
-from plagal.music.beats import beat_ticks
 from plagal.music.chords import QUALITIES, Chord, parse_chord
 from plagal.music.grid import regular
+from plagal.music.harmony import beat_ticks
 from plagal.music.score import TICKS_PER_QUARTER, Metre, Pedal, Score
 from shared.places import ROOT
 

@@ -117,7 +117,7 @@ def arrange(
 
 def _described(score: Any, style: str) -> str:
     """ "What a Friend, shout, Ab major, 4/4, ♩ = 144, 24 bars"."""
-    from plagal.music.beats import beat_ticks
+    from plagal.music.harmony import beat_ticks
     from plagal.music.keys import key_name
     from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER
 

@@ -23,11 +23,10 @@ def beats(
     from tqdm import tqdm
 
     from plagal.music.midi import write_midi
-    from plagal.music.performance.decode import Hints
-    from plagal.music.performance.hear import hear
-    from plagal.music.performance.played import read_played
-    from plagal.music.performance.show import write_click, write_picture
+    from plagal.music.performance.hear import Hints, hear
+    from plagal.music.performance.played import read_played, write_click
     from plagal.music.performance.written import write_down
+    from plagal.music.pianoroll import write_picture
 
     played = read_played(file)
     with tqdm(total=round(played.seconds), desc="listening", unit="s", delay=2, leave=False) as bar:
@@ -56,4 +55,4 @@ def beats(
     if picture is not None:
         write_picture(played, heard, picture)
     if click is not None:
-        write_click(played, heard, click)
+        write_click(played, heard.pulse, click)

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from plagal.music.chords import QUALITIES, ROOT_NAMES
+from plagal.music.grid import TEMPOS
 from plagal.music.score import Key, Marker, Metre, Pedal, Score, Tempo
-from plagal.music.tempo import TEMPOS
 from plagal.tokens.vocabulary import SECTIONS, VELOCITY_LEVELS, WORDS
 
 onsets = st.integers(0, 1500)

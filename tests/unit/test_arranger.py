@@ -15,15 +15,13 @@ import pytest
 
 from plagal.asking.arranged import generate_melody
 from plagal.music.arranger.arrange import STYLES, arrange, played_chords
-from plagal.music.arranger.devices import DEVICES
-from plagal.music.arranger.form import Form
-from plagal.music.arranger.leadsheet import LeadSheet, Section, Span, layout
-from plagal.music.arranger.reharmonize import apply_devices
+from plagal.music.arranger.form import Form, LeadSheet, Section, Span, layout
+from plagal.music.arranger.reharmonize import DEVICES, apply_devices
 from plagal.music.arranger.styles import load_style
 from plagal.music.arranger.tunebook import find_tune, tune_book
-from plagal.music.arranger.voicing import LARGEST_SPAN, WIDEST_ROLL, essential
+from plagal.music.arranger.voicing import WIDEST_ROLL, essential
 from plagal.music.chords import QUALITIES
-from plagal.music.hands import ROLL_TICKS, unplayable
+from plagal.music.hands import LARGEST_SPAN, ROLL_TICKS, unplayable
 from plagal.music.keys import key_tonic, parse_key
 from plagal.music.midi import read_midi, write_midi
 from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, VELOCITY, Score

@@ -10,12 +10,19 @@ import pytest
 
 from plagal.music.arranger.arrange import STYLES, arrange, played_chords
 from plagal.music.arranger.form import ENDINGS, INTROS
-from plagal.music.arranger.harmonize import clashes, harmonize
-from plagal.music.arranger.own_music import in_four, key_of_chords, tune_from_score, tune_over
-from plagal.music.arranger.tunebook import find_tune, tune_book
-from plagal.music.beats import beat_ticks
+from plagal.music.arranger.tunebook import (
+    clashes,
+    find_tune,
+    harmonize,
+    in_four,
+    key_of_chords,
+    tune_book,
+    tune_from_score,
+    tune_over,
+)
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.hands import unplayable
+from plagal.music.harmony import beat_ticks
 from plagal.music.keys import key_tonic, parse_key
 from plagal.music.notation import score_from_abc
 from plagal.music.score import DURATION, ONSET, PITCH, Key, Metre, Score

@@ -20,17 +20,14 @@ from plagal.corpus.reading import Discard, Limits, read_candidate
 from plagal.corpus.sources import candidates, load_sources
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
-from plagal.music.load import load
+from plagal.music.load import BY_EAR, TO_CLICK, click_offset, keeps_grid, load, surest_stretch
 from plagal.music.midi import parse, read_midi, write_midi
-from plagal.music.performance.decode import Hints, decode, read_bars
-from plagal.music.performance.hear import calibrated, hear, raw_of
+from plagal.music.performance.hear import Hints, calibrated, decode, hear, raw_of, read_bars
 from plagal.music.performance.net import WEIGHTS, activations
 from plagal.music.performance.performer import perform
-from plagal.music.performance.played import Played, Pulse, as_written, seconds_at
-from plagal.music.performance.positions import group_strikes, place_notes
-from plagal.music.performance.reading import BY_EAR, TO_CLICK, click_offset, keeps_grid, surest_stretch
-from plagal.music.performance.show import write_click, write_picture
-from plagal.music.performance.written import write_down
+from plagal.music.performance.played import Played, Pulse, as_written, seconds_at, write_click
+from plagal.music.performance.written import group_strikes, place_notes, write_down
+from plagal.music.pianoroll import write_picture
 from plagal.music.score import DURATION, ONSET, Metre
 from plagal.plumbing.errors import CorpusError, InputError
 
@@ -271,7 +268,7 @@ def test_sixteenths_to_a_click_come_out_as_sixteenths(tmp_path: Path):
 
 def test_free_playing_gets_its_own_bars_and_says_so(tmp_path: Path):
     performance = perform(arrange("amazing_grace", "hymnal", seed=3), 11)
-    write_click(performance.played, hear(performance.played), tmp_path / "free.mid")
+    write_click(performance.played, hear(performance.played).pulse, tmp_path / "free.mid")
     score = load(tmp_path / "free.mid")
     assert BY_EAR in score.losses
     assert 0.0 <= score.losses["played_confidence"] <= 1.0
@@ -281,7 +278,7 @@ def test_free_playing_gets_its_own_bars_and_says_so(tmp_path: Path):
 
 def test_the_surest_stretch_is_whole_bars_of_what_was_played(tmp_path: Path):
     performance = perform(arrange("amazing_grace", "hymnal", seed=3), 11)
-    write_click(performance.played, hear(performance.played), tmp_path / "free.mid")
+    write_click(performance.played, hear(performance.played).pulse, tmp_path / "free.mid")
     stretch = surest_stretch(tmp_path / "free.mid", 0.05, 8)
     assert stretch is not None
     assert 0 < len(stretch.notes) <= len(performance.played.notes)
@@ -307,7 +304,7 @@ def test_recordings_of_others_to_a_click_and_without_one_are_known():
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
     performance = perform(arrange("amazing_grace", "worship", seed=5), 8)
-    write_click(performance.played, hear(performance.played), tmp_path / "recording.mid")
+    write_click(performance.played, hear(performance.played).pulse, tmp_path / "recording.mid")
     return tmp_path / "recording.mid"
 
 
@@ -335,7 +332,7 @@ def test_a_recording_goes_the_way_to_training_that_the_page_on_the_corpus_tells(
     performance = perform(arrange("jesus_loves_me", "blues", seed=2), 12)
     folder = tmp_path / "midi_sources" / "traditional_gospel"
     folder.mkdir(parents=True)
-    write_click(performance.played, hear(performance.played), folder / "recording.mid")
+    write_click(performance.played, hear(performance.played).pulse, folder / "recording.mid")
     settings = collect_settings(
         sources_file(tmp_path / "s.yaml", ("traditional_gospel", folder)), 1, {"traditional_gospel": 1},
         min_confidence=0.05,

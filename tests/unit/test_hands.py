@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from plagal.music.arranger.arrange import arrange
-from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES, drop_two
-from plagal.music.hands import hands_for, in_two_hands, reachable, unplayable
+from plagal.music.arranger.voicing import drop_two
+from plagal.music.hands import LARGEST_SPAN, MOST_NOTES, hands_for, in_two_hands, reachable, unplayable
 from plagal.music.score import DURATION, ONSET, PITCH, Pedal, Score
 
 

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from plagal.music.arranger.arrange import arrange
-from plagal.music.beats import held_until
 from plagal.music.chords import parse_chord
-from plagal.music.harmony import hear_chords, hear_key, hear_keys
+from plagal.music.harmony import hear_chords, hear_key, hear_keys, held_until
 from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.score import Marker, Metre, Pedal, Score
 

@@ -21,9 +21,8 @@ import yaml
 from plagal.music.grid import bar_lines
 from plagal.music.notation import load_all, load_notation, score_from_abc, split_tunes
 from plagal.music.notation.abc import LONGEST_TUNE
-from plagal.music.notation.bars import MAX_NOTATION_BYTES, MOST_NOTES
+from plagal.music.notation.bars import MAX_NOTATION_BYTES, MOST_NOTES, MOST_PLAYED, Marks, played_order
 from plagal.music.notation.musicxml import score_from_musicxml
-from plagal.music.notation.repeats import MOST_PLAYED, Marks, played_order
 from plagal.music.score import TICKS_PER_QUARTER, Score
 from plagal.plumbing.errors import InputError
 

@@ -11,9 +11,8 @@ import symusic
 
 from plagal.corpus.reading import Discard, Limits, Piece, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
-from plagal.music.hands import unplayable
+from plagal.music.hands import reduced, unplayable
 from plagal.music.load import load
-from plagal.music.parts import reduced
 
 MELODY, RIGHT, LEFT, BASS = (76, 74, 72, 71), (60, 64, 67, 65), (48, 43, 45, 41), (36, 31, 33, 29)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from plagal.music.tempo import TEMPOS, nearest_tempo
+from plagal.music.grid import TEMPOS, nearest_tempo
 from plagal.tokens.vocabulary import (
     BEAT_TICKS,
     DURATION_TICKS,

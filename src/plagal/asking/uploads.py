@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from plagal.music.load import BY_EAR, TO_CLICK, as_played
 from plagal.music.midi import read_midi
-from plagal.music.performance.decode import METRES as HEARD_METRES
-from plagal.music.performance.decode import Hints
+from plagal.music.performance.hear import METRES as HEARD_METRES
+from plagal.music.performance.hear import Hints
 from plagal.music.performance.played import seconds_at
-from plagal.music.performance.reading import BY_EAR, TO_CLICK, as_played
 from plagal.music.score import DURATION, ONSET, Score
 from plagal.plumbing.errors import InputError
 

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.music.arranger import harmony_grammar
-from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES
 from plagal.music.chords import QUALITIES, Chord, parse_chord, parse_pitch_class
-from plagal.music.hands import in_one_hand
+from plagal.music.hands import LARGEST_SPAN, MOST_NOTES, in_one_hand
 from plagal.music.keys import key_tonic
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
 from plagal.tokens import grammar as g

@@ -13,8 +13,8 @@ import numpy as np
 from plagal.asking.progression import Progression
 from plagal.asking.request import USUAL_METRE, Request
 from plagal.music.arranger.form import ENDINGS, INTROS, chord_of, numerals_of
-from plagal.music.beats import beat_ticks
 from plagal.music.chords import Chord
+from plagal.music.harmony import beat_ticks
 from plagal.music.keys import key_tonic
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Metre, Score
 from plagal.tokens.bars import cut_bars

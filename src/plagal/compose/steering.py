@@ -40,8 +40,9 @@ from plagal.compose.masks import Mask
 from plagal.compose.opening import PlacedNote, bar_ticks, form_chords, notes_a_bar, placed_chords, placed_melody
 from plagal.compose.scorer import Floats
 from plagal.music.arranger import harmony_grammar
-from plagal.music.arranger.voicing import LARGEST_SPAN, by_importance, essential
+from plagal.music.arranger.voicing import by_importance, essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
+from plagal.music.hands import LARGEST_SPAN
 from plagal.music.keys import key_tonic
 from plagal.music.levels import LEVELS, Reach, in_rhythm
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre

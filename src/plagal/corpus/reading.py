@@ -29,8 +29,8 @@ from plagal.corpus.duplicates import (
 )
 from plagal.corpus.sources import Candidate
 from plagal.music.grid import bar_lines, last_event, regular
+from plagal.music.load import BY_EAR, TO_CLICK, surest_stretch
 from plagal.music.notation import read_text
-from plagal.music.performance.reading import BY_EAR, TO_CLICK, surest_stretch
 from plagal.music.score import ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Score
 from plagal.plumbing.errors import PlagalError
 
@@ -88,7 +88,7 @@ def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bo
                 return Discard(
                     candidate, "no piano part", "no track is a piano; `reduce: true` plays it with two hands"
                 )
-            from plagal.music.parts import reduced
+            from plagal.music.hands import reduced
 
             score = reduced(score)
         score = _with_defaults(score, candidate)

@@ -21,9 +21,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.beats import Ints, beat_ticks, spread
 from plagal.music.grid import LONGEST_BAR, bar_of, regular_notes
-from plagal.music.harmony import hear_chords, is_one_voice
+from plagal.music.harmony import Ints, beat_ticks, hear_chords, is_one_voice, spread
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Notes, Score
 
 _STEP = TICKS_PER_QUARTER // 2

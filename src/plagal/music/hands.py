@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -31,6 +30,9 @@ from plagal.music.score import (
     Pedal,
     Score,
 )
+
+LARGEST_SPAN, MOST_NOTES = 16, 5
+"""Semitones that a hand takes at once (a major tenth), and keys."""
 
 ROLL_TICKS = 1
 """From one note of a rolled chord to the next, as the word ARPEGGIO has it: 36 ms at 70 quarters a minute."""
@@ -162,6 +164,23 @@ def _splits(keys: Sequence[int]) -> bool:
 
 def in_one_hand(keys: Sequence[int]) -> bool:
     return not keys or (len(keys) <= MOST_NOTES and keys[-1] - keys[0] <= LARGEST_SPAN)
+
+
+_PARTING_KEY = 60
+"""Middle C: where the hands part in a reduction."""
+
+
+def reduced(score: Score) -> Score:
+    """The score in two hands that can play it: the left keeps the bass and what lies near it, the right the top line
+    and what lies near that. How many notes went is counted in `losses` as `notes_reduced`."""
+    notes = [(int(a), int(b), int(c), int(d)) for a, b, c, d in score.notes]
+    right = reachable(note for note in notes if note[1] >= _PARTING_KEY)
+    left = reachable((note for note in notes if note[1] < _PARTING_KEY), left=True)
+    kept = together(left, right)
+    array = np.array(kept, dtype=np.int32).reshape(-1, 4)
+    hands: Hands = (array[:, 1] >= _PARTING_KEY).astype(np.int8)
+    losses = score.losses | {"notes_reduced": len(notes) - len(kept)}
+    return Score(array, score.metres, score.tempos, score.keys, (), score.markers, score.title, losses, hands)
 
 
 # --- which hand plays which note

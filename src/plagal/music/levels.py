@@ -13,10 +13,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from plagal.music.arranger.voicing import LARGEST_SPAN, MOST_NOTES, by_importance
+from plagal.music.arranger.voicing import by_importance
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.edits import bar_edges, change_tempo
-from plagal.music.hands import LONGEST_ROLL, HandNote, in_two_hands, let_go, reachable, together, unplayable
+from plagal.music.hands import (
+    LARGEST_SPAN,
+    LONGEST_ROLL,
+    MOST_NOTES,
+    HandNote,
+    in_two_hands,
+    let_go,
+    reachable,
+    together,
+    unplayable,
+)
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,

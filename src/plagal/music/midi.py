@@ -2,7 +2,7 @@
 
 Reading brings every file onto the grid of 24 ticks to the quarter, as one piano part:
 - all pitched tracks are merged; drum tracks (channel 10) and sound effects (programs 112-127) are left out and counted,
-  and in files from elsewhere whatever is not a piano (`parts`);
+  and in files from elsewhere whatever is not a piano (`piano_tracks`);
 - a constant offset of the whole file under half a grid step is removed and reported [offset_quarters];
 - onsets and ends go to the nearest grid tick, so an onset moves by at most 1/48 quarter;
 - a pedal is the highest of all tracks' (controller 64: up to 41 is off, up to 85 half, above on);
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.music.grid import LONGEST_BAR, PEDAL_STATES, SECTIONS, regular
-from plagal.music.parts import hands_of, piano_tracks
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.music.smf import sequence_name, sound_bytes
 from plagal.plumbing.errors import InputError, MidiError
@@ -299,6 +298,63 @@ def _markers(source: symusic.Score, grid: Any, losses: Counter[str]) -> tuple[Ma
         else:
             losses["markers_left_out"] += 1
     return tuple(markers)
+
+
+_PIANO = range(8)
+_ORGAN = range(16, 21)
+"""General MIDI's programs: pianos and clavichords; organs, whose hymns lie under two hands as well."""
+_PIANO_NAME = re.compile(r"\b(piano|pno|keys|keyboards?|rhodes|[lr]\.? ?h\.?|(left|right)[ _-]?hand)\b", re.IGNORECASE)
+_VOICE_NAME = re.compile(r"\b(melody|vocals?|voice|lead|sing\w*|soprano|alto|tenor|choir|solo)\b", re.IGNORECASE)
+_LEFT_NAME = re.compile(r"\b(l\.? ?h\.?|left|lower|bass clef)\b", re.IGNORECASE)
+_RIGHT_NAME = re.compile(r"\b(r\.? ?h\.?|right|upper|treble)\b", re.IGNORECASE)
+
+
+def piano_tracks(tracks: Sequence[symusic.Track], losses: Counter[str]) -> list[symusic.Track]:
+    """The tracks that are the piano, in order: those named so and other pianos that are no voice's; else all pianos;
+    else the organ. The notes of the rest are counted as `notes_other_parts`. Where there is no keyboard all tracks
+    stay, and `no_piano_part` says so."""
+    named = [track for track in tracks if _PIANO_NAME.search(track.name)]
+    pianos = [track for track in tracks if track.program in _PIANO]
+    if named:
+        chosen = [t for t in tracks if t in named or (t in pianos and not _VOICE_NAME.search(t.name))]
+    else:
+        chosen = pianos or [track for track in tracks if track.program in _ORGAN]
+    if not any(len(track.notes) for track in chosen):
+        losses["no_piano_part"] += 1
+        return list(tracks)
+    losses["notes_other_parts"] += sum(len(track.notes) for track in tracks if track not in chosen)
+    return chosen
+
+
+def hands_of(tracks: Sequence[symusic.Track]) -> list[int] | None:
+    """For each track 0 where it is the left hand's and 1 where it is the right's; None where they are not just two with
+    notes. Names decide, else which lies higher. Of four voices, as in a hymn, the upper two are the right hand's."""
+    playing = [number for number, track in enumerate(tracks) if len(track.notes)]
+    if len(playing) == 4 and all(_is_voice(tracks[number]) for number in playing):
+        by_height = sorted(playing, key=lambda number: -float(tracks[number].notes.numpy()["pitch"].mean()))
+        return [int(number in by_height[:2]) for number in range(len(tracks))]
+    if len(playing) != 2:
+        return None
+    first, second = (tracks[number] for number in playing)
+    says = [bool(_RIGHT_NAME.search(track.name)) - bool(_LEFT_NAME.search(track.name)) for track in (first, second)]
+    # "upper 1" and "upper 2" are staves that LilyPond named after the first: names that agree say nothing.
+    if says[0] != says[1]:
+        first_is_right = says[0] > says[1]
+    else:
+        heights = [int(track.notes.numpy()["pitch"].astype(np.int64).sum()) * len(other.notes)
+                   for track, other in ((first, second), (second, first))]  # fmt: skip
+        first_is_right = heights[0] > heights[1]
+    hands = [0] * len(tracks)
+    hands[playing[0 if first_is_right else 1]] = 1
+    return hands
+
+
+def _is_voice(track: symusic.Track) -> bool:
+    """Whether its notes come one after the other."""
+    columns = track.notes.numpy()
+    order = np.argsort(columns["time"], kind="stable")
+    begins, ticks = columns["time"][order], columns["duration"][order]
+    return len(begins) < 2 or bool((begins[1:] >= begins[:-1] + ticks[:-1]).mean() > 0.95)
 
 
 def to_midi_bytes(score: Score) -> bytes:

@@ -15,7 +15,7 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.beats import held_until
+from plagal.music.harmony import held_until
 from plagal.music.performance.played import seconds_at
 from plagal.music.score import ONSET, Score
 

@@ -17,10 +17,8 @@ from plagal.music.chords import parse_chord
 from plagal.music.keys import key_then, signature
 from plagal.music.score import ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Key, Metre, Score
 from plagal.plumbing.version import __version__
-from plagal.sheet.spelling import LETTERS, spelled
-from plagal.sheet.symbols import kind_of, nashville, printed
-from plagal.sheet.values import Piece, groups, pieces, triplets
-from plagal.sheet.written import Bars, Chord, Staff, page_bars
+from plagal.sheet.spelling import LETTERS, kind_of, nashville, printed, spelled
+from plagal.sheet.written import Bars, Chord, Piece, Staff, groups, page_bars, pieces, triplets
 
 _DOCTYPE = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE score-partwise PUBLIC "-//Recordare//DTD MusicXML 4.0 '

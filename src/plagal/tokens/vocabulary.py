@@ -21,10 +21,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from plagal.music.chords import FIXED_QUALITIES, QUALITIES, ROOT_NAMES
-from plagal.music.grid import LONGEST_BAR, SECTIONS
+from plagal.music.grid import LONGEST_BAR, SECTIONS, TEMPOS, nearest_tempo
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS, key_symbol
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key
-from plagal.music.tempo import TEMPOS, nearest_tempo
 
 WHOLE = 4 * TICKS_PER_QUARTER
 

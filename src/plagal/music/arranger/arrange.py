@@ -12,16 +12,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from plagal.music.arranger.dynamics import pedals, tempos
-from plagal.music.arranger.figuration import play
-from plagal.music.arranger.form import Form, FormWishes
-from plagal.music.arranger.leadsheet import Layout, LeadSheet, Span, is_compound, layout
+from plagal.music.arranger.figuration import pedals, play, tempos
+from plagal.music.arranger.form import Form, FormWishes, Layout, LeadSheet, Span, layout
 from plagal.music.arranger.lines import complete_line
-from plagal.music.arranger.naming import name_played
-from plagal.music.arranger.own_music import Progression, in_four, key_of_chords, tune_from_score, tune_over, with_chords
 from plagal.music.arranger.reharmonize import apply_devices, colour
 from plagal.music.arranger.styles import STYLES, Style, load_style
-from plagal.music.arranger.tunebook import Tune, find_tune, tune_book
+from plagal.music.arranger.tunebook import (
+    Progression,
+    Tune,
+    find_tune,
+    in_four,
+    is_compound,
+    key_of_chords,
+    tune_book,
+    tune_from_score,
+    tune_over,
+    with_chords,
+)
+from plagal.music.arranger.voicing import name_played
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.hands import HandNote

@@ -15,11 +15,11 @@ from itertools import pairwise, product
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.arranger.leadsheet import LeadSheet, Span
+from plagal.music.arranger.form import LeadSheet, Span
 from plagal.music.arranger.tunebook import MelodyNote
-from plagal.music.arranger.voicing import LARGEST_SPAN, essential
+from plagal.music.arranger.voicing import essential
 from plagal.music.chords import QUALITIES, Chord
-from plagal.music.hands import HandNote, Struck
+from plagal.music.hands import LARGEST_SPAN, HandNote, Struck
 
 _LOUD, _BETWEEN = 80, 65
 """A hymnal says nothing of loudness: mezzo-forte, in most settings softer between the beats."""

@@ -1,14 +1,227 @@
-"""The right hand's top line where the tune is silent, and what it adds to the tune: ornaments, riffs, fills."""
+"""The right hand's top line where the tune is silent, and what it adds to the tune: ornaments, riffs, and its answers
+where the melody leaves room: runs, arpeggios, octave calls.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from plagal.music.arranger.fills import Gap, fill, nearest_tone, scale_of, tremolo
-from plagal.music.arranger.leadsheet import LeadSheet, Section, Span
+from plagal.music.arranger.form import QUARTER, LeadSheet, Section, Span
 from plagal.music.arranger.styles import Style
 from plagal.music.arranger.tunebook import MelodyNote
+from plagal.music.chords import QUALITIES, Chord
+
+_BLUES_SCALE = (0, 3, 5, 6, 7, 10)
+_FINE_CHANCE = 0.4
+"""How often a run goes twice as fast where the section is loud."""
+_MIDDLE = 74
+"""Runs go up from below here, down from above."""
+_MAJOR_PENTATONIC = (0, 2, 4, 7, 9)
+_MINOR_PENTATONIC = (0, 3, 5, 7, 10)
+LOWEST_FILL, HIGHEST_FILL = 62, 88
+WIDEST_FILL = 12
+"""Semitones above the melody where an arpeggio turns back."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Room for a fill: [start, end) in ticks, under it some chords, before it a melody note."""
+
+    start: int
+    end: int
+    pitch: int
+    """Of the melody note that leads into it."""
+    spans: Sequence[Span]
+    lead: LeadSheet
+    section: Section
+    rng: random.Random
+
+    def chord_at(self, tick: int) -> Chord:
+        return next((span.chord for span in self.spans if tick < span.end), self.spans[-1].chord)
+
+    def slots(self, fine: bool = False) -> list[tuple[int, int]]:
+        """Onsets and lengths: thirds of the beat where the feel is swung or compound (sixths if fine), else halves
+        (quarters)."""
+        if self.lead.swing and self.lead.swing != 16 and not fine:  # a swing of its own: its two halves
+            first, beat = self.lead.swing, QUARTER
+            return [
+                (tick + place, ticks)
+                for tick in range(self.start, self.end, beat)
+                for place, ticks in ((0, first), (first, beat - first))
+            ]
+        step = 12 if self.lead.beat > QUARTER or not self.lead.swing else 8
+        step = step // 2 if fine else step
+        return [(tick, step) for tick in range(self.start, self.end, step)]
+
+
+def fill(gap: Gap, style: Style) -> list[MelodyNote]:
+    """Notes for the gap, of one of the style's kinds; may be none."""
+    if not gap.spans or not style.fills:
+        return []
+    return _KINDS[gap.rng.choices(list(style.fills), list(style.fills.values()))[0]](gap)
+
+
+def scale_of(chord: Chord, section: Section) -> frozenset[int]:
+    """Pitch classes for a run: the key's pentatonic where the chord agrees with it, else the chord's own tones."""
+    shape = _MINOR_PENTATONIC if section.minor else _MAJOR_PENTATONIC
+    pentatonic = {(section.tonic + step) % 12 for step in shape}
+    clash = {(tone + 1) % 12 for tone in chord.pitch_classes} | {(tone - 1) % 12 for tone in chord.pitch_classes}
+    usable = (pentatonic - clash) | chord.pitch_classes
+    return frozenset(usable)
+
+
+def nearest_tone(chord: Chord, pitch: int) -> int:
+    """The key of the chord nearest to `pitch`, the lower in a tie."""
+    tones = chord.pitch_classes
+    near = (key for key in range(pitch - 6, pitch + 7) if key % 12 in tones)
+    return min(near, key=lambda key: (abs(key - pitch), key))
+
+
+def _run(gap: Gap) -> list[MelodyNote]:
+    """A run of scale tones, up then down or the other way about."""
+    slots = gap.slots(fine=gap.section.level >= 3 and gap.rng.random() < _FINE_CHANCE)
+    direction = 1 if gap.pitch < _MIDDLE else -1
+    turn = gap.rng.randrange(len(slots) // 2, len(slots) + 1)
+    at, notes = gap.pitch, []
+    for number, (onset, ticks) in enumerate(slots):
+        step = direction if number < turn else -direction
+        scale = scale_of(gap.chord_at(onset), gap.section)
+        at += step
+        while at % 12 not in scale:
+            at += step
+        if not LOWEST_FILL <= at <= HIGHEST_FILL:
+            break
+        notes.append((onset, at, ticks))
+    return notes
+
+
+def _arpeggio(gap: Gap) -> list[MelodyNote]:
+    """Chord tones upward from the melody, and down again."""
+    at, step, notes = gap.pitch, 1, []
+    for onset, ticks in gap.slots():
+        chord = gap.chord_at(onset)
+        at = _next_tone(chord, at + 2 * step, step)
+        if at > min(HIGHEST_FILL, gap.pitch + WIDEST_FILL):
+            step = -1
+            at = _next_tone(chord, at - 3, -1)
+        notes.append((onset, at, ticks))
+    return notes
+
+
+def _blue(gap: Gap) -> list[MelodyNote]:
+    """A falling line of the blues scale that comes to rest on a chord tone."""
+    scale = {(gap.section.tonic + step) % 12 for step in _BLUES_SCALE}
+    at, notes = gap.pitch + 4, []
+    slots = gap.slots()
+    for number, (onset, ticks) in enumerate(slots):
+        wanted = gap.chord_at(onset).pitch_classes if number in (0, len(slots) - 1) else scale
+        at -= 1
+        while at % 12 not in wanted:
+            at -= 1
+        if at < LOWEST_FILL:
+            break
+        notes.append((onset, at, ticks))
+    return notes
+
+
+def _answer(gap: Gap) -> list[MelodyNote]:
+    """The congregation's answer: the same chord tone struck off and on the beat, then the next one down."""
+    beat = gap.lead.beat
+    at = _next_tone(gap.chord_at(gap.start), gap.pitch + 3, 1)
+    if at > HIGHEST_FILL:
+        return []
+    off = gap.start + gap.lead.offset(0.5)
+    notes = [(gap.start, at, off - gap.start), (off, at, gap.start + beat - off)]
+    if gap.end - gap.start >= 2 * beat:
+        notes.append((gap.start + beat, _next_tone(gap.chord_at(gap.start + beat), at - 1, -1), beat))
+    return notes
+
+
+_LICKS: tuple[tuple[int, ...], ...] = (
+    (3, 4, 7, 9, 7, 4, 3, 0),
+    (7, 6, 5, 3, 4, 0),
+    (0, 3, 4, 7, 10, 9, 7, 4),
+    (9, 7, 6, 5, 3, 0),
+    (12, 10, 9, 7, 6, 5, 4, 0),
+)
+"""Blues licks in semitones above the root of a major or dominant chord: the blue third slides into the third, the sharp
+four falls through the fourth. What every gospel pianist has under the fingers."""
+_MINOR_LICKS = ((0, 3, 5, 6, 7, 10, 7, 5), (10, 7, 6, 5, 3, 0), (7, 10, 12, 10, 7, 5, 3, 0))
+
+
+def _lick(gap: Gap) -> list[MelodyNote]:
+    """A blues lick on the chord, near the melody, that ends where the gap does or before."""
+    chord = gap.chord_at(gap.start)
+    family = _MINOR_LICKS if chord.quality.startswith("min") else _LICKS
+    if not {0, 7} <= set(QUALITIES[chord.quality]) or chord.bass not in chord.pitch_classes:
+        return _run(gap)  # no lick lies on a diminished chord
+    lick = family[gap.rng.randrange(len(family))]
+    slots = gap.slots(fine=gap.lead.beat == QUARTER and gap.end - gap.start < 2 * gap.lead.beat)[: len(lick)]
+    root = min((key for key in range(60, 82) if key % 12 == chord.root), key=lambda key: abs(key + lick[0] - gap.pitch))
+    last = gap.chord_at(slots[-1][0])
+    notes = []
+    for number, ((onset, ticks), step) in enumerate(zip(slots, lick, strict=False)):
+        pitch = root + step
+        if number + 1 == len(slots):
+            pitch = nearest_tone(last, pitch)
+        if not LOWEST_FILL <= pitch <= HIGHEST_FILL:
+            return []
+        notes.append((onset, pitch, ticks))
+    return notes
+
+
+def _turn(gap: Gap) -> list[MelodyNote]:
+    """A turn round the melody's chord tone: above, on it, below, on it, and held."""
+    chord = gap.chord_at(gap.start)
+    at = nearest_tone(chord, gap.pitch)
+    scale = scale_of(chord, gap.section)
+    above = next(key for key in range(at + 1, at + 5) if key % 12 in scale or key == at + 4)
+    step = gap.lead.beat // 6
+    onsets = [gap.start + number * step for number in range(4)]
+    rest = gap.start + gap.lead.beat
+    quick = [(onset, pitch, step) for onset, pitch in zip(onsets, (above, at, at - 1, at), strict=True)]
+    quick[-1] = (onsets[-1], at, rest - onsets[-1])
+    return quick if gap.end <= rest else [*quick, (rest, nearest_tone(gap.chord_at(rest), at), gap.end - rest)]
+
+
+def _shake(gap: Gap) -> list[MelodyNote]:
+    """A tremolo on the melody's chord tone."""
+    return tremolo(
+        gap.start, nearest_tone(gap.chord_at(gap.start), gap.pitch), gap.end - gap.start, gap.spans, gap.lead
+    )
+
+
+def tremolo(onset: int, pitch: int, ticks: int, spans: Sequence[Span], lead: LeadSheet) -> list[MelodyNote]:
+    """A note shaken with a tone of the chord a third to a sixth below it, four strikes a quarter, six where the
+    beat is in three."""
+    step = 6 if not lead.swing and lead.beat == QUARTER else 4
+    notes: list[MelodyNote] = []
+    for start in range(onset, onset + ticks, step):
+        chord = next((span.chord for span in spans if start < span.end), spans[-1].chord)
+        low = _next_tone(chord, pitch - 3, -1)
+        notes.append((start, pitch if len(notes) % 2 == 0 else low, min(step, onset + ticks - start)))
+    return notes
+
+
+def _next_tone(chord: Chord, pitch: int, step: int) -> int:
+    """The first key of the chord from `pitch` on, upward or downward."""
+    while pitch % 12 not in chord.pitch_classes:
+        pitch += step
+    return pitch
+
+
+_KINDS: dict[str, Callable[[Gap], list[MelodyNote]]] = {
+    "run": _run,
+    "arpeggio": _arpeggio,
+    "answer": _answer,
+    "blue": _blue,
+    "lick": _lick,
+    "turn": _turn,
+    "shake": _shake,
+}
+
 
 _CRUSH_TICKS = 3
 """A 32nd: the shortest step of the grid."""

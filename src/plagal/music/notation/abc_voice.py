@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from plagal.music.notation.bars import MOST_NOTES, USUAL_VELOCITY, Bar
-from plagal.music.notation.repeats import MOST_PLAYED, MOST_TIMES
+from plagal.music.notation.bars import MOST_NOTES, MOST_PLAYED, MOST_TIMES, USUAL_VELOCITY, Bar
 from plagal.plumbing.errors import AbcError
 
 MOST_DIGITS = 4

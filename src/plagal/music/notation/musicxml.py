@@ -20,18 +20,22 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
+from plagal.music.chords import Degree, chord_of_kind
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.notation.bars import (
     DYNAMICS,
     MAX_NOTATION_BYTES,
     MOST_NOTES,
+    MOST_PLAYED,
+    MOST_TIMES,
     USUAL_VELOCITY,
     Bar,
+    Marks,
+    read_words,
     section_named,
+    settle_codas,
     to_score,
 )
-from plagal.music.notation.repeats import MOST_PLAYED, MOST_TIMES, Marks, read_words, settle_codas
-from plagal.music.notation.symbols import Degree, chord_of_kind
 from plagal.music.score import Score
 from plagal.plumbing.errors import InputError
 

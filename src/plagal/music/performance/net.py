@@ -1,7 +1,9 @@
-"""The small net, run on NumPy: frames in, chances of beat and downbeat out, and whether the beat divides in three.
+"""The small net and what it is shown, on NumPy: from notes to chances of beat and downbeat, frame by frame.
 
-Dilated convolutions with skips, as in Davies and Böck, "Temporal convolutional networks for musical audio beat
-tracking" (EUSIPCO 2019), over what was struck in place of a spectrogram. `tools/train_tracker.py` trains it.
+It sees 20 ms frames of what was struck, how low, how loud, how long, and where the harmony turns. No pitch stands in
+them as such, so a transposed performance looks the same but for its registers. The net is dilated convolutions with
+skips, as in Davies and Böck, "Temporal convolutional networks for musical audio beat tracking" (EUSIPCO 2019), over
+what was struck in place of a spectrogram. `tools/train_tracker.py` trains it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,115 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.performance.features import INPUTS
+from plagal.music.performance.played import Floats, Ints, Played, pedal_ends
+from plagal.music.score import DURATION, ONSET, PITCH, VELOCITY
 from plagal.plumbing.errors import InputError
+
+FRAMES_PER_SECOND = 50
+INPUTS = 22
+
+_TOGETHER = 0.035
+"""Notes that follow each other faster [s] are one strike; a trill's are further apart."""
+_LONGEST = 4.0
+"""Gaps and lengths are cut here [s]: longer ones say no more about the beat."""
+_REGISTERS = (48, 60, 72)
+_TURNS = (0.35, 0.9, 2.0)
+"""Seconds before and after a moment between which the harmony is compared."""
+
+
+def strikes(onsets: Floats) -> Ints:
+    """The number of each note's strike: notes less than 35 ms after the one before belong to the same, up to 70 ms in
+    all. `onsets` sorted; shape (notes,)."""
+    numbers = np.zeros(len(onsets), dtype=np.int64)
+    begin, number = float(onsets[0]), 0
+    before = begin
+    for place, onset in enumerate(onsets.tolist()):
+        if onset - before > _TOGETHER or onset - begin > 2 * _TOGETHER:
+            number += 1
+            begin = onset
+        numbers[place] = number
+        before = onset
+    return numbers
+
+
+def features(played: Played) -> npt.NDArray[np.float32]:
+    """Shape (frames, INPUTS), from second 0 to two seconds after the last onset."""
+    notes = played.notes
+    onset, pitch, loud = notes[:, ONSET], notes[:, PITCH], notes[:, VELOCITY]
+    frames = int((onset[-1] + 2.0) * FRAMES_PER_SECOND) + 1
+    out = np.zeros((frames, INPUTS), dtype=np.float32)
+    ends = pedal_ends(played)
+
+    def put(column: int, times: Floats, amounts: Floats) -> None:
+        # Between two frames the amount is shared, so that 5 ms are not lost to the raster.
+        at = np.clip(times * FRAMES_PER_SECOND, 0, frames - 2)
+        low = at.astype(np.int64)
+        part = at - low
+        out[:, column] += np.bincount(low, amounts * (1 - part), frames)[:frames].astype(np.float32)
+        out[:, column] += np.bincount(low + 1, amounts * part, frames)[:frames].astype(np.float32)
+
+    # Struck: how much in all, and in each register.
+    put(0, onset, loud / 64.0)
+    put(1, onset, np.ones(len(onset)))
+    register = np.digitize(pitch, _REGISTERS)
+    for number in range(4):
+        put(2 + number, onset[register == number], loud[register == number] / 64.0)
+    out[:, :6] = np.log1p(out[:, :6])
+
+    # Strikes: what each is against its surroundings.
+    strike = strikes(onset)
+    firsts = np.flatnonzero(np.diff(strike, prepend=-1))
+    counts = np.diff(np.append(firsts, len(onset)))
+    time = np.add.reduceat(onset, firsts) / counts
+    lowest = np.minimum.reduceat(pitch, firsts)
+    highest = np.maximum.reduceat(pitch, firsts)
+    loudest = np.maximum.reduceat(loud, firsts)
+    put(6, time, (_around(lowest) - lowest) / 12.0)
+    put(7, time, (loudest - _around(loudest)) / 16.0)
+    put(8, time, _scaled(np.maximum.reduceat(notes[:, DURATION], firsts)))
+    put(9, time, _scaled(np.maximum.reduceat(ends - onset, firsts)))
+    put(10, time, _scaled(np.diff(time, append=time[-1] + _LONGEST)))
+    put(11, time, _scaled(np.diff(time, prepend=time[0] - _LONGEST)))
+
+    # The bass and the top by themselves: long and new notes there mark beats.
+    for column, chosen in ((12, lowest <= np.minimum(_around(lowest), 55)), (15, highest >= _around(highest) - 5)):
+        line = np.flatnonzero(chosen)
+        if not len(line):
+            continue
+        tones = (lowest if column == 12 else highest)[line]
+        put(column, time[line], _scaled(np.diff(time[line], append=time[line][-1] + _LONGEST)))
+        put(column + 1, time[line], _scaled(np.diff(time[line], prepend=time[line][0] - _LONGEST)))
+        put(column + 2, time[line], (np.diff(tones % 12, prepend=-1) != 0).astype(np.float64))
+
+    # Harmony: how unlike the pitch classes just before and just after are.
+    chroma = np.zeros((frames + 1, 12))
+    at = np.clip((onset * FRAMES_PER_SECOND).astype(np.int64), 0, frames - 1)
+    np.add.at(chroma, (at + 1, pitch.astype(np.int64) % 12), np.minimum(notes[:, DURATION], 1.0) + 0.1)
+    summed = np.cumsum(chroma, axis=0)
+    places = np.arange(frames)
+    for column, seconds in zip((18, 19, 20), _TURNS, strict=True):
+        reach = int(seconds * FRAMES_PER_SECOND)
+        before = summed[np.maximum(places - 1, 0)] - summed[np.maximum(places - reach, 0)]
+        after = summed[np.minimum(places + reach, frames)] - summed[np.maximum(places - 1, 0)]
+        sizes = np.sqrt((before**2).sum(axis=1) * (after**2).sum(axis=1))
+        out[:, column] = np.where(sizes > 0, 1.0 - (before * after).sum(axis=1) / np.maximum(sizes, 1e-9), 0.5)
+    if len(played.pedal):
+        put(21, played.pedal[:, 0], np.where(played.pedal[:, 1] > 0, 1.0, -1.0))
+    return out
+
+
+def _around(values: Floats) -> Floats:
+    """The mean over the eight strikes on either side."""
+    summed = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    low, high = np.maximum(places - 8, 0), np.minimum(places + 9, len(values))
+    return np.asarray((summed[high] - summed[low]) / (high - low))
+
+
+def _scaled(seconds: Floats) -> Floats:
+    """Lengths on a scale that sets 0.1 s and 0.2 s as far apart as 1 s and 2 s: 0 to 2."""
+    return np.asarray(np.log2(1.0 + 10.0 * np.clip(seconds, 0.0, _LONGEST)) / 2.7)
+
 
 Activations = npt.NDArray[np.float32]
 
@@ -25,7 +134,7 @@ OUTPUTS = 6
 """Chances of a beat, of a downbeat, of a beat that divides in three, and of a bar of two, three and four beats."""
 WITNESSES = 22
 FITTED = {"metre.weight": (WITNESSES, 6), "sure.weight": (5,)}
-"""Name -> size of what `metre` weighs with; it lies beside the net."""
+"""Name -> size of what `metre_chances` and `how_sure` weigh with; it lies beside the net."""
 _CHUNK = 8_192
 """Steps at a time, eleven minutes: an hour of music takes no more memory than this."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.parts import piano_tracks
+from plagal.music.midi import piano_tracks
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -23,6 +23,7 @@ from plagal.music.score import (
     Score,
 )
 from plagal.plumbing.errors import InputError, MidiError
+from plagal.plumbing.files import atomic_path
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -178,3 +179,32 @@ def read_played(source: str | Path | bytes) -> Played:
     pedal = pedal[np.flatnonzero(np.diff(pedal[:, 1], prepend=0.0))]
     title = next((track.name for track in file.tracks if track.name), "")
     return Played(notes[np.lexsort((notes[:, PITCH], notes[:, ONSET]))], pedal, title)
+
+
+_TICKS_A_SECOND = 960
+"""Of the click's file: at 120 quarters a minute and 480 ticks to the quarter a tick is about a millisecond."""
+_HIGH_CLICK, _LOW_CLICK = 76, 77
+"""General MIDI's wood blocks: downbeat and beat."""
+
+
+def write_click(played: Played, pulse: Pulse, path: str | Path) -> None:
+    """Write a MIDI file of the playing as it was, and a wood block on channel 10 at each beat, higher at downbeats."""
+    import symusic
+
+    file = symusic.Score(480)
+    file.tempos.append(symusic.Tempo(0, 120.0))
+    piano = symusic.Track(name=played.title.encode("utf-8", "replace").decode(), program=0, is_drum=False)
+    for onset, pitch, duration, velocity in played.notes.tolist():
+        begin = round(onset * _TICKS_A_SECOND)
+        ticks = max(1, round(duration * _TICKS_A_SECOND))
+        piano.notes.append(symusic.Note(begin, ticks, int(pitch), int(velocity)))
+    for second, down in played.pedal.tolist():
+        piano.controls.append(symusic.ControlChange(round(second * _TICKS_A_SECOND), 64, 127 if down else 0))
+    click = symusic.Track(name="click", program=0, is_drum=True)
+    for second, place in zip(pulse.seconds.tolist(), pulse.in_bar.tolist(), strict=True):
+        pitch = _LOW_CLICK if place else _HIGH_CLICK
+        click.notes.append(symusic.Note(round(max(second, 0.0) * _TICKS_A_SECOND), 48, pitch, 80 if place else 110))
+    file.tracks.append(piano)
+    file.tracks.append(click)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(bytes(file.dumps_midi()))

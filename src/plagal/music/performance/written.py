@@ -1,14 +1,194 @@
-"""A score from what was played and the pulse under it: lengths, tempo curve, metres, pedal, and what that bends."""
+"""A score from what was played and the pulse under it: places, lengths, tempos, metres, pedal, and what that bends.
+
+Notes struck as one (chords, rolled ones too) get one place in the bar. Each beat is divided in one way (eighths,
+triplets, sixteenths ...), chosen over the whole piece by dynamic programming: what fits the strikes, is plain, and goes
+on as before. A swung pair comes out as the triplet that it is nearest to.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
 
-from plagal.music.grid import FASTEST, SLOWEST, regular
+import numpy as np
+import numpy.typing as npt
+
+from plagal.music.grid import FASTEST, SLOWEST, nearest_tempo, regular
 from plagal.music.performance.played import Floats, Ints, Played, Pulse, pedal_ends, seconds_at
-from plagal.music.performance.positions import GRACE_TICKS, Placed, grid_of, place_notes
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Pedal, Score, Tempo
-from plagal.music.tempo import nearest_tempo
+
+_CHORD, _ROLL, _LONGEST_ROLL = 0.035, 0.08, 0.3
+"""Seconds between the notes of a strike: of a chord, of a roll that the fingers hold, and of a roll in all."""
+_GRACE = 0.12
+"""A note shorter than this [s] that leads by a step into the next strike is a grace note."""
+GRACE_TICKS = 3
+"""How long before its note a grace note is written: a 32nd."""
+
+SIMPLE, COMPOUND = TICKS_PER_QUARTER, TICKS_PER_QUARTER * 3 // 2
+"""Ticks of a beat."""
+
+_DIVISIONS = {
+    SIMPLE: ((24, 0.0), (12, 0.6), (6, 2.2), (8, 2.0), (4, 5.0), (3, 6.0)),
+    COMPOUND: ((36, 0.0), (12, 0.4), (6, 2.2), (18, 4.0), (4, 6.0), (3, 7.0)),
+}
+"""Beat -> smallest unit [ticks] and what it costs in plainness, in nats."""
+_CHANGE = 1.4
+"""What it costs to turn from halves to thirds or back from one beat to the next."""
+_COLLISION = 4.0
+"""What it costs to write two strikes as one."""
+_SPREAD, _SPREAD_SHARE = 0.014, 0.025
+"""Standard deviation of a strike around its place: seconds, and a share of the beat."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """Onset ticks of each note, the grid under them, and which notes are graces: shapes (notes,), (beats,)."""
+
+    ticks: Ints
+    beat_seconds: Floats
+    beat_ticks: Ints
+    units: Ints
+    """The smallest unit [ticks] of each beat."""
+    graces: npt.NDArray[np.bool_]
+
+
+def group_strikes(notes: Floats) -> Ints:
+    """The strike of each note, counted from 0: chords, and rolls whose keys are held until the last is struck."""
+    numbers = np.zeros(len(notes), dtype=np.int64)
+    onsets, ends = notes[:, ONSET].tolist(), (notes[:, ONSET] + notes[:, DURATION]).tolist()
+    pitches = notes[:, PITCH].tolist()
+    begin, number, released = 0, 0, ends[0]
+    for place in range(1, len(onsets)):
+        gap, whole = onsets[place] - onsets[place - 1], onsets[place] - onsets[begin]
+        chord = gap <= _CHORD and whole <= 2 * _CHORD
+        rolled = (
+            gap <= _ROLL
+            and whole <= _LONGEST_ROLL
+            and pitches[place] > pitches[place - 1] + 2
+            and released > onsets[place]
+        )
+        if chord or rolled:
+            released = min(released, ends[place])
+        else:
+            number, begin, released = number + 1, place, ends[place]
+        numbers[place] = number
+    return numbers
+
+
+def grid_of(pulse: Pulse, first: float, last: float) -> tuple[Floats, Ints, int]:
+    """The beats from a bar line at or before second `first` to a bar line after `last`: seconds and ticks of each, and
+    how many stand before the pulse's own first. Beyond the pulse they go on as its outermost bar does."""
+    steps = np.diff(pulse.seconds)
+    before, after = float(np.median(steps[:4])), float(np.median(steps[-4:]))
+    lead = int(pulse.in_bar[0])
+    while pulse.seconds[0] - lead * before > first + 0.3 * before:
+        lead += int(pulse.length[0])
+    tail = int(pulse.length[-1] - pulse.in_bar[-1])
+    while pulse.seconds[-1] + tail * after < last + 0.5 * after:
+        tail += int(pulse.length[-1])
+    seconds = np.concatenate(
+        [
+            pulse.seconds[0] - before * np.arange(lead, 0, -1),
+            pulse.seconds,
+            pulse.seconds[-1] + after * np.arange(1, tail + 1),
+        ]
+    )
+    kinds = np.concatenate([np.full(lead, pulse.compound[0]), pulse.compound, np.full(tail, pulse.compound[-1])])
+    ticks = np.concatenate([[0], np.cumsum(np.where(kinds[:-1], COMPOUND, SIMPLE))])
+    return seconds, ticks, lead
+
+
+def place_notes(played: Played, pulse: Pulse) -> Placed:
+    """Ticks for every onset, counted from the bar line before the first."""
+    notes = played.notes
+    strike = group_strikes(notes)
+    firsts = np.flatnonzero(np.diff(strike, prepend=-1))
+    sizes = np.diff(np.append(firsts, len(notes)))
+    moment = np.add.reduceat(notes[:, ONSET], firsts) / sizes
+    seconds, ticks, _ = grid_of(pulse, float(notes[0, ONSET]), float(notes[-1, ONSET]))
+    lengths = np.diff(ticks)
+    # A roll begins on the beat or ends there: its place is that of the end that is nearer to one.
+    ends = np.stack([notes[firsts, ONSET], notes[firsts + sizes - 1, ONSET]], axis=1)
+    off = np.abs(ends - seconds[np.searchsorted((seconds[1:] + seconds[:-1]) / 2, ends)])
+    nearer = ends[np.arange(len(ends)), off.argmin(axis=1)]
+    moment = np.where(np.ptp(ends, axis=1) > 2 * _CHORD, nearer, moment)
+    grace = _graces(notes, firsts, sizes, moment)
+    real = np.flatnonzero(~grace)
+    beat = np.clip(np.searchsorted(seconds, moment, side="right") - 1, 0, len(lengths) - 1)
+    part = (moment - seconds[beat]) / np.maximum(np.diff(seconds)[beat], 1e-6)
+
+    # Each beat in each of its divisions: the cost of writing its strikes so, and where they would stand.
+    per_beat = [[] for _ in lengths]  # type: list[list[int]]
+    for place in real.tolist():
+        per_beat[beat[place]].append(place)
+    choices = len(_DIVISIONS[SIMPLE])
+    cost = np.zeros((len(lengths), choices))
+    where: list[list[Ints]] = []
+    spans = np.diff(seconds)
+    for number, inside in enumerate(per_beat):
+        size, span = int(lengths[number]), float(spans[number])
+        spread = _SPREAD + _SPREAD_SHARE * span
+        parts = part[inside]
+        options = []
+        for choice, (unit, plainness) in enumerate(_DIVISIONS[size]):
+            at = np.rint(parts * size / unit).astype(np.int64) * unit
+            off = (parts - at / size) * span / spread
+            cost[number, choice] = plainness + 0.5 * np.minimum(off**2, 12.0).sum()
+            cost[number, choice] += _COLLISION * (len(at) - len(np.unique(at)))
+            options.append(at)
+        where.append(options)
+    thirds = np.array([[unit in (4, 8) for unit, _ in _DIVISIONS[int(size)]] for size in lengths])
+    plain = np.array([[unit == size for unit, _ in _DIVISIONS[int(size)]] for size in lengths])
+    chosen_ways = _cheapest(cost, thirds, plain)
+
+    at_strike = np.zeros(len(moment), dtype=np.int64)
+    for number, inside in enumerate(per_beat):
+        if inside:
+            at_strike[inside] = ticks[number] + where[number][chosen_ways[number]]
+    # What begins a little before the first bar line begins on it.
+    at_strike[real] = np.maximum(np.maximum.accumulate(at_strike[real]), 0)
+    for place in np.flatnonzero(grace)[::-1]:
+        after = at_strike[place + 1]
+        earlier = at_strike[:place][~grace[:place]]
+        floor = int(earlier[-1]) if len(earlier) else 0
+        at_strike[place] = max(after - GRACE_TICKS, min(floor + 1, int(after)), 0)
+    units = np.array([_DIVISIONS[int(size)][chosen][0] for size, chosen in zip(lengths, chosen_ways, strict=True)])
+    return Placed(at_strike[strike], seconds, ticks, units, grace[strike])
+
+
+def _cheapest(cost: Floats, thirds: npt.NDArray[np.bool_], plain: npt.NDArray[np.bool_]) -> Ints:
+    """The choices (beats,) of least cost in all. A beat that is not divided carries no opinion on thirds."""
+    total, back = cost[0].copy(), np.zeros(cost.shape, dtype=np.int64)
+    for number in range(1, len(cost)):
+        differs = thirds[number - 1][:, None] != thirds[number][None, :]
+        free = plain[number - 1][:, None] | plain[number][None, :]
+        ways = total[:, None] + _CHANGE * (differs & ~free)
+        back[number] = ways.argmin(axis=0)
+        total = ways.min(axis=0) + cost[number]
+    choice = np.zeros(len(cost), dtype=np.int64)
+    choice[-1] = int(total.argmin())
+    for number in range(len(cost) - 1, 0, -1):
+        choice[number - 1] = back[number, choice[number]]
+    return choice
+
+
+def _graces(notes: Floats, firsts: Ints, sizes: Ints, moment: Floats) -> npt.NDArray[np.bool_]:
+    """Which strikes are grace notes: single, short, and a step away from a note of the next strike, which follows at
+    once, while what came before was longer ago."""
+    grace = np.zeros(len(firsts), dtype=bool)
+    for place in range(len(firsts) - 1):
+        if sizes[place] > 1 or moment[place + 1] - moment[place] > _GRACE:
+            continue
+        first = firsts[place]
+        following = notes[firsts[place + 1] : firsts[place + 1] + sizes[place + 1]]
+        gap = following[0, ONSET] - notes[first, ONSET]
+        steps = np.abs(following[:, PITCH] - notes[first, PITCH])
+        rested = place == 0 or moment[place] - moment[place - 1] > 1.5 * gap
+        longer = following[:, DURATION].max() > 2 * gap
+        grace[place] = bool(
+            notes[first, DURATION] < gap + 0.08 and ((steps > 0) & (steps <= 2)).any() and rested and longer
+        )
+    return grace
+
 
 _DRIFT = 0.025
 """Seconds by which a beat of the score may stray from the played one before the tempo follows."""
