@@ -25,8 +25,8 @@ from collections.abc import Iterator
 import mir_eval.beat
 import numpy as np
 
+from plagal.corpus.duplicates import melody_key, split_of
 from plagal.corpus.reading import book_melodies
-from plagal.corpus.split import melody_key, split_of
 from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.midi import read_midi
 from plagal.music.performance.hear import Heard, hear

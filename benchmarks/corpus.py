@@ -26,11 +26,11 @@ import numpy as np
 from tqdm import tqdm
 
 from plagal.corpus.collect import collect
-from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import prepare
 from plagal.music.midi import write_midi
 from plagal.music.score import Key, Metre, Score, Tempo
 from plagal.plumbing.params import CollectSettings, load_params
+from plagal.plumbing.workers import Workers
 from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
 

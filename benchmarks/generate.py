@@ -34,9 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from plagal.asking.request import Request, read_request
-from plagal.compose.decode import draft
 from plagal.compose.row import Constraint
-from plagal.compose.write import write
+from plagal.compose.write import draft, write
 from plagal.evaluation.coherence import shipped
 from plagal.model.base import LanguageModel, load, make_embedded
 from plagal.model.cpu.kernels import cpu_kernels

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from plagal.asking.wording import facts_of, held_out_prompt
 from plagal.corpus.collect import read_pieces
+from plagal.corpus.duplicates import Melodies, melodies_of, tune_groups
 from plagal.corpus.reading import Discard, Limits, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
-from plagal.corpus.split import Melodies, melodies_of, tune_groups
 from plagal.evaluation.likelihood import (
     PieceLikelihood,
     TextPiece,

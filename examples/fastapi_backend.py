@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel
 
-from plagal.asking.arranged import generate_melody
+from plagal.asking.request import generate_melody
 from plagal.music.midi import to_midi_bytes
 from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.serving import FinetunedQwenService

@@ -24,7 +24,7 @@ import numpy as np
 from plagal.export.report import PROMPT
 from plagal.model.base import load
 from plagal.model.exchange import logits_of
-from plagal.tokens.response import parse_token_response
+from plagal.tokens.repair import parse_token_response
 from plagal.tokens.template import prompt_text
 
 TOLERANCE = 0.05

@@ -31,9 +31,8 @@ import mir_eval.beat
 import numpy as np
 
 import plagal.model  # noqa: F401  # puts a fast BLAS in place before MLX is imported
-from plagal.corpus.duplicates import heard_melody, intervals, melody_text
+from plagal.corpus.duplicates import Melodies, heard_melody, intervals, melody_key, melody_text, split_of, tune_groups
 from plagal.corpus.reading import book_melodies
-from plagal.corpus.split import Melodies, melody_key, split_of, tune_groups
 from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.arranger.tunebook import tune_book
 from plagal.music.midi import read_midi

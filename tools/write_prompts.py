@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from plagal.asking.lexicon import FEEL_WORDS, LEVEL_WORDS, METRE_WORDS, MOOD_WORDS, TEMPO_WORDS
+from plagal.asking.lexicon import FEEL_WORDS, LEVEL_WORDS, METRE_WORDS, MOOD_WORDS, STYLES_BY_NAME, TEMPO_WORDS
 from plagal.asking.request import read_request
-from plagal.asking.styles import STYLES_BY_NAME
 from plagal.music.arranger.form import ENDINGS, INTROS
 
 PAGE = Path(__file__).parents[1] / "docs" / "prompts.md"

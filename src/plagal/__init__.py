@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plagal.plumbing import errors
-from plagal.plumbing.version import __version__
+from plagal.plumbing import __version__, errors
 
 if TYPE_CHECKING:
     from plagal.music.score import Score
@@ -51,7 +50,7 @@ def detokenize(words: Sequence[str], path: str | Path | None = None) -> Score:
 
 def arrange(tune: str | None = None, style: str = "traditional_gospel", **wishes: Any) -> Score:
     """A rule-based piano arrangement; see `plagal.music.arranger.arrange.arrange`."""
-    from plagal.asking.styles import known_arranger_style
+    from plagal.asking.lexicon import known_arranger_style
     from plagal.music.arranger.arrange import arrange as arranged
 
     return arranged(tune, known_arranger_style(style), **wishes)

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from plagal import cli_arrange, cli_beats, cli_export, cli_play, cli_rehearse, cli_sheet
-from plagal.plumbing import terminal
+from plagal.plumbing import errors
 
 _ORDER = (
     "doctor", "arrange", "styles", "understand", "generate", "chat", "serve", "sheet", "beats", "profile", "plan",
@@ -76,7 +76,7 @@ def _show_json(value: Any) -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from plagal.plumbing.version import __version__
+        from plagal.plumbing import __version__
 
         _say(f"plagal {__version__}")
         raise typer.Exit
@@ -90,7 +90,7 @@ def options(
     ] = False,
 ) -> None:
     if debug:
-        os.environ[terminal.DEBUG_VARIABLE] = "1"
+        os.environ[errors.DEBUG_VARIABLE] = "1"
 
 
 class Backend(StrEnum):
@@ -104,9 +104,9 @@ SchedulerOption = Annotated[str, typer.Option(help="The Dask scheduler's address
 
 def _collect(stage: str, output: Path, target_files: int | None, backend: Backend, scheduler: str) -> None:
     from plagal.corpus.collect import collect
-    from plagal.corpus.parallel import Workers
     from plagal.plumbing.errors import InputError
     from plagal.plumbing.params import load_params
+    from plagal.plumbing.workers import Workers
 
     if (backend is Backend.dask) != bool(scheduler):
         raise InputError("--backend dask and --scheduler ADDRESS go together, as in --scheduler tcp://host:8786")
@@ -319,9 +319,8 @@ def plan(
 @app.command()
 def mend() -> None:
     """Repair DVC's own notes after a kill; `make repro` begins with it."""
-    from plagal.plumbing.dvc_cache import PIPELINE_FILE, stages_of
+    from plagal.plumbing.dvc_cache import PIPELINE_FILE, stages_of, unread_music
     from plagal.plumbing.dvc_cache import mend as mended
-    from plagal.plumbing.own_music import unread_music
 
     for line in (*mended(), *unread_music(stages_of(PIPELINE_FILE))):
         _say(line)
@@ -386,4 +385,4 @@ def metrics_ratings(
 
 def main() -> None:
     """Entry point: run the command line and leave with its exit code."""
-    sys.exit(terminal.run(app, "plagal"))
+    sys.exit(errors.run(app, "plagal"))

@@ -54,8 +54,8 @@ def arrange(
     soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav and --play.")] = None,
 ) -> None:
     """Arrange a tune of the book or of your own, over its chords or yours. Rules do it; you need no model."""
+    from plagal.asking.lexicon import known_arranger_style
     from plagal.asking.progression import read_progression
-    from plagal.asking.styles import known_arranger_style
     from plagal.music.arranger.arrange import arrange as arranged
     from plagal.music.levels import check_level, simplified
     from plagal.music.midi import read_midi

@@ -24,20 +24,18 @@ from pydantic import Field
 
 from plagal.asking.wording import facts_of, training_prompt
 from plagal.corpus.collect import collect, read_pieces
-from plagal.corpus.duplicates import heard_melody, intervals, melody_text
+from plagal.corpus.duplicates import Melodies, heard_melody, intervals, melodies_of, melody_text, tune_groups
 from plagal.corpus.formats import text_row
-from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import rows_of, splits_of
 from plagal.corpus.reading import bar_count, book_melodies, level_loudness
 from plagal.corpus.sources import MIDI_SUFFIXES
-from plagal.corpus.split import Melodies, melodies_of, tune_groups
 from plagal.music.arranger.arrange import arrange
 from plagal.music.grid import regular
 from plagal.music.harmony import hear_chords, is_one_voice
 from plagal.music.keys import key_of
 from plagal.music.load import load
 from plagal.music.score import Marker, Score
-from plagal.plumbing import terminal
+from plagal.plumbing import errors
 from plagal.plumbing.errors import InputError, PlagalError
 from plagal.plumbing.files import atomic_path, parse_yaml, read_json, read_jsonl, write_json, write_text
 from plagal.plumbing.params import (
@@ -52,6 +50,7 @@ from plagal.plumbing.params import (
     TrainSettings,
     load_params,
 )
+from plagal.plumbing.workers import Workers
 
 FOLDER = Path("pretrain")
 DATA = FOLDER / "data"
@@ -291,4 +290,4 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     wanted = " ".join(sys.argv[1:])
-    sys.exit(terminal.run(lambda: run(wanted), "plagal.pretraining"))
+    sys.exit(errors.run(lambda: run(wanted), "plagal.pretraining"))

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plagal.plumbing import terminal
+from plagal.plumbing import errors
 from plagal.plumbing.dvc_cache import check_inputs
 from plagal.plumbing.errors import InputError, LockedError, TrainingError
 from plagal.plumbing.files import atomic_path, read_json, read_jsonl, remove_whole, write_json
@@ -93,7 +93,7 @@ def train_stage2(params: Params) -> None:
 
 def fuse(params: Params) -> None:
     """Merge stage 2's adapter into one ordinary MLX model folder, and check that nothing was lost."""
-    from plagal.corpus.provenance import fused_card
+    from plagal.corpus.formats import fused_card
     from plagal.model.adapters import whole_model_under_stage2
     from plagal.model.fuse import fuse as merge
 
@@ -227,4 +227,4 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     wanted = " ".join(sys.argv[1:])
-    sys.exit(terminal.run(lambda: run(wanted), wanted if wanted in STAGES else "plagal.stages"))
+    sys.exit(errors.run(lambda: run(wanted), wanted if wanted in STAGES else "plagal.stages"))

@@ -183,9 +183,9 @@ def _collected(name: str, data: bytes, server: _Server) -> tuple[str, bool]:
     """What promise was broken ("" for none), and whether anything was taken."""
     from plagal.corpus.archives import CACHE_VARIABLE
     from plagal.corpus.collect import collect
-    from plagal.corpus.parallel import Workers
     from plagal.plumbing.errors import PlagalError
     from plagal.plumbing.params import load_params
+    from plagal.plumbing.workers import Workers
 
     server.files["/music"] = data
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):

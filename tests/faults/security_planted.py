@@ -235,8 +235,8 @@ def _collected(here: Path, name: str) -> dict[str, Any]:
     from corpus_helpers import collect_settings, hymn
 
     from plagal.corpus.collect import collect
-    from plagal.corpus.parallel import Workers
     from plagal.music.midi import write_midi
+    from plagal.plumbing.workers import Workers
 
     with contextlib.chdir(here), contextlib.redirect_stdout(io.StringIO()):
         (here / "music" / name).mkdir(parents=True)

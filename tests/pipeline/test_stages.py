@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from pipeline.project import Project, new_file
+from plagal.corpus.duplicates import melody_key, split_of
 from plagal.corpus.reading import book_melodies
-from plagal.corpus.split import melody_key, split_of
 from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import write_midi
 from plagal.plumbing.params import SplitSettings

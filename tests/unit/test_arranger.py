@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plagal.asking.arranged import generate_melody
+from plagal.asking.request import generate_melody
 from plagal.music.arranger.arrange import STYLES, arrange, played_chords
 from plagal.music.arranger.form import Form, LeadSheet, Section, Span, layout
 from plagal.music.arranger.reharmonize import DEVICES, apply_devices

@@ -11,10 +11,10 @@ from corpus_helpers import hymn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plagal.corpus.augment import play_live, revoice, shifts_that_fit
 from plagal.corpus.duplicates import heard_melody, intervals
+from plagal.corpus.prepare import play_live, revoice
 from plagal.corpus.reading import bar_count
-from plagal.music.edits import change_tempo, excerpt, transpose
+from plagal.music.edits import change_tempo, excerpt, shifts_that_fit, transpose
 from plagal.music.grid import regular
 from plagal.music.score import PITCH, Key, Marker, Metre, Pedal, Tempo
 from plagal.tokens.codec import encode

@@ -16,8 +16,8 @@ from plagal.music.chords import parse_chord
 from plagal.music.edits import bar_edges
 from plagal.music.load import load
 from plagal.music.midi import read_midi, to_midi_bytes
+from plagal.plumbing import __version__
 from plagal.plumbing.errors import InputError
-from plagal.plumbing.version import __version__
 from plagal.sheet import to_musicxml
 
 
@@ -63,13 +63,13 @@ def test_an_error_is_one_line_with_exit_code_one(tmp_path: Path, arguments: list
 def test_an_error_stands_on_a_line_of_its_own_even_where_a_progress_bar_was_drawn():
     script = """
 from tqdm import tqdm
-from plagal.plumbing import terminal
+from plagal.plumbing import errors
 from plagal.plumbing.errors import InputError
 def command():
     bar = tqdm(total=3, desc="read")
     bar.update(1)
     raise InputError("it is odd")
-terminal.run(command, "plagal")
+errors.run(command, "plagal")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stderr.startswith(b"\rread:") and done.stderr.endswith(b"]\nplagal: error: it is odd\n")

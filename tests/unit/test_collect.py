@@ -13,10 +13,10 @@ import pytest
 from corpus_helpers import collect_settings, hymn, sources_file, write_hymns
 
 from plagal.corpus.collect import PieceWriter, collect, piece_files, read_pieces
-from plagal.corpus.parallel import Workers
 from plagal.music.edits import transpose
 from plagal.music.midi import write_midi
 from plagal.plumbing.errors import CorpusError, DiskError
+from plagal.plumbing.workers import Workers
 from plagal.tokens.grammar import accepts
 from plagal.tokens.vocabulary import WORD_OF
 

@@ -9,10 +9,9 @@ import pytest
 from model_helpers import tiny_base
 from typer.testing import CliRunner
 
-from plagal.asking.arranged import arranged
 from plagal.asking.chat import Talk
 from plagal.asking.prompt import read_prompt
-from plagal.asking.request import read_request
+from plagal.asking.request import arranged, read_request
 from plagal.cli import app
 from plagal.compose.write import write
 from plagal.model import base

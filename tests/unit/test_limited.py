@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from plagal.plumbing.errors import InputError
-from plagal.plumbing.limited import run_limited
+from plagal.plumbing.workers import run_limited
 
 
 def spin_and_catch_all() -> None:
@@ -57,5 +57,5 @@ def test_many_short_works_together_may_take_longer_than_the_limit_of_one():
 
 
 def test_a_script_without_a_main_guard_may_use_it():
-    code = "from plagal.plumbing.limited import run_limited; print(run_limited(divmod, (7, 2), 5))"
+    code = "from plagal.plumbing.workers import run_limited; print(run_limited(divmod, (7, 2), 5))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "(3, 1)\n"

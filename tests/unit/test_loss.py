@@ -14,7 +14,7 @@ from plagal.model.cpu import blas, kernels
 from plagal.model.loss import batch_arrays, chunked_loss, head_logits, hidden_states, make_loss, takes_all_rows
 from plagal.model.windows import batches_from, collate, make_windows, plan_epoch
 from plagal.plumbing.errors import TrainingError
-from plagal.tokens.bars import cut_bars
+from plagal.tokens.grammar import cut_bars
 from plagal.tokens.template import split_text
 
 

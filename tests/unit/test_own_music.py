@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from plagal.plumbing.dvc_cache import check_inputs, stages_of
+from plagal.plumbing.dvc_cache import check_inputs, stages_of, unread_music
 from plagal.plumbing.errors import InputError
-from plagal.plumbing.own_music import unread_music
 
 ROOT = Path(__file__).parents[2]
 STAGE = "collect: {cmd: a, deps: [data/midi_sources/gospel, data/midi_sources/jazz], outs: [data/a]}"

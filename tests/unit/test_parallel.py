@@ -15,9 +15,9 @@ import pytest
 from corpus_helpers import collect_settings, sources_file, write_hymns
 
 from plagal.corpus.collect import collect
-from plagal.corpus.parallel import Workers
 from plagal.plumbing.errors import CorpusError
 from plagal.plumbing.files import is_alive
+from plagal.plumbing.workers import Workers
 from waiting import wait_until
 
 
@@ -133,7 +133,7 @@ def test_a_worker_killed_on_the_way_loses_and_doubles_nothing(cluster: Cluster, 
 @pytest.mark.filterwarnings("ignore")
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("plagal.corpus.parallel._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("plagal.plumbing.workers._CONNECT_SECONDS", 1)
     with (
         pytest.raises(CorpusError, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'"),
         Workers(scheduler="tcp://127.0.0.1:9") as workers,
@@ -143,7 +143,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path):
     script = (
-        "import os, sys; from plagal.corpus.parallel import Workers\n"
+        "import os, sys; from plagal.plumbing.workers import Workers\n"
         "with Workers(2) as pool:\n"
         "    pids = set(pool.map(__import__('test_parallel').pid_of, [(n,) for n in range(64)], 64, 'x'))\n"
         "    print(*pids, flush=True); os.kill(os.getpid(), 9)"

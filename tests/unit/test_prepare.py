@@ -17,14 +17,14 @@ from corpus_helpers import collect_settings, sources_file, text_settings, write_
 from plagal.asking.prompt import read_prompt
 from plagal.asking.wording import facts_of
 from plagal.corpus.collect import collect, read_pieces
-from plagal.corpus.parallel import Workers
+from plagal.corpus.formats import STAGES, fused_card, read_provenance
 from plagal.corpus.prepare import KEPT_METADATA, prepare
 from plagal.corpus.prepare import rows_of as text_rows
-from plagal.corpus.provenance import STAGES, fused_card, read_provenance
 from plagal.music.grid import regular
 from plagal.music.score import Key, Metre, Score, Tempo
 from plagal.plumbing.errors import CorpusError
 from plagal.plumbing.params import ConvertSettings, TextSettings
+from plagal.plumbing.workers import Workers
 from plagal.tokens.codec import encode
 from plagal.tokens.grammar import accepts
 from plagal.tokens.template import TRAINING_TEMPLATE
@@ -229,7 +229,7 @@ from pathlib import Path
 sys.path[:0] = [sys.argv[2]]
 from corpus_helpers import collect_settings, sources_file, text_settings, write_hymns
 from plagal.corpus.collect import collect
-from plagal.corpus.parallel import Workers
+from plagal.plumbing.workers import Workers
 from plagal.corpus.prepare import prepare
 from test_prepare import settings_with
 

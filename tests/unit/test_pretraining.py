@@ -12,9 +12,9 @@ from model_helpers import LORA, settings
 
 from plagal import pretraining
 from plagal.corpus.collect import collect, read_pieces
-from plagal.corpus.parallel import Workers
 from plagal.corpus.prepare import prepare
 from plagal.plumbing.params import load_params
+from plagal.plumbing.workers import Workers
 from plagal.pretraining import PretrainParams, gather, pretrain, words
 
 ROOT = Path(__file__).parents[2]

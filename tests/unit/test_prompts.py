@@ -11,8 +11,8 @@ from corpus_helpers import hymn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plagal.asking.lexicon import STYLE_NAMES
 from plagal.asking.prompt import read_prompt
-from plagal.asking.styles import STYLE_NAMES
 from plagal.asking.wording import (
     HELD_OUT_WORDINGS,
     WORDINGS,

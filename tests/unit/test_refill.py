@@ -10,17 +10,16 @@ import pytest
 from model_helpers import tiny_base
 
 from plagal.asking.request import read_request
-from plagal.compose.decode import draft
 from plagal.compose.opening import following_words, opening_words
-from plagal.compose.write import FILLINGS, leads_into, write
+from plagal.compose.write import FILLINGS, draft, leads_into, write
 from plagal.model.base import load
 from plagal.model.scorer import ModelScorer
 from plagal.music.arranger.arrange import arrange
 from plagal.music.edits import bar_edges
 from plagal.music.midi import to_midi_bytes
 from plagal.tokens import grammar
-from plagal.tokens.bars import cut_bars
 from plagal.tokens.codec import decode, encode
+from plagal.tokens.grammar import cut_bars
 
 
 @pytest.fixture(scope="module")

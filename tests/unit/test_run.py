@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from model_helpers import LiveModels, piece, text_of, tiny_base
 
-from plagal.corpus.provenance import Origin, write_provenance
+from plagal.corpus.formats import Origin, write_provenance
 from plagal.evaluation import run
 from plagal.evaluation.control import Asked
 from plagal.evaluation.report import get, leaves

@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 from corpus_helpers import hymn
 
-from plagal.corpus.duplicates import heard_melody, intervals, melody_text
-from plagal.corpus.split import (
+from plagal.corpus.duplicates import (
     LEFT_OUT,
     Melodies,
+    heard_melody,
+    intervals,
     melody_key,
+    melody_text,
     split_after,
     split_alone,
     split_of,

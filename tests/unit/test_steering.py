@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 from model_helpers import tiny_base
 
+from plagal.asking.lexicon import arranger_style
 from plagal.asking.request import Request, read_request
-from plagal.asking.styles import arranger_style
-from plagal.compose.decode import draft
-from plagal.compose.form import returning_bars
-from plagal.compose.opening import spread_chords
-from plagal.compose.write import keeps, write
+from plagal.compose.opening import returning_bars, spread_chords
+from plagal.compose.write import draft, keeps, write
 from plagal.evaluation.control import chords_kept
 from plagal.model import base
 from plagal.model.scorer import ModelScorer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plagal.plumbing import terminal
+from plagal.plumbing import errors
 from plagal.plumbing.files import atomic_path
 
 
@@ -25,7 +25,7 @@ def attentive() -> Iterator[None]:
 
 def code_of(command: Callable[[], None]) -> object:
     try:
-        return terminal.run(command, "plagal")
+        return errors.run(command, "plagal")
     except SystemExit as exit_:
         return exit_.code
 

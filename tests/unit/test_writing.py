@@ -9,8 +9,8 @@ import pytest
 from model_helpers import tiny_base
 
 from plagal.asking.request import Request, read_request
-from plagal.compose.decode import draft
 from plagal.compose.sampling import Sampler
+from plagal.compose.write import draft
 from plagal.model import base
 from plagal.model.scorer import ModelScorer
 from plagal.plumbing.errors import WordsError

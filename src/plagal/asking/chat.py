@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plagal.asking import lexicon
-from plagal.asking.page import spaced
-from plagal.asking.prompt import Understood, read_prompt
+from plagal.asking.prompt import Understood, read_prompt, spaced
 from plagal.asking.request import Request, read_request
 from plagal.music.edits import A_DYNAMIC, change_tempo, count_bars, louder, swung, transpose, without_bars
 from plagal.music.harmony import hear_key

@@ -7,22 +7,122 @@ Each takes its words out of the text; what is left, fillers aside, is said not t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from plagal.asking import lexicon
-from plagal.asking.page import Page, spaced, without_accent
+from plagal.asking.lexicon import UNSURE, choose, find_styles
 from plagal.asking.progression import Progression, approximated, read_progression
-from plagal.asking.said_form import said_feel, said_intro_and_ending, said_modulation
-from plagal.asking.said_harmony import bare_key, chord_run, said_key
-from plagal.asking.styles import UNSURE, choose, find_styles
+from plagal.music.arranger.form import ENDINGS, INTROS
 from plagal.music.arranger.tunebook import tune_titles
+from plagal.music.chords import parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
-from plagal.music.keys import key_at
+from plagal.music.keys import fifths_of, key_at, key_name, key_tonic
 from plagal.music.score import TICKS_PER_QUARTER, Key, Metre
-from plagal.plumbing.errors import InputError
+from plagal.plumbing.errors import ChordError, InputError
 from plagal.tokens.vocabulary import METRES, MOST_BARS
+
+
+class Page:
+    """A prompt out of which readers take words. `cased` is the text without accents, `plain` the same in lower case;
+    both are as long as the text, and what is taken is blanked in both."""
+
+    def __init__(self, text: str) -> None:
+        self.text = unicodedata.normalize("NFC", text)
+        self.cased = "".join(map(without_accent, self.text))
+        self.plain = "".join(char.lower()[0] for char in self.cased)
+        self.german = re.search(rf"(?<!\w)(?:{lexicon.GERMAN})(?!\w)", self.plain) is not None
+        self.lost: list[str] = []
+        self.problems: list[str] = []
+        self.typed_tempo = False
+        self.modulate: int | None = None
+
+    def take(
+        self,
+        pattern: str,
+        cased: bool = False,
+        whole_words: bool = False,
+        keep: Callable[[re.Match[str]], bool] | None = None,
+    ) -> re.Match[str] | None:
+        """The first match that is kept, taken out."""
+        if whole_words:
+            pattern = rf"(?<![\w]){spaced(pattern)}(?![\w])"
+        for match in re.finditer(pattern, self.cased if cased else self.plain):
+            if keep is None or keep(match):
+                self.blank(*match.span())
+                return match
+        return None
+
+    def blank(self, start: int, end: int) -> None:
+        gap = "\0" * (end - start)
+        self.cased = self.cased[:start] + gap + self.cased[end:]
+        self.plain = self.plain[:start] + gap + self.plain[end:]
+
+    def refuse(self, pattern: str, cased: bool = False) -> None:
+        """Take out what nothing here understands, and say so."""
+        while match := self.take(pattern, cased):
+            self.lost.append(self.text[slice(*match.span())].strip('"\u201c\u201d\u201e\u00ab\u00bb ,'))
+
+    def one_of(self, name: str, found: list[tuple[Any, tuple[int, int]]]) -> Any:
+        """The first of the values found. Another one is a contradiction, unless the text speaks of a change."""
+        if not found:
+            return None
+        first, others = found[0][0], [(value, span) for value, span in found[1:] if value != found[0][0]]
+        for value, span in others:
+            self.lost.append(self.text[slice(*span)].strip())
+            if not re.search(lexicon.CHANGES, self.plain[found[0][1][1] : span[0]]):
+                self.problems.append(f"{name} {shown(first)} and {shown(value)}: ask for one of them")
+        return first
+
+    def left_over(self) -> tuple[str, ...]:
+        """What was refused, and runs of words that nothing took and that are no fillers."""
+        for run in re.finditer(r"[^\0,;:.!?()|\[\]\n\"=]+", self.plain):
+            every = list(re.finditer(r"[\w&%#'\u2669]+(?:-\w+)*", run[0]))
+            words = [
+                word for word in every if _has_meaning(word[0]) or self._is_note(run.start() + word.start(), word[0])
+            ]
+            capitals = [word for word in every if self.cased[run.start() + word.start()].isupper()]
+            if len(capitals) > 2 and not {word[0] for word in capitals} <= {"in", "the", "key", "of", "time"}:
+                words = sorted({*words, *capitals}, key=lambda word: word.start())  # a title: "Great I Am"
+            if words:
+                start = run.start()
+                self.lost.append(self.text[start + words[0].start() : start + words[-1].end()])
+        return tuple(dict.fromkeys(part for part in self.lost if part))
+
+    def _is_note(self, start: int, word: str) -> bool:
+        """Whether a word is a capital B to G (an A may be an article)."""
+        return len(word) == 1 and self.cased[start] in "BCDEFG"
+
+
+def without_accent(char: str) -> str:
+    if char in "\u266d\u266f":
+        return "b" if char == "\u266d" else "#"
+    if char in "\u2010\u2011\u2012\u2013\u2014\u2212":
+        return "-"
+    if char in "\u201c\u201d\u201e\u00ab\u00bb":
+        return '"'
+    if char in "\u2018\u2019":
+        return "'"
+    return unicodedata.normalize("NFKD", char)[0]
+
+
+def spaced(pattern: str) -> str:
+    """A pattern of words, a space in it standing for spaces or a hyphen."""
+    return "(?:" + pattern.replace(" ", "[ -]+") + ")"
+
+
+def _has_meaning(word: str) -> bool:
+    return any(part not in lexicon.FILLERS for part in re.split(r"['-]", word) if len(part) > 1 or part.isdigit())
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, Key):
+        return key_name(value)
+    return "/".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}"
+
 
 QUARTER, DOTTED_QUARTER = "quarter", "dotted quarter"
 
@@ -268,3 +368,225 @@ def _style(page: Page) -> tuple[str | None, float | None]:
             page.lost.append(page.text[start:end])
         page.blank(start, end)
     return chosen, tempo
+
+
+_DEGREE_OF_FORM = r"[b#]?[1-7]m?(?:/[b#]?[1-7])?"
+_ROW = rf"{_DEGREE_OF_FORM}(?:[ ]?[- ][ ]?{_DEGREE_OF_FORM})+"
+
+
+def _named(names: set[str]) -> str:
+    return "|".join([*(name.replace("-", "[ -]") for name in sorted(names, key=len, reverse=True)), _ROW])
+
+
+_ENDINGS = _named({*ENDINGS, "amem"})
+_INTROS = _named({name for name in INTROS if name[0].isalpha()} | {"last-line"})
+_A = r"(?: (?:an?|the|eine[mnr]?|une?|uma?|el|der|die))?"
+_WITH = r"(?: (?:with|on|from|of|over|mit|auf|aus|par|avec|con|com|sur|en))?"
+_END = (
+    "cadence|kadenz|cadencia|turnaround|tag|"
+    "end(?:ing|s)?|finish(?:ing|es)?|clos(?:e|ing)|outro|schluss|ende[tn]?|fin(?:ir|al|it)?|terminar?|acabar?|encerrar"
+)
+_INTRO = "intro(?:duction|ducao|duccion)?|einleitung|vorspiel"
+_LAST = (
+    rf"(?:[ ,]*(?:at|for|on|in|before|beim|zum|im|am|vor|au|pour|al|en|no|na|para)?{_A}"
+    r" ?(?:(?:last|final|letzten?|derniere?|ultim[oa])(?: (?:chorus|verse|refrain|strophe|couplet|estribillo|refrao))?"
+    r"|end|ende|fin|final|fim)(?!\w))?"
+)
+"""Where a modulation comes anyway."""
+
+
+def said_feel(page: Page) -> str | None:
+    """One of the arranger's feels. "Swing" stays on the page, since it leans to a style, too."""
+    said = []
+    for feel, words in lexicon.FEEL_WORDS:
+        for match in re.finditer(rf"(?<!\w){spaced(words)}(?!\w)", page.plain):
+            said.append(feel)
+            if feel != "swing":
+                page.blank(*match.span())
+    return said[0] if said else None
+
+
+def said_intro_and_ending(page: Page) -> tuple[str | None, str | None]:
+    """Names of the arranger's, or degrees such as 7-3-6-2-5-1."""
+
+    def said(part: str, names: str) -> str | None:
+        if page.take(rf"(?<!\w)(?:no|without(?: an?)?|ohne|sans|sin|sem) (?:{part})(?<!end)(?!\w)"):
+            return "none"
+        match = page.take(rf"(?<![\w/-])(?:an? )?({names}) (?:{part})(?!\w)") or (
+            page.take(rf"(?<!\w)(?:{part})(?: it)?{_WITH}{_A}[ :]+({names})(?: (?:cadence|kadenz|cadencia))?(?![\w-])")
+        )
+        if match is None:
+            return None
+        name = re.sub(r"[ -]+", "-", match[1].strip())
+        return "amen" if name == "amem" else name
+
+    intro = said(_INTRO, _INTROS)
+    return intro, said(_END, _ENDINGS)
+
+
+def said_modulation(page: Page) -> int | None:
+    """Semitones up before the last verse."""
+    verb = rf"(?:{lexicon.MODULATE})"
+    half, whole = map(spaced, lexicon.STEPS_UP)
+    count = rf"(?:(?P<half>{half})|(?P<whole>{whole})|(?P<semitones>\d{{1,2}}) {lexicon.SEMITONES})"
+    steps = rf"(?:(?:by|um|de|d')? ?(?:an?|one|eine[mnr]?|une?|uma?)? ?{count})"
+    up = rf"(?:{lexicon.UP})"
+    match = page.take(rf"(?<!\w){verb}(?: (?:it|the key|key|{up}|en|para))* ?{steps}(?: {up})?{_LAST}(?!\w)")
+    match = match or page.take(rf"(?<!\w){steps} {up}{_LAST}(?!\w)")
+    if match is None:
+        return None
+    return 1 if match["half"] else 2 if match["whole"] else int(match["semitones"]) % 12
+
+
+_CHORD = (
+    r"[A-G][b#]?(?::?(?:[Mm][Aa][Jj]|[Mm]in|mi|ma|m|M|[Dd]im|[Aa]ug|[Ss]us|add|alt|dom|halfdim|no|[b#+^\u25b3\u0394\u2206"
+    r"\u00f8\u00b0]|-(?=\d)|o(?=7|\b)|\d+|\([^()\s]{1,12}\)))*(?:/9|/[A-G][b#]?)?(?![\w#])"
+    r"(?![ -]*(?i:major|minor|flat|sharp|dur|moll|maj|min)\b)"
+)
+_STEP = r"(?:[ \t]*(?:[,;>\u2192]|->|-(?=[ A-G])|:?\|+:?)+[ \t]*|[ \t]+)"
+_RUN = (
+    rf"(?<![\w#/'])(?:\|:?[ \t]*)?(?:{_CHORD}|N\.?C\.?)(?:{_STEP}(?:{_CHORD}|N\.?C\.?|%|/(?=[ \t|])))*(?:[ \t]*:?\|+)?"
+)
+_DEGREE = (
+    r"[b#]?(?:[1-7]|VII|VI|IV|V|III|II|I|vii|vi|iv|v|iii|ii|i)(?:maj\d*|m(?:in)?\d*|dim\d?|sus\d?|\u00b0|\u00f8|7|9|11|13"
+    r"|-(?=[ ,]|$))?(?:/[1-7])?(?![\w/])"
+)
+_DEGREES = rf"(?<![\w/.,:#])(?<!\d ){_DEGREE}(?:[ ,|-]+{_DEGREE}){{2,}}"
+_LATIN_ROOT = r"(?:do|re|mi|fa|sol|la|si)(?:[ -]?(?:bemol|sostenido|sustenido|diese|#|b))?"
+_LATIN_CHORD = rf"{_LATIN_ROOT}(?: ?(?:mayor|menor|majeur|mineur|maior)|m)?7?(?!\w)"
+_LATIN_RUN = rf"(?<!\w){_LATIN_CHORD}(?: ?[ ,|-] ?{_LATIN_CHORD})+"
+
+
+def chord_run(page: Page) -> str | None:
+    """The text of the progression: chords after a word such as "over", or so many in a row that they can be nothing
+    else."""
+    after = rf"(?<!\w)(?:{lexicon.CHORDS_FOLLOW})(?: the)?(?: (?:chords?|changes|progression))?[ :]+$"
+    for match in re.finditer(_RUN, page.cased):
+        symbols = re.findall(_CHORD, match[0])
+        before = page.plain[: match.start()]
+        announced = re.search(after, before)
+        start = match.start()
+        if re.search(r"(?<!\w)(?:in|key|key of|key[:=]|tom|tono|en|em)[ ]*$", before) and "|" not in match[0]:
+            step = re.match(rf"{_CHORD}{_STEP}", match[0])
+            if step is None:
+                continue
+            start, symbols = start + step.end(), symbols[1:]
+        sure = "|" in match[0] or len(symbols) > 2 or all(len(symbol.rstrip("b#")) > 1 for symbol in symbols)
+        if len(symbols) >= 2 and (announced or sure) and all(map(_is_chord, symbols)):
+            end = match.end()
+            page.blank(announced.start() if announced else start, end)
+            return page.text[start:end].strip(" ,;")
+    if latin := page.take(rf"(?<!\w)(?:{lexicon.CHORDS_FOLLOW})[ :]+({_LATIN_RUN})"):
+        return " | ".join(_latin_chord(name) for name in re.findall(_LATIN_CHORD, latin[1]))
+    if degrees := page.take(_DEGREES, cased=True):
+        page.take(r"progressions?|progresion|progressao|progressao", whole_words=True)
+        return page.text[slice(*degrees.span())].strip(" ,")
+    return None
+
+
+def _is_chord(symbol: str) -> bool:
+    try:
+        return parse_chord(symbol) is not None
+    except ChordError:
+        return False
+
+
+def _latin_chord(name: str) -> str:
+    match = re.match(r"(do|re|mi|fa|sol|la|si)[ -]?(bemol|sostenido|sustenido|diese|#|b)?(.*)", name)
+    assert match is not None  # noqa: S101  # the caller's pattern is longer
+    minor = re.search(r"menor|mineur|m", match[3].replace("mayor", "").replace("majeur", "").replace("maior", ""))
+    root = lexicon.ROMANCE_TONICS[match[1]] + lexicon.ACCIDENTALS.get(match[2] or "", "")
+    return root + ("m" if minor else "") + ("7" if name.endswith("7") else "")
+
+
+# --- keys
+
+
+_ENGLISH = r"([A-G])(b(?![a-z])|#|[ -]?(?i:flat|sharp)(?![a-z]))?"
+_LATIN = r"(do|ut|re|mi|fa|sol|la|si)(?:[ -]?(bemol|sostenido|sustenido|diese|#|b(?![a-z])))?"
+_IN = r"(?:in|key(?: of)?|key ?[:=]|tonart ?:?|transposed? to|from|to)(?: the key of)?[ ]*"
+_EN = r"(?:en|em|(?:tono|tom|ton|tonalite|tonalidade?) ?:?(?: de)?)[ ]+"
+_MODE = "|".join(mode for mode in lexicon.MODES if mode != "m")
+_ENDS = r"(?=[ ]*(?:$|[,.;:!?)\0]|\d))"
+
+
+def said_key(page: Page) -> tuple[Key | None, bool]:
+    """The key, and whether its mode is said: first with a mode in any language, then after "in", "key of" and so on."""
+    found: list[tuple[Key, tuple[int, int]]] = []
+
+    def add(match: re.Match[str], tonic: str, mode: str | None) -> None:
+        key = key_at(fifths_of(tonic), lexicon.MODES[mode or "major"])
+        found.append((key, match.span()))
+        page.blank(*match.span())
+        if mode in lexicon.CHURCH_MODES:
+            page.lost.append(mode)
+
+    for match in re.finditer(rf"(?<!\w){_LATIN}[ -]+({_MODE}|m)(?!\w)", page.plain):
+        add(match, _romance(match), match[3])
+    for match in re.finditer(rf"(?<!\w)({'|'.join(lexicon.GERMAN_TONICS)})[ -]?(dur|moll)(?!\w)", page.plain):
+        add(match, lexicon.GERMAN_TONICS[match[1]], match[2])
+    for match in re.finditer(rf"(?<![\w#])(?i:{_ENGLISH}[ -]*({_MODE}))(?!\w)", page.cased):
+        article = match[1] == "a" and not match[2]  # "in a minor key" names none, "in a minor" does
+        if not article or (
+            re.search(r"(?:in|of|:)\s*$", page.plain[: match.start()]) and re.match(_ENDS, page.plain[match.end() :])
+        ):
+            add(match, _english(match), match[3].lower())
+    if found:
+        found.sort(key=lambda one: one[1])
+        return _first_key(page, found), True
+    mode_said = False
+    for pattern in (
+        rf"(?<!\w)(?i:{_IN}){_ENGLISH}(m(?:in)?)?(?![\w#/])",
+        rf"(?<!\w)(?i:{_EN}){_ENGLISH}(m)?(?![\w#/])",
+    ):
+        for match in re.finditer(pattern, page.cased):
+            german_b = page.german and match[1] == "B" and not match[2]
+            mode_said |= bool(match[3])
+            add(match, "Bb" if german_b else _english(match), "m" if match[3] else None)
+    for match in re.finditer(rf"(?<!\w){_IN}([b-g])( ?flat| ?sharp|b|#)?{_ENDS}", page.plain):
+        add(match, _english(match), None)
+    for match in re.finditer(rf"(?<!\w){_IN}(?:([cdfg]is|ais)|(des|ges|ces|es|as|h))(?!\w)", page.plain):
+        if page.cased[match.end() - len(match[1] or match[2])].isupper() or not match[2]:
+            add(match, lexicon.GERMAN_TONICS[match[1] or match[2]], None)
+    for match in re.finditer(rf"(?<!\w){_EN}(?:{_LATIN})(?!\w)", page.plain):
+        if match[2] or match[1] in ("fa", "sol", "re") or re.match(_ENDS, page.plain[match.end() :]):
+            add(match, _romance(match), None)
+    found.sort(key=lambda one: one[1])
+    return _first_key(page, found), mode_said
+
+
+def _first_key(page: Page, found: list[tuple[Key, tuple[int, int]]]) -> Key | None:
+    """The first key. Another one is where it modulates to, where the text says so, or else told."""
+    if not found:
+        return None
+    home = found[0][0]
+    for key, span in found[1:]:
+        if key != home and page.take(rf"(?<!\w)(?:{lexicon.MODULATE})(?: {lexicon.UP})?(?!\w)"):
+            page.modulate = (key_tonic(key) - key_tonic(home)) % 12
+        elif key != home:
+            page.lost.append(page.text[slice(*span)].strip())
+    return home
+
+
+def _english(match: re.Match[str]) -> str:
+    return match[1].upper() + lexicon.ACCIDENTALS.get((match[2] or "").strip(" -").lower(), "")
+
+
+def _romance(match: re.Match[str]) -> str:
+    return lexicon.ROMANCE_TONICS[match[1]] + lexicon.ACCIDENTALS.get(match[2] or "", "")
+
+
+def bare_key(page: Page) -> tuple[Key | None, bool]:
+    """A key that stands alone: "Db slow worship", "Am praise song", "C blues", "Gospel, C", "lento, si bemol"."""
+    if latin := page.take(r"(?<!\w)(do|re|mi|fa|sol|la|si)[ -]?(bemol|sostenido|sustenido|diese|#|b)(?!\w)"):
+        return key_at(fifths_of(_romance(latin)), False), False
+    match = page.take(r"(?<![\w#])([A-G])(b|#|[ -](?i:flat|sharp))(m|min)?(?![\w#/])", cased=True)
+    match = match or page.take(r"(?<![\w#])([A-G])()(m|min)(?![\w#/])", cased=True)
+    match = match or page.take(
+        r"(?<![\w#'])([B-G])()() +(?=\w)", cased=True,
+        keep=lambda letter: any(start == 0 for _, _, start, _ in find_styles(page.plain[letter.end() :])),
+    )  # fmt: skip
+    match = match or page.take(r"(?:(?<=^)|(?<=[,;:])) *([A-G])()() *(?=$|[,;.])", cased=True)
+    if match is None:
+        return None, False
+    return key_at(fifths_of(_english(match)), bool(match[3])), bool(match[3])

@@ -1,7 +1,8 @@
 """Everything that a piece can be asked for, in one frozen value: the same for terminal, chat, HTTP, page and programs.
 
 A request is complete when it is made: what the prompt says fills what is not given otherwise, a melody brings its key
-and metre, music to go on from brings its words. The writer (`plagal.compose`) takes it as it is.
+and metre, music to go on from brings its words. The writer (`plagal.compose`) takes it as it is; so does the arranger,
+without a model (`arranged`).
 """
 
 from __future__ import annotations
@@ -29,24 +30,26 @@ from plagal.asking.fields import (
     ChordsField,
     Continue,
     FormField,
+    Heard,
     KeyField,
     MelodyField,
     MetreField,
     Refill,
     SectionsField,
     Vary,
+    heard_as,
     read_melody,
     read_metre,
     take_from_melody,
 )  # fmt: skip
+from plagal.asking.lexicon import STYLE_NAMES, arranger_style, style_named
 from plagal.asking.progression import approximated
 from plagal.asking.prompt import Understood, read_prompt
-from plagal.asking.styles import STYLE_NAMES, arranger_style, style_named
-from plagal.asking.uploads import Heard, heard_as
+from plagal.music.arranger.arrange import arrange
 from plagal.music.arranger.styles import load_style
 from plagal.music.arranger.tunebook import find_tune, melody_of
 from plagal.music.keys import chord_symbol, key_name
-from plagal.music.levels import LEVELS
+from plagal.music.levels import LEVELS, simplified
 from plagal.music.score import (
     TICKS_PER_QUARTER,
     Key,
@@ -54,7 +57,7 @@ from plagal.music.score import (
     Score,
 )
 from plagal.plumbing.errors import InputError
-from plagal.tokens.bars import cut_bars, held_words
+from plagal.tokens.grammar import cut_bars, held_words
 from plagal.tokens.vocabulary import DENSITIES, KEY_OF, METRE_OF, MOST_BARS, TEMPO_OF
 
 USUAL_BARS = 16
@@ -477,3 +480,48 @@ def one_line(errors: Any) -> str:
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=True, default=str)
     return text if len(text) <= 60 else f"{text[:60]}... ({len(text)} characters)"
+
+
+_INTENSITIES = {"sparse": 1, "medium": 2, "dense": 3}
+"""The arranger's intensities that a density means; 4 is the shout chorus, which no request asks for."""
+
+
+def arranged(request: Request) -> Score:
+    """The arranger's answer to a request: its tune or melody, chords, key, metre, tempo, feel, form and seed, in its
+    style, as easy as its level. Raises InputError for what the arranger cannot do."""
+    beat = Metre(0, *request.metre).tempo_beat_ticks if request.metre is not None else None
+    quarters = request.quarters_per_minute
+    score = arrange(
+        request.tune or request.melody,
+        arranger_style(request.style),
+        request.key,
+        # Where no metre is asked for, the arranger chooses one, and the tempo counts that one's beats.
+        request.tempo if beat is None or quarters is None else quarters * TICKS_PER_QUARTER / beat,
+        request.seed,
+        request.bars if request.sections else request.new_bars,  # sections have bars of their own
+        chords=request.chords or None,
+        metre=request.metre,
+        feel=request.feel,
+        sections=request.sections or None,
+        intro=request.intro,
+        ending=request.ending,
+        modulate=request.modulate or 0,
+        intensity=_INTENSITIES[request.density] if isinstance(request.density, str) else None,
+    )
+    return score if request.level is None else simplified(score, request.level)
+
+
+def generate_melody(
+    prompt_or_style: str, key: str | None = None, tempo: float | None = None, bars: int | None = None, seed: int = 0
+) -> Score:
+    """A piece in the style that a prompt names, about the tune that it names or one that the seed picks. `tempo` counts
+    beats. Arguments win over the prompt; where neither says, the style and the seed decide."""
+    said = read_prompt(prompt_or_style.replace("_", " "))
+    return arrange(
+        said.tune,
+        arranger_style(said.style),
+        key or said.key,
+        tempo or said.tempo,
+        seed,
+        bars or said.bars,
+    )

@@ -14,12 +14,11 @@ from plagal.asking.wording import prompt_for
 from plagal.compose import masks
 from plagal.compose.masks import Mask
 from plagal.compose.opening import carried_words, opening_words
-from plagal.compose.sampling import Speller, Typed
-from plagal.compose.scorer import Floats, Scorer
+from plagal.compose.sampling import Floats, Scorer, Speller, Typed
 from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
-from plagal.tokens.bars import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
+from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
 from plagal.tokens.template import FIRST_WORD, prompt_text
 from plagal.tokens.vocabulary import MUSIC_WORDS
 

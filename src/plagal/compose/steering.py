@@ -32,13 +32,21 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from plagal.asking.lexicon import arranger_style
 from plagal.asking.request import Request
-from plagal.asking.styles import arranger_style
 from plagal.compose import masks
-from plagal.compose.form import PHRASE_BARS, Form
 from plagal.compose.masks import Mask
-from plagal.compose.opening import PlacedNote, bar_ticks, form_chords, notes_a_bar, placed_chords, placed_melody
-from plagal.compose.scorer import Floats
+from plagal.compose.opening import (
+    PHRASE_BARS,
+    Form,
+    PlacedNote,
+    bar_ticks,
+    form_chords,
+    notes_a_bar,
+    placed_chords,
+    placed_melody,
+)
+from plagal.compose.sampling import Floats
 from plagal.music.arranger import harmony_grammar
 from plagal.music.arranger.voicing import by_importance, essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord

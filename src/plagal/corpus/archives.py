@@ -19,8 +19,8 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
-from plagal.plumbing.errors import CorpusError
-from plagal.plumbing.files import atomic_path, disk_error, read_json, write_json
+from plagal.plumbing.errors import CorpusError, disk_error
+from plagal.plumbing.files import atomic_path, read_json, write_json
 
 CACHE_VARIABLE = "PLAGAL_CACHE"
 """Names the folder for downloads; without it they go to the user's own cache folder."""

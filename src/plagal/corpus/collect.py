@@ -18,14 +18,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from plagal.corpus.duplicates import SimilarPieces
-from plagal.corpus.parallel import Workers
+from plagal.corpus.duplicates import SimilarPieces, melodies_of, tune_groups
 from plagal.corpus.reading import Discard, Limits, Piece, read_candidate
 from plagal.corpus.sources import ArrangerSource, Candidate, Source, candidates, load_sources
-from plagal.corpus.split import melodies_of, tune_groups
 from plagal.plumbing.errors import CorpusError, InputError
 from plagal.plumbing.files import atomic_path, read_jsonl, write_json, write_jsonl
 from plagal.plumbing.params import CollectSettings
+from plagal.plumbing.workers import Workers
 
 _AHEAD, _MOST_AHEAD = 8, 64
 """Read an eighth more candidates than are wanted, at least and at most this many: some will be discarded."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from plagal.corpus.provenance import LIMITS, provenance_tables, read_provenance
+from plagal.corpus.formats import LIMITS, provenance_tables, read_provenance
 from plagal.evaluation.likelihood import ratio_interval
 from plagal.plumbing.errors import InputError, RecordError
 from plagal.plumbing.files import read_json, read_jsonl

@@ -11,9 +11,8 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from plagal.asking.arranged import arranged
 from plagal.asking.prompt import read_prompt
-from plagal.asking.request import Request, read_request
+from plagal.asking.request import Request, arranged, read_request
 from plagal.asking.wording import facts_of, held_out_prompt
 from plagal.compose.row import Constraint
 from plagal.compose.write import write

@@ -70,7 +70,7 @@ def fuse(
     `quantize_bits`: what the touched layers of a quantized base are packed in again; where that costs more than
     `max_lost_share` of what training gained, 8 bits are tried, then plain weights. 0: plain at once. Layers that no
     adapter touches stay bit for bit. `card`: what its README.md says. `draft`: a small model that goes along and
-    guesses ahead while this one writes (plagal.compose.ahead). Raises ModelError, and writes nothing, where even plain
+    guesses ahead while this one writes (plagal.compose.write). Raises ModelError, and writes nothing, where even plain
     weights lose that much.
     """
     lm = load(base)

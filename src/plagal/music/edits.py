@@ -35,6 +35,12 @@ _SWUNG = {6: 8, 12: 16, 18: 20}
 Event = TypeVar("Event", Metre, Tempo, Key, Pedal)
 
 
+def shifts_that_fit(score: Score, most: int) -> range:
+    """Semitones up to `most` either way that keep every note on the piano."""
+    pitches = score.notes[:, PITCH]
+    return range(max(-most, LOWEST_PITCH - int(pitches.min())), min(most, HIGHEST_PITCH - int(pitches.max())) + 1)
+
+
 def transpose(score: Score, semitones: int) -> Score:
     """The piece that many semitones higher, its keys and chord symbols with it. It must fit (`shifts_that_fit`)."""
     notes = score.notes.copy()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import hashlib
 import json
 import os
@@ -19,27 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plagal.plumbing.errors import DiskError, InputError, PlagalError
+from plagal.plumbing.errors import InputError, PlagalError, disk_error
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_RIGHT = {errno.EACCES, errno.EPERM}
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _LEFT = re.compile(rf"\.(?P<name>.+)\.{_HOST}-(?P<pid>\d+)-[0-9a-f]{{8}}\.(?P<kind>part|old)")
 _MOST_YAML_VALUES = 100_000
 """A lock file of DVC that tracks a thousand files holds 10,000."""
 _swept: set[Path] = set()
 """Folders that this process has looked through once; a folder may hold 100,000 files."""
-
-
-def disk_error(path: Path, error: OSError) -> DiskError | None:
-    """What to tell the user when writing `path` failed for want of room or right; None for any other reason."""
-    if error.errno in _NO_ROOM:
-        return DiskError(f"{path}: no room left on the disk; free some and run again, what was there is untouched")
-    if error.errno == errno.EROFS:
-        return DiskError(f"{path}: the disk is read-only; make it writable and run again, what was there is untouched")
-    if error.errno in _NO_RIGHT:
-        return DiskError(f"{path}: cannot be written ({error.strerror}); check who owns the folder")
-    return None
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def _after_training(
     """What fusing and evaluating take. The model is evaluated as it will be: without adapters. Its peak is what was
     measured beside the weights that are here, and the weights of the plan: fused ones are packed otherwise."""
     from plagal.asking.request import read_request
-    from plagal.compose.decode import draft
+    from plagal.compose.write import draft
     from plagal.model.adapters import remove_lora
     from plagal.model.fuse import merge_layer, touched_layers
     from plagal.model.memory import SCORED_WINDOWS, peak_bytes, predict_evaluate, predict_fuse, unpacks

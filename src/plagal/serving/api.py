@@ -27,11 +27,11 @@ from starlette.types import Scope
 
 from plagal.asking import fields
 from plagal.asking import request as controls
-from plagal.asking.uploads import MOST_MIDI_BYTES
+from plagal.asking.fields import MOST_MIDI_BYTES
 from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
-from plagal.plumbing.version import __version__
+from plagal.plumbing import __version__
 from plagal.serving.desk import (
     MOST_SEMITONES,
     Created,

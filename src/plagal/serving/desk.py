@@ -20,17 +20,14 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, Field
 
-from plagal.asking.arranged import generate_melody
-from plagal.asking.request import Request, read_request
-from plagal.asking.uploads import Heard
-from plagal.corpus.augment import shifts_that_fit
+from plagal.asking.fields import Heard
+from plagal.asking.request import Request, generate_melody, read_request
 from plagal.music.chords import parse_chord
-from plagal.music.edits import transpose
+from plagal.music.edits import shifts_that_fit, transpose
 from plagal.music.keys import chord_symbol, key_name, key_then
 from plagal.music.levels import in_hands
 from plagal.music.score import Score
-from plagal.plumbing.errors import BusyError, InputError, ModelError
-from plagal.plumbing.files import disk_error
+from plagal.plumbing.errors import BusyError, InputError, ModelError, disk_error
 from plagal.serving.guards import Problem
 from plagal.serving.service import new_seed
 from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, new_id

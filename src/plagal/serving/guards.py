@@ -26,8 +26,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from plagal.asking.fields import MOST_MIDI_BYTES
 from plagal.asking.request import one_line
-from plagal.asking.uploads import MOST_MIDI_BYTES
 from plagal.plumbing.errors import BusyError, DiskError, InputError, ModelError, PlagalError
 
 log = logging.getLogger(__name__)

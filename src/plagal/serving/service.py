@@ -12,8 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from plagal.asking.arranged import arranged
-from plagal.asking.request import Request, read_request
+from plagal.asking.request import Request, arranged, read_request
 from plagal.compose.opening import opening_words
 from plagal.compose.write import room_for, write
 from plagal.music.hands import in_two_hands
@@ -23,9 +22,9 @@ from plagal.music.midi import to_midi_bytes, write_midi
 from plagal.music.score import Score
 from plagal.serving.events import Event, EventReader
 from plagal.serving.writer import Job, Writer, claim_process, likelier
-from plagal.tokens import response as answers
+from plagal.tokens import repair as answers
 from plagal.tokens.codec import decode, encode
-from plagal.tokens.response import TokenResponse
+from plagal.tokens.repair import TokenResponse
 
 if TYPE_CHECKING:
     from plagal.model.scorer import ModelScorer

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from plagal.asking.arranged import arranged
-from plagal.asking.request import Request
+from plagal.asking.request import Request, arranged
 from plagal.asking.wording import prompt_for
 from plagal.compose.write import room_for, write
 from plagal.plumbing.errors import BusyError, ModelError, PlagalError

@@ -16,7 +16,7 @@ import numpy as np
 from plagal.music.chords import parse_chord
 from plagal.music.keys import key_then, signature
 from plagal.music.score import ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Key, Metre, Score
-from plagal.plumbing.version import __version__
+from plagal.plumbing import __version__
 from plagal.sheet.spelling import LETTERS, kind_of, nashville, printed, spelled
 from plagal.sheet.written import Bars, Chord, Piece, Staff, groups, page_bars, pieces, triplets
 

@@ -14,13 +14,22 @@ order. Nothing that has a meaning is dropped:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from plagal.music.grid import LATEST_TICK, LONGEST_BAR
 from plagal.tokens import grammar as g
-from plagal.tokens.vocabulary import ARTICULATIONS, BEAT_TICKS, DURATION_TICKS, OPEN_DURATIONS, TIED_DURATIONS, WHOLE
+from plagal.tokens.vocabulary import (
+    ARTICULATIONS,
+    BEAT_TICKS,
+    DURATION_TICKS,
+    MUSIC_WORDS,
+    OPEN_DURATIONS,
+    TIED_DURATIONS,
+    WHOLE,
+)
 
 _LENGTHS = frozenset({*DURATION_TICKS, *OPEN_DURATIONS})
 _BEAT_WORD = {ticks: word for word, ticks in BEAT_TICKS.items()}
@@ -236,3 +245,32 @@ def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
     with suppress(_FullError):
         mender.finish_note()
     return mender.words(), repairs
+
+
+_KNOWN = frozenset(MUSIC_WORDS)
+_LONGEST_TEXT = 1_000_000
+"""[characters] that are read; an answer of 2,048 tokens has about 10,000."""
+
+
+@dataclass(frozen=True)
+class TokenResponse:
+    """`words`: a whole grammatical piece; `found`: the music words in the order of the text; `skipped`: what else
+    stood there, in the order of the text, each once; `repairs`: what was done to `found` to make `words`."""
+
+    words: list[str]
+    found: list[str]
+    skipped: list[str]
+    repairs: list[Repair]
+
+
+def parse_token_response(text: str) -> TokenResponse:
+    """Read any text. Never raises: where there is no music, `words` holds an empty piece."""
+    found, skipped = [], dict[str, None]()
+    for piece in re.split(r"[\s,;|`\"'\[\]()<>]+", text[:_LONGEST_TEXT]):
+        word = piece if piece in _KNOWN else piece.strip(".:!?*-")
+        if word in _KNOWN:
+            found.append(word)
+        elif word:
+            skipped[word] = None
+    words, repairs = mend(found)
+    return TokenResponse(words, found, list(skipped), repairs)

@@ -18,8 +18,7 @@ def _words() -> Callable[[bytes], bool]:
     from plagal.music.midi import read_midi, to_midi_bytes
     from plagal.tokens import grammar
     from plagal.tokens.codec import decode, encode
-    from plagal.tokens.service import text_token_service
-    from plagal.tokens.vocabulary import ID_OF, WORDS
+    from plagal.tokens.vocabulary import ID_OF, WORDS, text_token_service
 
     own_folder()
 
@@ -189,7 +188,7 @@ def _answers() -> Callable[[bytes], bool]:
     """What a model said, and what a user asked."""
     from plagal.asking.request import read_request
     from plagal.tokens import grammar
-    from plagal.tokens.response import parse_token_response
+    from plagal.tokens.repair import parse_token_response
 
     own_folder()
 

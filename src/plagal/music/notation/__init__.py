@@ -17,7 +17,7 @@ from plagal.music.notation.abc import AbcReader
 from plagal.music.notation.bars import MAX_NOTATION_BYTES, to_score
 from plagal.music.score import Score
 from plagal.plumbing.errors import AbcError, InputError
-from plagal.plumbing.limited import run_limited
+from plagal.plumbing.workers import run_limited
 
 NOTATION_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn", ".ly")
 _LONGEST_HEADER = 50
