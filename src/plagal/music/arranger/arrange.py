@@ -27,6 +27,7 @@ from plagal.music.arranger.tunebook import (
     tune_book,
     tune_from_score,
     tune_over,
+    tune_titles,
     with_chords,
 )
 from plagal.music.arranger.voicing import name_played
@@ -140,19 +141,14 @@ def _the_tune(
         home = key if key is not None else key_of_chords(chords)
         return tune_over(chords, home, Metre(0, *(metre or (4, 4))), random.Random(f"over {seed}"))
     else:
-        book = tune_book()
+        names = list(tune_titles())
         if metre is not None:
-            book = tuple(
-                tune
-                for tune in book
-                for feel in ("straight", "swing", "compound")[: 2 + is_compound(Metre(0, *metre))]
-                if layout(tune.metre, feel).metre == Metre(0, *metre)
-            )
-        if not book:
-            raise InputError(
-                f"metre {metre and metre[0]}/{metre and metre[1]}: no tune of the book can be played in it"
-            )
-        return book[random.Random(f"tune {seed}").randrange(len(book))]
+            asked = Metre(0, *metre)
+            feels = ("straight", "swing", "compound")[: 2 + is_compound(asked)]
+            names = [tune.name for tune in tune_book() for feel in feels if layout(tune.metre, feel).metre == asked]
+            if not names:
+                raise InputError(f"metre {metre[0]}/{metre[1]}: no tune of the book can be played in it")
+        return find_tune(names[random.Random(f"tune {seed}").randrange(len(names))])
     if chords is None:
         return piece
     home = key if key is not None else key_of_chords(chords)

@@ -1,7 +1,6 @@
 """Tunes: the book of public-domain gospel hymns and spirituals, and what a user brings: a melody, chords, or both.
 
-The reader knows what the book needs of ABC 2.1: header fields, notes, rests, accidentals, lengths, ties, triplets,
-broken rhythm, chord symbols in quotes, bar lines, and `[P:...]` for sections. Repeats are written out. The year of
+The book is written in plain ABC: chord symbols in quotes, `[P:...]` for sections, repeats written out. The year of
 publication stands in the field `H:`.
 
 A bare melody is harmonised by the likeliest path through the hymnal's grammar, as a Viterbi over beats. Every beat
@@ -17,6 +16,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache, lru_cache
 from importlib import resources
 
@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from plagal.music.arranger.harmony_grammar import DEGREES, QUALITY_INDEX, allowed, classify, family
 from plagal.music.chords import Chord, parse_chord
-from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.harmony import beat_ticks, hear_key
-from plagal.music.keys import key_of, key_tonic, parse_key, signature
+from plagal.music.keys import key_of, key_tonic
+from plagal.music.notation.abc import AbcReader
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -46,23 +46,6 @@ MelodyNote = tuple[int, int, int]
 """Onset [ticks], pitch [MIDI], duration [ticks]."""
 
 _MELODY_VELOCITY = 80
-_NATURAL = {"C": 60, "D": 62, "E": 64, "F": 65, "G": 67, "A": 69, "B": 71}
-
-_DENOMINATORS = (1, 2, 4, 8, 16, 32)
-_MOST_DIGITS = 4
-
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-    | "(?P<chord>[^"]*)"
-    | \[P:(?P<part>[^\]]*)\]
-    | (?P<triplet>\(3)
-    | (?P<accidental>[_^=]*)(?P<letter>[A-Ga-gz])(?P<octave>[,']*)(?P<top>\d*)(?P<slashes>/*)(?P<bottom>\d*)
-    | (?P<tie>-)
-    | (?P<broken>[<>])
-    | (?P<bar>[|\]]+)
-    | (?P<slur>[()])""",
-    re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -102,214 +85,94 @@ def is_compound(metre: Metre) -> bool:
     return metre.denominator >= 8 and metre.numerator % 3 == 0 and metre.numerator > 3
 
 
-class _Body:
-    """What the reader knows while it walks through the music of one tune."""
-
-    def __init__(self, source: str, metre: Metre, unit: int, key: Key) -> None:
-        self.source, self.metre, self.unit = source, metre, unit
-        self.signature = signature(key)
-        self.in_bar: dict[str, int] = {}
-        self.now = self.bar_start = 0
-        self.bar_lengths: list[int] = []
-        self.notes: list[MelodyNote] = []
-        self.chords: list[tuple[int, Chord]] = []
-        self.parts: list[tuple[int, str]] = []
-        self.tied = False
-        self.triplet_left = 0
-        self.broken = ""
-
-    def note(self, match: re.Match[str]) -> None:
-        ticks = self._ticks(match)
-        letter = match["letter"]
-        if letter == "z":
-            self.now += ticks
-            return
-        pitch = self._pitch(match)
-        if self.tied and self.notes and self.notes[-1][1] == pitch:
-            onset, _, before = self.notes[-1]
-            self.notes[-1] = (onset, pitch, before + ticks)
-        else:
-            self.notes.append((self.now, pitch, ticks))
-        self.tied = False
-        self.now += ticks
-
-    def _ticks(self, match: re.Match[str]) -> int:
-        if max(len(match["top"]), len(match["bottom"]), len(match["slashes"])) > _MOST_DIGITS:
-            raise AbcError(f"{self._here()}: {match[0]!r} is not a length of a note")
-        bottom = int(match["bottom"]) if match["bottom"] else 2 ** len(match["slashes"])
-        ticks = self.unit * int(match["top"] or 1) / bottom if bottom else 0
-        if self.triplet_left:
-            self.triplet_left -= 1
-            ticks = ticks * 2 / 3
-        if self.broken:
-            ticks *= 0.5 if self.broken == ">" else 1.5
-            self.broken = ""
-        if ticks != int(ticks) or ticks < 1:
-            raise AbcError(f"{self._here()}: {match[0]!r} is not a whole number of ticks")
-        return int(ticks)
-
-    def _here(self) -> str:
-        return f"{self.source}: bar {len(self.bar_lengths) + 1}"
-
-    def _pitch(self, match: re.Match[str]) -> int:
-        letter, octave = match["letter"], match["octave"]
-        name = letter.upper() + octave + ("'" if letter.islower() else "")
-        if match["accidental"]:
-            self.in_bar[name] = match["accidental"].count("^") - match["accidental"].count("_")
-        shift = self.in_bar.get(name, self.signature.get(letter.upper(), 0))
-        rise = octave.count("'") - octave.count(",") + int(letter.islower())
-        pitch = _NATURAL[letter.upper()] + 12 * rise + shift
-        if not LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
-            raise AbcError(f"{self._here()}: {match[0]!r} is not on a piano")
-        return pitch
-
-    def lengthen(self, sign: str) -> None:
-        """`a>b` makes a half longer and b half as long, `a<b` the other way about."""
-        if not self.notes or self.broken:
-            raise AbcError(f"{self._here()}: {sign!r} follows no note")
-        onset, pitch, ticks = self.notes[-1]
-        if ticks % 2:
-            raise AbcError(f"{self._here()}: {sign!r} leaves no whole number of ticks")
-        changed = ticks * 3 // 2 if sign == ">" else ticks // 2
-        self.notes[-1] = (onset, pitch, changed)
-        self.now += changed - ticks
-        self.broken = sign
-
-    def bar(self) -> None:
-        if self.now > self.bar_start:
-            self.bar_lengths.append(self.now - self.bar_start)
-        self.bar_start = self.now
-        self.in_bar.clear()
-
-    def pickup(self) -> int:
-        """Length of the incomplete first bar, which the last one makes whole. Raises AbcError where another bar is not
-        full."""
-        full = self.metre.bar_ticks
-        lengths = self.bar_lengths
-        if not self.notes:
-            raise AbcError(f"{self.source}: holds no notes")
-        first = lengths[0] if lengths[0] < full else 0
-        rest = lengths[1:] if first else lengths
-        for number, length in enumerate(rest, 1):
-            if length != full and not (number == len(rest) and length == full - first):
-                raise AbcError(
-                    f"{self.source}: bar {number} lasts {length / TICKS_PER_QUARTER:g} quarters, not {full / 24:g}"
-                )
-        return first
-
-
-def _read_body(body: _Body, text: str) -> None:
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            shown, bar = text[position : position + 12], len(body.bar_lengths) + 1
-            raise AbcError(f"{body.source}: {shown!r} in bar {bar} is not understood")
-        position = match.end()
-        if match["letter"]:
-            body.note(match)
-        elif match["bar"]:
-            body.bar()
-        elif match["chord"] is not None:
-            body.chords.append((body.now, parse_chord(match["chord"])))
-        elif match["part"] is not None:
-            body.parts.append((body.now, match["part"].strip().upper()))
-        elif match["tie"]:
-            body.tied = True
-        elif match["broken"]:
-            body.lengthen(match["broken"])
-        elif match["triplet"]:
-            body.triplet_left = 3
-    body.bar()
-
-
-def _headers(text: str, source: str) -> tuple[dict[str, str], str]:
-    fields: dict[str, str] = {}
-    lines = text.splitlines()
-    for number, line in enumerate(lines):
-        if re.match(r"[A-Z]:", line):
-            fields.setdefault(line[0], line[2:].strip())
-        if line.startswith("K:"):
-            return fields, "\n".join(lines[number + 1 :])
-    raise AbcError(f"{source}: the field K: (key) is missing")
-
-
 def parse_tune(text: str, name: str = "tune") -> Tune:
-    """A tune from ABC as described above. Raises AbcError that names the tune, the bar and the fault."""
-    fields, music = _headers(text, name)
-    try:
-        numerator, denominator = (int(part) for part in fields["M"].split("/"))
-        unit_top, unit_bottom = (int(part) for part in fields["L"].split("/"))
-        year = re.search(r"\d{4}", fields["H"])
-        tempo = float(fields["Q"].rpartition("=")[2])
-        key = parse_key(fields["K"])
-        if year is None:
-            raise ValueError("H: holds no year")
-        if not (0 < numerator <= 64 and denominator in _DENOMINATORS and 0 < unit_top <= unit_bottom in _DENOMINATORS):
-            raise ValueError("M: or L: is not a metre or length that music has")
-        if not SLOWEST <= tempo <= FASTEST:
-            raise ValueError(f"Q: {tempo} is not a tempo from {SLOWEST:g} to {FASTEST:g}")
-    except (KeyError, ValueError, ChordError) as error:
-        raise AbcError(f"{name}: a header field among M L H Q K is missing or wrong: {error}") from None
-    metre = Metre(0, numerator, denominator)
-    body = _Body(name, metre, 4 * TICKS_PER_QUARTER * unit_top // unit_bottom, key)
-    _read_body(body, music)
-    pickup = body.pickup()
-    shift = metre.bar_ticks - pickup if pickup else 0
+    """A tune of the book from its ABC. Raises AbcError that names the tune and what of it is missing, is not understood
+    or does not fill its bars."""
+    reader = AbcReader(name)
+    reader.read(text)
+    bars = reader.bars()
+    composer, year = (re.search(pattern, text, re.MULTILINE) for pattern in (r"^C:\s*(.+?)\s*$", r"^H:.*?(\d{4})"))
+    metre, fifths, tempo = Metre(0, *reader.metre), reader.key.fifths, reader.tempo
+    lost = {what: count for what, count in reader.losses.items() if count}
+    if year is None or fifths is None or tempo is None or lost or not bars or not metre.numerator:
+        raise AbcError(f"{name}: K:, M:, Q:, a year in H: or music is missing, or was not understood: {lost}")
+    full = Fraction(metre.numerator * 4, metre.denominator)
+    first = bars[0].length if bars[0].length < full else Fraction(0)
+    now = full - first if first else Fraction(0)
+    rows: list[tuple[Fraction, int, Fraction]] = []
+    chords: list[tuple[int, Chord]] = []
+    sections: list[tuple[int, str]] = []
+    tied = False
+    for number, bar in enumerate(bars):
+        if number >= bool(first) and bar.length != full and (bar is not bars[-1] or bar.length != full - first):
+            raise AbcError(f"{name}: bar {number + 1} lasts {float(bar.length):g} quarters, not {float(full):g}")
+        for onset, pitch, length, _, ties, _ in bar.notes:
+            if tied and rows[-1][1] == pitch:
+                rows[-1] = (rows[-1][0], pitch, rows[-1][2] + length)
+            else:
+                rows.append((now + onset, pitch, length))
+            tied = ties
+        chords += [(int((now + onset) * TICKS_PER_QUARTER), chord) for onset, chord in bar.chords if chord is not None]
+        sections += [(int(now * TICKS_PER_QUARTER), section) for section in bar.sections]
+        now += bar.length
+    if not sections or sections[0][0] > (metre.bar_ticks if first else 0):
+        sections.insert(0, (0, "VERSE"))
+    ticks = [(onset * TICKS_PER_QUARTER, pitch, length * TICKS_PER_QUARTER) for onset, pitch, length in rows]
+    for onset, pitch, length in ticks:
+        if onset.denominator * length.denominator > 1 or not LOWEST_PITCH <= pitch <= HIGHEST_PITCH:
+            raise AbcError(f"{name}: a note is not a whole number of ticks long, or not on a piano")
     return Tune(
         name=name,
-        title=fields.get("T", name),
-        composer=fields.get("C", "traditional"),
-        year=int(year[0]),
+        title=reader.title or name,
+        composer=composer[1] if composer else "traditional",
+        year=int(year[1]),
         metre=metre,
-        key=key,
+        key=Key(0, fifths, reader.key.minor),
         tempo=tempo,
-        notes=tuple((onset + shift, pitch, ticks) for onset, pitch, ticks in body.notes),
-        chords=tuple((onset + shift, chord) for onset, chord in body.chords),
-        sections=_sections(body, shift),
-        pickup_ticks=pickup,
+        notes=tuple((int(onset), pitch, int(length)) for onset, pitch, length in ticks),
+        chords=tuple(chords),
+        sections=((0, sections[0][1]), *sections[1:]),
+        pickup_ticks=int(first * TICKS_PER_QUARTER),
     )
 
 
-def _sections(body: _Body, shift: int) -> tuple[tuple[int, str], ...]:
-    """A part that begins with a pick-up belongs to the bar line after it."""
-    bar_ticks = body.metre.bar_ticks
-    parts = [(-(-(onset + shift) // bar_ticks) * bar_ticks, part) for onset, part in body.parts]
-    if not parts or min(onset for onset, _ in parts) > (bar_ticks if shift else 0):
-        parts.insert(0, (0, "VERSE"))
-    return tuple((0 if number == 0 else onset, part) for number, (onset, part) in enumerate(parts))
+@lru_cache(maxsize=1)
+def _texts() -> dict[str, str]:
+    """The ABC of every tune of the book, by name."""
+    folder = resources.files("plagal.music.arranger") / "tunes"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".abc")), key=lambda file: file.name)
+    return {file.name.removesuffix(".abc"): file.read_text(encoding="utf-8") for file in files}
 
 
 @lru_cache(maxsize=1)
 def tune_book() -> tuple[Tune, ...]:
     """Every tune of the book, by name."""
-    folder = resources.files("plagal.music.arranger") / "tunes"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".abc")), key=lambda file: file.name)
-    return tuple(parse_tune(file.read_text(encoding="utf-8"), file.name.removesuffix(".abc")) for file in files)
+    return tuple(map(_tune, _texts()))
+
+
+@cache
+def _tune(name: str) -> Tune:
+    return parse_tune(_texts()[name], name)
 
 
 @lru_cache(maxsize=1)
 def tune_titles() -> dict[str, str]:
     """Title by name of every tune of the book: its T: fields alone are read, which takes a hundredth of the time."""
-    folder = resources.files("plagal.music.arranger") / "tunes"
-    texts = {file.name.removesuffix(".abc"): file.read_text(encoding="utf-8") for file in folder.iterdir()
-             if file.name.endswith(".abc")}  # fmt: skip
-    return {name: (re.search(r"^T:(.*)", text, re.MULTILINE) or [name, name])[1].strip()
-            for name, text in sorted(texts.items())}  # fmt: skip
+    titles = {name: re.search(r"^T:(.*)", text, re.MULTILINE) for name, text in _texts().items()}
+    return {name: match[1].strip() if match else name for name, match in titles.items()}
 
 
 def find_tune(name: str) -> Tune:
     """The tune of that name or title, whatever its case and punctuation. Raises AbcError that names the nearest."""
     wanted = _plain(name)
-    book = tune_book()
-    for tune in book:
-        if wanted in (_plain(tune.name), _plain(tune.title)):
-            return tune
+    for known, title in tune_titles().items():
+        if wanted in (_plain(known), _plain(title)):
+            return _tune(known)
     import difflib
 
-    near = difflib.get_close_matches(wanted, [_plain(tune.name) for tune in book], n=3, cutoff=0.3)
-    hint = ", ".join(tune.name for tune in book if _plain(tune.name) in near)
-    raise AbcError(f"no tune {name!r} in the book; near it: {hint or book[0].name}")
+    near = difflib.get_close_matches(wanted, [_plain(known) for known in _texts()], n=3, cutoff=0.3)
+    hint = ", ".join(known for known in _texts() if _plain(known) in near)
+    raise AbcError(f"no tune {name!r} in the book; near it: {hint or next(iter(_texts()))}")
 
 
 def melody_of(tune: Tune) -> Score:
