@@ -328,8 +328,8 @@ _ROOM_UNDER_MELODY = 3
 """Semitones that the left hand keeps under the top line."""
 
 
-_LAST_FIGURE = LeftFigure("last", 1.0, (1,), "any", ((0.0, "octave", 64.0),), ((),))
-_LAST_TEXTURE = RightTexture("last", 1.0, (1,), "any", "close", 3, 0, False, ())
+_LAST_FIGURE = LeftFigure(name="last", weight=1.0, levels=(1,), first=((0.0, "octave", 64.0),), then=((),))
+_LAST_TEXTURE = RightTexture(name="last", weight=1.0, levels=(1,), voices=3)
 """The last chord is struck once and held."""
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from plagal.music.arranger.styles import STYLES, load_style
+from plagal.music.arranger.styles import STYLES, YAML_LOADER, load_style
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.keys import key_of, key_tonic
 from plagal.music.score import Key
@@ -59,7 +59,6 @@ _LONGEST_CHAIN = 3
 """Devices in a row that are followed to see whether they lead home: III7 - VI7 - II7 - V."""
 _BY_STEP, _OTHER_BASS = 1.6, 0.4
 """What a bass gains that goes on by step; what is left of the root where a device asks for another bass."""
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @cache
@@ -144,7 +143,7 @@ class Device:
 @cache
 def _read(name: str) -> dict[str, Any]:
     text = (resources.files("plagal.music.arranger") / "grammar" / f"{name}.yaml").read_text(encoding="utf-8")
-    read: dict[str, Any] = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, the C one where there is one
+    read: dict[str, Any] = yaml.load(text, Loader=YAML_LOADER)  # noqa: S506 - a safe loader, the C one where there is one
     return read
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
 
 from plagal.music.arranger.form import LeadSheet, Section, Span
 from plagal.music.arranger.harmony_grammar import family, weight
@@ -22,24 +23,37 @@ Part = tuple[int, int, str, int]
 """Beats, root, quality, bass."""
 
 
-@dataclass
-class Site:
-    """A span, the next chord, the key it stands in, and what draws between equals."""
+class Site(NamedTuple):
+    """A chord for so many beats, the next one, the section they stand in, and what draws between equals."""
 
-    span: Span
-    after: Chord | None
+    chord: Chord
+    after: Chord
     beats: int
     section: Section
     rng: random.Random
 
     @property
     def degree(self) -> int:
-        return (self.span.chord.root - self.section.tonic) % 12
+        return (self.chord.root - self.section.tonic) % 12
+
+    @property
+    def rise(self) -> int:
+        """Semitones from this root up to the next."""
+        return (self.after.root - self.chord.root) % 12
+
+    def but(self, *parts: Part) -> list[Part]:
+        """The chord, and at its end these parts."""
+        left = self.beats - sum(part[0] for part in parts)
+        return [(left, self.chord.root, self.chord.quality, self.chord.bass), *parts]
 
 
-def _keep(site: Site, beats: int) -> Part:
-    chord = site.span.chord
-    return (beats, chord.root, chord.quality, chord.bass)
+Device = Callable[[Site], "list[Part] | None"]
+DEVICES: dict[str, Device] = {}
+
+
+def _device(device: Device) -> Device:
+    DEVICES[device.__name__] = device
+    return device
 
 
 def _part(beats: int, root: int, quality: str, bass: int | None = None) -> Part:
@@ -51,118 +65,109 @@ def is_minor(chord: Chord) -> bool:
     return family(chord.quality) in ("minor", "half")
 
 
+@_device
 def two_five(site: Site) -> list[Part] | None:
     """V -> ii V; a dominant that falls a fifth is shared between its two and itself."""
-    chord, after = site.span.chord, site.after
-    goes_home = after is not None and (after.root - chord.root) % 12 == 5
-    if not goes_home or after is None or site.beats < 2 or is_minor(chord):
+    root, first = site.chord.root, site.beats // 2
+    if site.rise != 5 or site.beats < 2 or is_minor(site.chord):
         return None
-    first = site.beats // 2
-    two = "halfdim7" if is_minor(after) else "min7"
-    return [_part(first, chord.root + 7, two), _part(site.beats - first, chord.root, "dom7")]
+    two = "halfdim7" if is_minor(site.after) else "min7"
+    return [_part(first, root + 7, two), _part(site.beats - first, root, "dom7")]
 
 
+@_device
 def secondary_dominant(site: Site) -> list[Part] | None:
     """The next chord's own dominant takes the end of this span."""
-    after = site.after
-    if after is None or site.beats < 2 or after.root == site.span.chord.root or family(after.quality) == "diminished":
+    five = (site.after.root + 7) % 12
+    same = site.chord.root in (five, site.after.root)
+    if site.beats < 2 or same or family(site.after.quality) == "diminished":
         return None
-    five = (after.root + 7) % 12
-    if five == site.span.chord.root:
-        return None
-    last = 2 if site.beats >= 4 else 1
-    if site.beats >= 4 and not is_minor(after):
-        return [_keep(site, site.beats - 2), _part(1, five + 7, "min7"), _part(1, five, "dom7")]
-    return [_keep(site, site.beats - last), _part(last, five, "dom7")]
+    if site.beats >= 4 and not is_minor(site.after):
+        return site.but(_part(1, five + 7, "min7"), _part(1, five, "dom7"))
+    return site.but(_part(2 if site.beats >= 4 else 1, five, "dom7"))
 
 
+@_device
 def seven_three_six(site: Site) -> list[Part] | None:
     """7-3-6: the half-diminished seventh degree and the third degree's dominant lead to the sixth, and where the tune
     goes to two or four, by the sixth on to there."""
-    tonic, after = site.section.tonic, site.after
-    if after is None or site.section.minor or site.degree not in (0, 5):
+    tonic = site.section.tonic
+    if site.section.minor or site.degree not in (0, 5):
         return None
     seven_three = [_part(1, tonic + 11, "halfdim7"), _part(1, tonic + 4, "7b9b13")]
-    step = (after.root - tonic) % 12
+    step = (site.after.root - tonic) % 12
     if step == 9 and site.beats >= 3:
-        return [_keep(site, site.beats - 2), *seven_three]
+        return site.but(*seven_three)
     if step in (2, 5) and site.degree == 0 and site.beats >= 4:
-        six = _part(1, tonic + 9, "7b9" if step == 2 else "min7")
-        return [_keep(site, site.beats - 3), *seven_three, six]
+        return site.but(*seven_three, _part(1, tonic + 9, "7b9" if step == 2 else "min7"))
     return None
 
 
+@_device
 def passing_diminished(site: Site) -> list[Part] | None:
     """A diminished seventh on the semitone between two roots a tone apart, or under the rise from IV to I/5."""
-    after = site.after
-    if after is None or site.beats < 2 or site.span.chord.bass != site.span.chord.root:
+    root, rise = site.chord.root, (site.after.bass - site.chord.root) % 12
+    if site.beats < 2 or site.chord.bass != root:
         return None
-    rise = (after.bass - site.span.chord.root) % 12
-    home_from_four = site.degree == 5 and (after.root - site.section.tonic) % 12 == 0
+    home_from_four = site.degree == 5 and site.after.root == site.section.tonic
     if rise == 2 or home_from_four:
-        return [_keep(site, site.beats - 1), _part(1, site.span.chord.root + 1, "dim7")]
-    if rise == 10 and is_minor(after):
-        return [_keep(site, site.beats - 1), _part(1, site.span.chord.root - 1, "dim7")]
-    return None
+        return site.but(_part(1, root + 1, "dim7"))
+    return site.but(_part(1, root - 1, "dim7")) if rise == 10 and is_minor(site.after) else None
 
 
+@_device
 def tritone_substitution(site: Site) -> list[Part] | None:
     """A dominant that falls a fifth lets the dominant a tritone away slide down a semitone in its place."""
-    chord, after = site.span.chord, site.after
-    if after is None or (after.root - chord.root) % 12 != 5 or family(chord.quality) not in ("dominant", "major"):
+    root, kind = site.chord.root, family(site.chord.quality)
+    if site.rise != 5 or kind not in ("dominant", "major"):
         return None
     if site.beats == 1:
-        return [_part(1, chord.root + 6, "dom9")] if family(chord.quality) == "dominant" else None
+        return [_part(1, root + 6, "dom9")] if kind == "dominant" else None
     last = max(1, site.beats // 2)
-    return [_part(site.beats - last, chord.root, "dom7"), _part(last, chord.root + 6, "dom9")]
+    return [_part(site.beats - last, root, "dom7"), _part(last, root + 6, "dom9")]
 
 
+@_device
 def walk_up(site: Site) -> list[Part] | None:
     """The bass climbs 1-2-3 to a chord a fourth above, each step with its own chord."""
-    chord, after = site.span.chord, site.after
-    if after is None or (after.root - chord.root) % 12 != 5 or site.beats < 3 or is_minor(chord):
+    root = site.chord.root
+    if site.rise != 5 or site.beats < 3 or is_minor(site.chord) or site.chord.bass != root:
         return None
-    if chord.bass != chord.root:
-        return None
-    return [_keep(site, site.beats - 2), _part(1, chord.root + 2, "min7"), _part(1, chord.root, "maj", chord.root + 4)]
+    return site.but(_part(1, root + 2, "min7"), _part(1, root, "maj", root + 4))
 
 
+@_device
 def walk_down(site: Site) -> list[Part] | None:
     """The bass falls 1-7-6: a dominant over its third between two chords a third apart."""
-    chord, after = site.span.chord, site.after
-    if after is None or (chord.root - after.root) % 12 != 3 or site.beats < 2 or family(chord.quality) != "major":
+    root = site.chord.root
+    if site.rise != 9 or site.beats < 2 or family(site.chord.quality) != "major":
         return None
-    return [_keep(site, site.beats - 1), _part(1, chord.root + 7, "maj", chord.root + 11)]
+    return site.but(_part(1, root + 7, "maj", root + 11))
 
 
+@_device
 def suspension(site: Site) -> list[Part] | None:
     """A dominant is held back by its suspended form."""
-    chord = site.span.chord
-    if family(chord.quality) != "dominant" or site.beats < 2:
+    root, first = site.chord.root, site.beats // 2
+    if family(site.chord.quality) != "dominant" or site.beats < 2:
         return None
-    first = site.beats // 2
-    return [_part(first, chord.root, "9sus"), _part(site.beats - first, chord.root, "dom7")]
+    return [_part(first, root, "9sus"), _part(site.beats - first, root, "dom7")]
 
 
 def _four_to_one(site: Site) -> bool:
-    goes_home = site.after is not None and site.after.root == site.section.tonic
-    return goes_home and site.degree == 5 and not site.section.minor and site.beats >= 2
+    return site.after.root == site.section.tonic and site.degree == 5 and not site.section.minor and site.beats >= 2
 
 
+@_device
 def minor_plagal(site: Site) -> list[Part] | None:
     """IV turns minor before I."""
-    if not _four_to_one(site):
-        return None
-    last = max(1, site.beats // 2)
-    return [_keep(site, site.beats - last), _part(last, site.span.chord.root, "min6")]
+    return site.but(_part(site.beats // 2, site.chord.root, "min6")) if _four_to_one(site) else None
 
 
+@_device
 def backdoor(site: Site) -> list[Part] | None:
     """IV-I by way of bVII9."""
-    if not _four_to_one(site):
-        return None
-    last = max(1, site.beats // 2)
-    return [_keep(site, site.beats - last), _part(last, site.section.tonic + 10, "dom9")]
+    return site.but(_part(site.beats // 2, site.section.tonic + 10, "dom9")) if _four_to_one(site) else None
 
 
 _TURNAROUNDS: tuple[tuple[tuple[int, str], ...], ...] = (
@@ -173,53 +178,33 @@ _TURNAROUNDS: tuple[tuple[tuple[int, str], ...], ...] = (
 )
 
 
+@_device
 def turnaround(site: Site) -> list[Part] | None:
     """A tonic with nothing else to do before the next phrase goes round by 6-2-5."""
-    after, tonic = site.after, site.section.tonic
-    if site.degree != 0 or site.section.minor or after is None or site.beats < 4 or site.beats % 4:
+    tonic = site.section.tonic
+    if site.degree != 0 or site.section.minor or site.beats < 4 or site.beats % 4 or site.after.root != tonic:
         return None
-    if after.root != tonic:
-        return None
-    each = site.beats // 4
     kind = _TURNAROUNDS[site.rng.randrange(len(_TURNAROUNDS))]
-    return [_part(each, tonic + step, quality) for step, quality in kind]
+    return [_part(site.beats // 4, tonic + step, quality) for step, quality in kind]
 
 
+@_device
 def five_one_four(site: Site) -> list[Part] | None:
     """vm9 - I13 - IV: the tonic turns into the dominant of four, by that dominant's own two."""
-    after, tonic = site.after, site.section.tonic
-    to_four = after is not None and (after.root - tonic) % 12 == 5 and not is_minor(after)
+    tonic, part = site.section.tonic, 2 if site.beats >= 6 else 1
+    to_four = (site.after.root - tonic) % 12 == 5 and not is_minor(site.after)
     if not to_four or site.degree != 0 or site.section.minor or site.beats < 3:
         return None
-    each = 2 if site.beats >= 6 else 1
-    return [_keep(site, site.beats - 2 * each), _part(each, tonic + 7, "min7"), _part(each, tonic, "dom7")]
+    return site.but(_part(part, tonic + 7, "min7"), _part(part, tonic, "dom7"))
 
 
+@_device
 def plagal_rock(site: Site) -> list[Part] | None:
     """I-IV-I: the tonic rocks to four and back by a slash chord."""
+    tonic = site.section.tonic
     if site.degree != 0 or site.beats < 4 or site.section.minor:
         return None
-    tonic = site.section.tonic
-    return [_keep(site, site.beats - 2), _part(1, tonic + 5, "maj", tonic), _part(1, tonic, "maj")]
-
-
-Device = Callable[[Site], "list[Part] | None"]
-
-DEVICES: dict[str, Device] = {
-    "two_five": two_five,
-    "secondary_dominant": secondary_dominant,
-    "seven_three_six": seven_three_six,
-    "passing_diminished": passing_diminished,
-    "tritone_substitution": tritone_substitution,
-    "walk_up": walk_up,
-    "walk_down": walk_down,
-    "suspension": suspension,
-    "minor_plagal": minor_plagal,
-    "backdoor": backdoor,
-    "turnaround": turnaround,
-    "plagal_rock": plagal_rock,
-    "five_one_four": five_one_four,
-}
+    return site.but(_part(1, tonic + 5, "maj", tonic), _part(1, tonic, "maj"))
 
 
 _PASSING = 0.25
@@ -277,54 +262,42 @@ class Melody:
         return found
 
 
-def _sites(lead: LeadSheet, spans: Sequence[Span], rng: random.Random) -> list[Site]:
-    sites = []
-    for number, span in enumerate(spans):
-        section = lead.section_at(span.onset)
-        after = spans[number + 1].chord if number + 1 < len(spans) else None
-        sites.append(Site(span, after, span.ticks // lead.beat, section, rng))
-    return sites
-
-
-def _to_spans(parts: Sequence[Part], onset: int, beat: int) -> list[Span]:
-    spans = []
-    for beats, root, quality, bass in parts:
-        if beats:
-            spans.append(Span(onset, onset + beats * beat, Chord(root, quality, bass)))
-            onset += beats * beat
-    return spans
-
-
 def apply_devices(lead: LeadSheet, style: Style, rng: random.Random) -> list[Span]:
-    """Spans of the lead sheet with the style's devices worked in, triads still."""
+    """Spans of the lead sheet with the style's devices worked in, triads still. Long spans are cut into pieces of at
+    most one bar first, so that devices find room in every phrase; the last chord stands still."""
     melody = Melody(lead)
-    spans = _split_at_bars(lead)
+    pieces = []
+    for span in lead.spans:
+        start = span.onset
+        while start < span.end:
+            end = min(span.end, (start // lead.bar + 1) * lead.bar)
+            pieces.append(Span(start, end, span.chord))
+            start = end
     done: list[Span] = []
-    for site in _sites(lead, spans, rng):
+    for span, after in pairwise(pieces):
+        section = lead.section_at(span.onset)
+        site = Site(span.chord, after.chord, span.ticks // lead.beat, section, rng)
         before = done[-1].chord if done else None
-        # The last chord stands still.
-        free = site.section.sung and site.after is not None
-        done.extend(_try_devices(site, before, lead, style, melody, rng) if free else [site.span])
-    return done
+        done += _with_device(span, site, before, lead, style, melody) if section.sung else [span]
+    return [*done, pieces[-1]]
 
 
-def _try_devices(
-    site: Site, before: Chord | None, lead: LeadSheet, style: Style, melody: Melody, rng: random.Random
+def _with_device(
+    span: Span, site: Site, before: Chord | None, lead: LeadSheet, style: Style, melody: Melody
 ) -> list[Span]:
     for name, chance in style.devices.items():
-        if rng.random() >= chance:
-            continue
-        parts = DEVICES[name](site)
+        parts = DEVICES[name](site) if site.rng.random() < chance else None
         if parts is None:
             continue
-        spans = _to_spans(parts, site.span.onset, lead.beat)
-        if not all(strain(melody.weights(span.onset, span.end), span.chord) <= style.strain for span in spans):
-            continue
-        if goes_on(
-            before, [*(span.chord for span in spans), *([site.after] if site.after else [])], site.section, style
-        ):
+        spans, onset = [], span.onset
+        for beats, root, quality, bass in parts:
+            if beats:
+                spans.append(Span(onset, onset + beats * lead.beat, Chord(root, quality, bass)))
+                onset += beats * lead.beat
+        bears = all(strain(melody.weights(part.onset, part.end), part.chord) <= style.strain for part in spans)
+        if bears and goes_on(before, [*(part.chord for part in spans), site.after], site.section, style):
             return spans
-    return [site.span]
+    return [span]
 
 
 def goes_on(before: Chord | None, chords: Sequence[Chord], section: Section, style: Style) -> bool:
@@ -335,18 +308,6 @@ def goes_on(before: Chord | None, chords: Sequence[Chord], section: Section, sty
             return False
         before = chord
     return True
-
-
-def _split_at_bars(lead: LeadSheet) -> list[Span]:
-    """Long spans in pieces of at most one bar, so that devices find room in every phrase."""
-    pieces = []
-    for span in lead.spans:
-        start = span.onset
-        while start < span.end:
-            end = min(span.end, (start // lead.bar + 1) * lead.bar)
-            pieces.append(Span(start, end, span.chord))
-            start = end
-    return pieces
 
 
 def colour(

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import BeforeValidator, TypeAdapter
 
 from plagal.plumbing.errors import ParamsError
 
@@ -21,46 +22,48 @@ STYLES = (
 """The first four and the last two are gospel, "hymnal" is the plain setting that gospel starts from; the rest serve
 stage 1."""
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Event = tuple[float, str, float]
-"""Part of the beat, gesture, length in beats."""
+"""Part of the beat, gesture, length in beats; written as "0.5 shape 0.5"."""
+_Events = Annotated[tuple[Event, ...], BeforeValidator(lambda texts: [text.split() for text in texts])]
+_Form = Annotated[tuple[float, tuple[str, ...]], BeforeValidator(lambda form: (form["weight"], form["sections"]))]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeftFigure:
     """What the left hand plays under one chord: `first` in the chord's first beat, then `then` in turn."""
 
     name: str
     weight: float
     levels: tuple[int, ...]
-    feel: str
+    feel: str = "any"
     """"compound", "simple" or "any": the metres in which it may be played."""
-    first: tuple[Event, ...]
-    then: tuple[tuple[Event, ...], ...]
+    first: _Events
+    then: tuple[_Events, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RightTexture:
     """How the right hand goes with its melody."""
 
     name: str
     weight: float
     levels: tuple[int, ...]
-    feel: str
-    shape: str
+    feel: str = "any"
+    shape: str = "close"
     """"close" (what moves least), or "drop2": the voice below the melody taken down an octave."""
     voices: int
     """Chord tones under the melody where a chord begins."""
-    under: int
+    under: int = 0
     """Chord tones under the melody's other notes on the beat."""
-    octave: bool
+    octave: bool = False
     """Whether the melody is doubled an octave below where a chord begins."""
-    comp: tuple[tuple[float, float], ...]
+    comp: tuple[tuple[float, float], ...] = ()
     """Further strikes of the inner voices: beat within the bar (parts allowed), length in beats."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Style:
     name: str
     genre: str
@@ -86,7 +89,7 @@ class Style:
     fills: dict[str, float]
     """Kind of fill -> weight."""
     fill_chance: float
-    forms: tuple[tuple[float, tuple[str, ...]], ...]
+    forms: tuple[_Form, ...]
     """Weight, sections in order: "intro", "last_line" (the tune's last four bars), "verse:2" (its
     level), "modulate", "vamp:4" (bars), "outro"."""
     vamps: tuple[tuple[str, ...], ...]
@@ -96,44 +99,14 @@ class Style:
     """As `vamps`, for major keys; the ending's last chord fills what is left of its bars."""
     pedal: str
     """"bar", "chord", "end" (the last chord only) or "none"."""
-    in_four: bool
+    in_four: bool = False
     """Whether tunes in three or in compound time are brought into 4/4: nobody shouts a waltz."""
-    slows: bool
+    slows: bool = True
     """Whether the ending slows down."""
-    tremolo: float
+    tremolo: float = 0.0
     """Chance that the right hand shakes a melody note of two beats or more with the chord below it."""
-    texture: str
+    texture: str = "hands"
     """"hands" (figures and textures above), or "four_part": the tune over three voices, all four moving together."""
-
-
-def _events(texts: list[str]) -> tuple[Event, ...]:
-    events = []
-    for text in texts:
-        part, gesture, length = text.split()
-        events.append((float(part), gesture, float(length)))
-    return tuple(events)
-
-
-def _left(raw: dict[str, Any]) -> LeftFigure:
-    then = tuple(_events(beat) for beat in raw["then"])
-    return LeftFigure(
-        raw["name"], raw["weight"], tuple(raw["levels"]), raw.get("feel", "any"), _events(raw["first"]), then
-    )
-
-
-def _right(raw: dict[str, Any]) -> RightTexture:
-    comp = tuple((float(beat), float(length)) for beat, length in raw.get("comp", []))
-    return RightTexture(
-        name=raw["name"],
-        weight=raw["weight"],
-        levels=tuple(raw["levels"]),
-        feel=raw.get("feel", "any"),
-        shape=raw.get("shape", "close"),
-        voices=raw["voices"],
-        under=raw.get("under", 0),
-        octave=raw.get("octave", False),
-        comp=comp,
-    )
 
 
 @cache
@@ -142,31 +115,5 @@ def load_style(name: str) -> Style:
     if name not in STYLES:
         raise ParamsError(f"style {name!r} is not known; choose one of {', '.join(STYLES)}")
     text = (resources.files("plagal.music.arranger.styles") / f"{name}.yaml").read_text(encoding="utf-8")
-    raw = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, the C one where there is one
-    return Style(
-        name=name,
-        genre=raw["genre"],
-        feels=raw["feels"],
-        tempo=(raw["tempo"][0], raw["tempo"][1]),
-        major_keys=tuple(raw["major_keys"]),
-        minor_keys=tuple(raw["minor_keys"]),
-        strain=raw["strain"],
-        devices=raw["devices"],
-        colours=raw["colours"],
-        left=tuple(_left(figure) for figure in raw["left"]),
-        right=tuple(_right(texture) for texture in raw["right"]),
-        ornament=raw["ornament"],
-        crush=raw["crush"],
-        riffs=tuple(tuple((float(beat), float(length)) for beat, length in riff) for riff in raw["riffs"]),
-        fills=raw["fills"],
-        fill_chance=raw["fill_chance"],
-        forms=tuple((form["weight"], tuple(form["sections"])) for form in raw["forms"]),
-        vamps=tuple(tuple(vamp) for vamp in raw["vamps"]),
-        intros=tuple(tuple(intro) for intro in raw["intros"]),
-        endings=tuple(tuple(ending) for ending in raw["endings"]),
-        pedal=raw["pedal"],
-        in_four=raw.get("in_four", False),
-        slows=raw.get("slows", True),
-        tremolo=raw.get("tremolo", 0.0),
-        texture=raw.get("texture", "hands"),
-    )
+    raw = yaml.load(text, Loader=YAML_LOADER)  # noqa: S506 - a safe loader, the C one where there is one
+    return TypeAdapter(Style).validate_python({"name": name, **raw})
