@@ -11,15 +11,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from plagal.asking.progression import Progression, read_progression
@@ -31,15 +23,7 @@ from plagal.music.midi import read_midi
 from plagal.music.performance.hear import METRES as HEARD_METRES
 from plagal.music.performance.hear import Hints
 from plagal.music.performance.played import seconds_at
-from plagal.music.score import (
-    DURATION,
-    HIGHEST_PITCH,
-    LOWEST_PITCH,
-    ONSET,
-    PITCH,
-    Key,
-    Score,
-)
+from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, Key, Score
 from plagal.plumbing.errors import ChordError, InputError
 from plagal.tokens.codec import encode
 from plagal.tokens.vocabulary import METRES, MOST_BARS

@@ -13,15 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from plagal.asking.fields import (
@@ -50,12 +42,7 @@ from plagal.music.arranger.styles import load_style
 from plagal.music.arranger.tunebook import find_tune, melody_of
 from plagal.music.keys import chord_symbol, key_name
 from plagal.music.levels import LEVELS, simplified
-from plagal.music.score import (
-    TICKS_PER_QUARTER,
-    Key,
-    Metre,
-    Score,
-)
+from plagal.music.score import TICKS_PER_QUARTER, Key, Metre, Score
 from plagal.plumbing.errors import InputError
 from plagal.tokens.grammar import cut_bars, held_words
 from plagal.tokens.vocabulary import DENSITIES, KEY_OF, METRE_OF, MOST_BARS, TEMPO_OF
@@ -517,11 +504,4 @@ def generate_melody(
     """A piece in the style that a prompt names, about the tune that it names or one that the seed picks. `tempo` counts
     beats. Arguments win over the prompt; where neither says, the style and the seed decide."""
     said = read_prompt(prompt_or_style.replace("_", " "))
-    return arrange(
-        said.tune,
-        arranger_style(said.style),
-        key or said.key,
-        tempo or said.tempo,
-        seed,
-        bars or said.bars,
-    )
+    return arrange(said.tune, arranger_style(said.style), key or said.key, tempo or said.tempo, seed, bars or said.bars)

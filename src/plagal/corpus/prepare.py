@@ -29,13 +29,7 @@ from plagal.music.arranger.arrange import arrange
 from plagal.music.edits import bar_edges, change_tempo, excerpt, shifts_that_fit, transpose
 from plagal.music.grid import regular
 from plagal.music.keys import key_of
-from plagal.music.score import (
-    DURATION,
-    ONSET,
-    PITCH,
-    Notes,
-    Score,
-)
+from plagal.music.score import DURATION, ONSET, PITCH, Notes, Score
 from plagal.plumbing.errors import CorpusError
 from plagal.plumbing.files import atomic_path, write_json
 from plagal.plumbing.params import ConvertSettings, TextSettings
@@ -233,11 +227,7 @@ def _excerpt(score: Score, text: TextSettings, rng: random.Random) -> Score | No
 
 
 def _text(
-    score: Score,
-    metadata: dict[str, Any],
-    chords: bool,
-    rng: random.Random,
-    held_out: bool = False,
+    score: Score, metadata: dict[str, Any], chords: bool, rng: random.Random, held_out: bool = False
 ) -> dict[str, Any]:
     from plagal.tokens.codec import encode
 

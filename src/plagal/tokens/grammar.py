@@ -25,14 +25,7 @@ import numpy.typing as npt
 
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH
 from plagal.plumbing.errors import WordsError
-from plagal.tokens.vocabulary import (
-    ARTICULATIONS,
-    BEAT_TICKS,
-    METRE_OF,
-    MUSIC_WORDS,
-    TIED_DURATIONS,
-    WHOLE,
-)
+from plagal.tokens.vocabulary import ARTICULATIONS, BEAT_TICKS, METRE_OF, MUSIC_WORDS, TIED_DURATIONS, WHOLE
 
 (NOTHING, SONG_START, HEAD_KEY, HEAD_TIMESIG, HEAD_TEMPO, BAR, TIMESIG, REPEAT_START, SECTION, BEAT, KEY, TEMPO,
  PEDAL_OFF, PEDAL, CHORD, BASS, NOTE_OFF, ARTICULATION, NOTE_ON, TIE, DURATION, VELOCITY, REPEAT_END,
