@@ -46,7 +46,7 @@ from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.params import EmbeddedShape
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
-from plagal.tokens.template import prompt_text
+from plagal.tokens.vocabulary import prompt_text
 from shared.lark import constrained
 from shared.places import ROOT, unpack_commit
 from shared.rows import Row, finish, parser, row

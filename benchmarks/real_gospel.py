@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from plagal.asking.wording import facts_of, held_out_prompt
 from plagal.corpus.collect import read_pieces
-from plagal.corpus.duplicates import Melodies, melodies_of, tune_groups
+from plagal.corpus.duplicates import Melodies, Tunes, melodies_of
 from plagal.corpus.reading import Discard, Limits, read_candidate
 from plagal.corpus.sources import FolderSource, folder_candidates
 from plagal.evaluation.likelihood import (
@@ -38,8 +38,7 @@ from plagal.evaluation.likelihood import (
 from plagal.model.adapters import load_stage, trained_window
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.params import Params, load_params
-from plagal.tokens.template import TRAINING_TEMPLATE
-from plagal.tokens.vocabulary import WORD_OF
+from plagal.tokens.vocabulary import TRAINING_TEMPLATE, WORD_OF
 from shared.places import HYMNAL, ROOT
 from shared.rows import Row, finish, parser, row
 
@@ -82,7 +81,7 @@ def unseen(
     """The pieces whose tune no piece of training has; each named by its tune."""
     rows = [row["metadata"] for stage in ("stage1", "stage2") for row in read_pieces(data / stage)]
     known = [melodies_of(metadata) for metadata in rows if str(metadata["id"]) in trained_on]
-    labels = tune_groups([*known, *melodies]).label
+    labels = Tunes([*known, *melodies]).label
     taken = set(labels[: len(known)])
     return [
         TextPiece(piece.text, {**piece.metadata, "tune_group": str(label)})

@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 
 from plagal.tokens import grammar
-from plagal.tokens.template import prompt_text
+from plagal.tokens.vocabulary import prompt_text
 from shared.rows import Row, finish, parser, row
 
 CLIENTS, BARS = 50, 8

@@ -25,7 +25,7 @@ from plagal.export.report import PROMPT
 from plagal.model.base import load
 from plagal.model.exchange import logits_of
 from plagal.tokens.repair import parse_token_response
-from plagal.tokens.template import prompt_text
+from plagal.tokens.vocabulary import prompt_text
 
 TOLERANCE = 0.05
 """[nats]: llama.cpp rounds activations to 8 bits where weights are packed, and keeps keys and values in fp16."""

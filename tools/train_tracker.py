@@ -31,7 +31,7 @@ import mir_eval.beat
 import numpy as np
 
 import plagal.model  # noqa: F401  # puts a fast BLAS in place before MLX is imported
-from plagal.corpus.duplicates import Melodies, heard_melody, intervals, melody_key, melody_text, split_of, tune_groups
+from plagal.corpus.duplicates import Melodies, Tunes, heard_melody, intervals, melody_key, melody_text, split_of
 from plagal.corpus.reading import book_melodies
 from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.music.arranger.tunebook import tune_book
@@ -89,7 +89,7 @@ def gather(folders: list[Path], judges: list[Path], seeds: int) -> list[Score]:
     tested = [score for folder in judges for file in sorted(folder.rglob("*.mid")) if (score := _maybe(file))]
     held_out = [melody for name, melody in book_melodies().items() if name not in tunes]
     heard = [melody_text(intervals(heard_melody(score))) for score in [*tested, *kept]]
-    labels = tune_groups([Melodies("", text, text, False) for text in [*held_out, *heard]]).label
+    labels = Tunes([Melodies("", text, text, False) for text in [*held_out, *heard]]).label
     border = len(held_out) + len(tested)
     taken = set(labels[:border])
     fresh = [score for score, label in zip(kept, labels[border:], strict=True) if label not in taken]

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from plagal.asking.wording import facts_of, training_prompt
 from plagal.corpus.collect import collect, read_pieces
-from plagal.corpus.duplicates import Melodies, heard_melody, intervals, melodies_of, melody_text, tune_groups
+from plagal.corpus.duplicates import Melodies, Tunes, heard_melody, intervals, melodies_of, melody_text
 from plagal.corpus.formats import text_row
 from plagal.corpus.prepare import rows_of, splits_of
 from plagal.corpus.reading import bar_count, book_melodies, level_loudness
@@ -92,7 +92,7 @@ def words(params: PretrainParams) -> None:
     of_stages, of_folders, counts = _held_out(params, convert)
     held = [*of_stages, *of_folders]
     gathered = list(read_pieces(DATA / "gathered"))
-    tunes = tune_groups([*held, *(melodies_of(row["metadata"]) for row in gathered)])
+    tunes = Tunes([*held, *(melodies_of(row["metadata"]) for row in gathered)])
     forbidden = set(tunes.label[: len(held)])
     kept = [row for row, label in zip(gathered, tunes.label[len(held) :], strict=True) if label not in forbidden]
     book = _book_tunes(of_stages)
@@ -153,7 +153,7 @@ def _book_tunes(held: list[Melodies]) -> list[str]:
     named = {piece.tune for piece in held}
     mine = [Melodies(name, melody, melody, synthetic=False) for name, melody in sorted(melodies.items())]
     # By ear, a held-out piece must not carry the book's name: two names are two tunes.
-    by_ear = tune_groups([*(replace(piece, tune="") for piece in held if not piece.synthetic), *mine])
+    by_ear = Tunes([*(replace(piece, tune="") for piece in held if not piece.synthetic), *mine])
     border = len(by_ear.label) - len(mine)
     forbidden = set(by_ear.label[:border])
     labels = by_ear.label[border:]

@@ -18,7 +18,7 @@ from plagal.compose.write import draft
 from plagal.model import base
 from plagal.model.scorer import ModelScorer
 from plagal.plumbing.errors import ModelError
-from plagal.tokens.template import prompt_text
+from plagal.tokens.vocabulary import prompt_text
 
 
 def ask(prompt: str = "x", **asked: Any) -> Request:

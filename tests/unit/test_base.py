@@ -16,8 +16,7 @@ from plagal.model.fuse import fuse
 from plagal.model.trainer import train
 from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, RecordError
-from plagal.tokens.template import split_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import MUSIC_WORDS, split_text
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plagal.corpus.duplicates import (
-    Groups,
     SimilarPieces,
     candidate_pairs,
     heard_melody,
@@ -75,19 +74,6 @@ def test_a_piece_is_met_again_exactly_and_nearly():
 @given(st.lists(st.integers(-40, 40).filter(bool)))
 def test_a_melody_comes_back_from_its_text(steps: list[int]):
     assert melody_steps(melody_text(steps)) == steps
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9))), st.randoms(use_true_random=False))
-def test_groups_do_not_depend_on_the_order_of_joins(joins: list[tuple[int, int]], rng):
-    def labels(order: list[tuple[int, int]]) -> list[int]:
-        groups = Groups(10)
-        for first, second in order:
-            groups.join(first, second)
-        return groups.labels()
-
-    shuffled = joins[:]
-    rng.shuffle(shuffled)
-    assert labels(joins) == labels(shuffled)
 
 
 def test_an_empty_piece_is_like_nothing():

@@ -17,7 +17,7 @@ from plagal.model.scorer import ModelScorer
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import read_json, write_json
 from plagal.plumbing.params import EmbeddedShape
-from plagal.tokens.template import END_MARK, USER_MARK
+from plagal.tokens.vocabulary import END_MARK, USER_MARK
 
 
 @pytest.fixture(scope="module")

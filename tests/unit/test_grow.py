@@ -17,8 +17,7 @@ from plagal.model.fuse import fuse
 from plagal.model.grow import rows_of
 from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, TrainingError
-from plagal.tokens.template import split_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import MUSIC_WORDS, split_text
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -15,7 +15,7 @@ from plagal.model.loss import batch_arrays, chunked_loss, head_logits, hidden_st
 from plagal.model.windows import batches_from, collate, make_windows, plan_epoch
 from plagal.plumbing.errors import TrainingError
 from plagal.tokens.grammar import cut_bars
-from plagal.tokens.template import split_text
+from plagal.tokens.vocabulary import split_text
 
 
 @pytest.fixture(scope="module")

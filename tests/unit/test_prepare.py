@@ -27,8 +27,7 @@ from plagal.plumbing.params import ConvertSettings, TextSettings
 from plagal.plumbing.workers import Workers
 from plagal.tokens.codec import encode
 from plagal.tokens.grammar import accepts
-from plagal.tokens.template import TRAINING_TEMPLATE
-from plagal.tokens.vocabulary import ID_OF
+from plagal.tokens.vocabulary import ID_OF, TRAINING_TEMPLATE
 
 
 def settings_with(stage1: TextSettings, stage2: TextSettings, **changes: Any) -> ConvertSettings:

@@ -8,8 +8,7 @@ from model_helpers import texts, tiny_base
 
 from plagal.model import base
 from plagal.model.scoring import word_scores
-from plagal.tokens.template import split_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import MUSIC_WORDS, split_text
 
 
 @pytest.fixture(scope="module")

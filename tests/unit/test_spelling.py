@@ -14,8 +14,7 @@ from plagal.model.fuse import fuse
 from plagal.model.scoring import Spellings, word_scores
 from plagal.model.words import WordTokens
 from plagal.plumbing.files import write_json
-from plagal.tokens.template import split_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import MUSIC_WORDS, split_text
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from corpus_helpers import hymn
 from plagal.corpus.duplicates import (
     LEFT_OUT,
     Melodies,
+    Tunes,
     heard_melody,
     intervals,
     melody_key,
@@ -19,7 +20,6 @@ from plagal.corpus.duplicates import (
     split_after,
     split_alone,
     split_of,
-    tune_groups,
 )
 from plagal.music.grid import regular
 from plagal.music.score import Score
@@ -71,7 +71,7 @@ def test_planted_copies_are_all_found_and_share_the_split_of_their_tune():
     for plant in COPIES.values():
         pieces += [heard(plant(hymn(seed))) for seed in range(80)]
         tune += list(range(80))
-    groups = tune_groups(pieces)
+    groups = Tunes(pieces)
     splits = split_alone(groups, *PERCENTS)
     found: dict[int, set[str]] = defaultdict(set)
     labels: dict[int, set[int]] = defaultdict(set)
@@ -80,14 +80,14 @@ def test_planted_copies_are_all_found_and_share_the_split_of_their_tune():
         labels[number].add(label)
     assert all(len(found[number]) == 1 for number in range(80))
     assert all(len(labels[number]) == 1 for number in range(80))
-    assert groups.count == 80
+    assert len(groups.key) == 80
 
 
 def test_copies_planted_in_the_other_stage_inherit_the_split():
-    earlier = tune_groups([heard(hymn(seed)) for seed in range(60)])
+    earlier = Tunes([heard(hymn(seed)) for seed in range(60)])
     first = split_alone(earlier, 20, 20)
     for plant in COPIES.values():
-        later = tune_groups([heard(plant(hymn(seed))) for seed in range(60)])
+        later = Tunes([heard(plant(hymn(seed))) for seed in range(60)])
         assert split_after(later, earlier, first, 20, 20) == first
 
 
@@ -96,8 +96,8 @@ def test_a_tune_of_the_book_has_one_split_in_both_stages_whatever_is_heard():
         return Melodies(tune, f"+2 +2 -4 {' '.join(['+1'] * len(tune))}", heard(hymn(number)).heard, synthetic=True)
 
     names = [f"tune{'x' * length}" for length in range(30)]
-    earlier = tune_groups([arranged(name, number) for number, name in enumerate(names)])
-    later = tune_groups([arranged(name, number + 100) for number, name in enumerate(reversed(names))])
+    earlier = Tunes([arranged(name, number) for number, name in enumerate(names)])
+    later = Tunes([arranged(name, number + 100) for number, name in enumerate(reversed(names))])
     first = split_alone(earlier, 20, 20)
     assert split_after(later, earlier, first, 20, 20) == first[::-1]
     assert set(first) == {"train", "valid", "test"}
@@ -106,20 +106,20 @@ def test_a_tune_of_the_book_has_one_split_in_both_stages_whatever_is_heard():
 def test_arrangements_of_different_tunes_are_not_joined_by_what_their_style_has_in_common():
     same_fill = heard(hymn(9)).heard
     pieces = [Melodies(f"t{n}", heard(hymn(n)).melody, same_fill + f" +{n}", synthetic=True) for n in range(1, 8)]
-    assert tune_groups(pieces).count == 7
+    assert len(Tunes(pieces).key) == 7
 
 
 def test_a_users_copy_of_an_arrangement_joins_its_tune():
     arranged = Melodies("amazing_grace", heard(hymn(1)).melody, heard(hymn(2)).heard, synthetic=True)
-    groups = tune_groups([arranged, heard(transposed(hymn(2)))])
-    assert groups.count == 1
+    groups = Tunes([arranged, heard(transposed(hymn(2)))])
+    assert len(groups.key) == 1
 
 
 def test_a_new_file_moves_only_its_own_group():
     before = [heard(hymn(seed)) for seed in range(100)]
     added = [heard(rearranged(hymn(3))), heard(hymn(500))]
-    old = split_alone(tune_groups(before), *PERCENTS)
-    new = split_alone(tune_groups([*added, *before]), *PERCENTS)
+    old = split_alone(Tunes(before), *PERCENTS)
+    new = split_alone(Tunes([*added, *before]), *PERCENTS)
     assert [n for n in range(100) if new[2 + n] != old[n]] in ([], [3])
 
 
@@ -127,25 +127,25 @@ def test_the_split_does_not_depend_on_the_order_of_the_files():
     pieces = [heard(hymn(seed, harmony=copy)) for seed in range(40) for copy in range(2)]
     order = list(range(80))
     random.Random(1).shuffle(order)
-    splits = split_alone(tune_groups(pieces), *PERCENTS)
-    shuffled = split_alone(tune_groups([pieces[place] for place in order]), *PERCENTS)
+    splits = split_alone(Tunes(pieces), *PERCENTS)
+    shuffled = split_alone(Tunes([pieces[place] for place in order]), *PERCENTS)
     assert [splits[place] for place in order] == shuffled
 
 
 def test_stage_one_does_not_look_at_stage_two():
     # Its split takes no argument of stage 2; this holds that its groups keep nothing between calls either.
     pieces = [heard(hymn(seed)) for seed in range(30)]
-    first = split_alone(tune_groups(pieces), *PERCENTS)
-    split_after(tune_groups([heard(hymn(99))]), tune_groups(pieces), first, *PERCENTS)
-    assert split_alone(tune_groups(pieces), *PERCENTS) == first
+    first = split_alone(Tunes(pieces), *PERCENTS)
+    split_after(Tunes([heard(hymn(99))]), Tunes(pieces), first, *PERCENTS)
+    assert split_alone(Tunes(pieces), *PERCENTS) == first
 
 
 def test_a_medley_of_tunes_in_different_splits_is_left_out():
     one, other = heard(hymn(1)), heard(hymn(2))
-    earlier = tune_groups([one, other])
+    earlier = Tunes([one, other])
     medley = Melodies("", f"{one.melody} {other.melody}", f"{one.melody} {other.melody}", synthetic=False)
-    assert split_after(tune_groups([medley]), earlier, ["train", "test"], *PERCENTS) == [LEFT_OUT]
-    assert split_after(tune_groups([medley]), earlier, ["test", "test"], *PERCENTS) == ["test"]
+    assert split_after(Tunes([medley]), earlier, ["train", "test"], *PERCENTS) == [LEFT_OUT]
+    assert split_after(Tunes([medley]), earlier, ["test", "test"], *PERCENTS) == ["test"]
 
 
 def test_a_hash_deals_about_eighty_ten_ten():

@@ -19,8 +19,7 @@ from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
 from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
-from plagal.tokens.template import FIRST_WORD, prompt_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import FIRST_WORD, MUSIC_WORDS, prompt_text
 
 OnWord = Callable[[int, str], None]
 """Called with (request, word) as each word is written; may raise to stop."""

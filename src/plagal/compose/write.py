@@ -37,7 +37,7 @@ from plagal.music.keys import same_key
 from plagal.music.levels import beyond
 from plagal.tokens.codec import decode
 from plagal.tokens.grammar import cut_bars
-from plagal.tokens.template import FIRST_WORD, prompt_text
+from plagal.tokens.vocabulary import FIRST_WORD, prompt_text
 
 _MOST_WORDS = 8
 _LEAST_CHANCE = 0.25

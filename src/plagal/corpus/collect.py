@@ -18,7 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from plagal.corpus.duplicates import SimilarPieces, melodies_of, tune_groups
+from plagal.corpus.duplicates import SimilarPieces, Tunes, melodies_of
 from plagal.corpus.reading import Discard, Limits, Piece, read_candidate
 from plagal.corpus.sources import ArrangerSource, Candidate, Source, candidates, load_sources
 from plagal.plumbing.errors import CorpusError, InputError
@@ -65,9 +65,100 @@ class _Selection:
     def genre(self, name: str) -> _Genre:
         return self.genres.setdefault(name, _Genre(0))
 
-    def discard(self, discard: Discard) -> None:
+    def choose(self, pool: Workers, draft: PieceWriter) -> None:
+        """Take all that is wanted, in the order that stands above, and count what is left."""
+        for name, genre in list(self.genres.items()):
+            # One source after the other.
+            queue = chain.from_iterable(self.queues.get(name, []))
+            self._fill(pool, draft, name, genre.wanted, "real", queue)
+        for name, most in self.settings.fill_from_arranger.items():
+            genre = self.genre(name)
+            # One of each in turn, for arrangers are endless, and several share a genre.
+            queue = chain.from_iterable(zip(*self.arrangers.get(name, []), strict=False))
+            self._fill(pool, draft, name, min(most, genre.wanted - genre.real), "synthetic", queue)
+        rest = chain.from_iterable(chain.from_iterable(self.queues.values()))
+        # Real pieces of any genre until the target: spare ones first, then what the sources still offer.
+        while self.settings.fill_from_surplus and (short := self.target - self.taken) > 0:
+            if not self.spare:
+                batch = list(islice(rest, short + _ahead(short)))
+                if not batch:
+                    break
+                self.spare.extend(self._read(pool, batch))
+            while self.spare and self.taken < self.target:
+                piece = self.spare.popleft()
+                self._keep(draft, piece)
+                self.genre(piece.candidate.genre).surplus += 1
+        for piece in self.spare:
+            self._discard(Discard(piece.candidate, "not needed"))
+        for candidate in rest:  # never read
+            self.offered += 1
+            self._discard(Discard(candidate, candidate.problem or "not needed"))
+
+    def _fill(
+        self, pool: Workers, draft: PieceWriter, name: str, wanted: int, kind: str, queue: Iterator[Candidate]
+    ) -> None:
+        """Take up to `wanted` pieces of one genre; good ones beyond that are kept as spare."""
+        genre, before = self.genre(name), self.taken
+        tries = 0
+        while (short := wanted - (self.taken - before)) > 0 and tries < 3 * wanted + _AHEAD:
+            batch = list(islice(queue, short + (_ahead(short) if kind == "real" else 0)))
+            if not batch:
+                break
+            tries += len(batch) if kind == "synthetic" else 0
+            for piece in self._read(pool, batch):
+                if self.taken - before < wanted:
+                    self._keep(draft, piece)
+                    setattr(genre, kind, getattr(genre, kind) + 1)
+                elif kind == "real":
+                    self.spare.append(piece)
+                else:
+                    self.offered -= 1
+
+    def _read(self, pool: Workers, batch: list[Candidate]) -> Iterator[Piece]:
+        """The usable pieces of a batch in its order; discards are counted on the way."""
+        settings = self.settings
+        limits = Limits(settings.min_notes, settings.max_notes, settings.min_bars, settings.max_bars,
+                        settings.min_confidence)  # fmt: skip
+        self.offered += len(batch)
+        jobs = ((candidate, limits, settings.commercial_use_only) for candidate in batch)
+        for result in pool.map(read_candidate, jobs, len(batch), f"collect {self.stage}"):
+            if isinstance(result, Discard):
+                self._discard(result)
+            elif twin := self.similar.twin_of(result.digest, result.texture, result.candidate.path):
+                self._discard(Discard(result.candidate, *twin))
+            else:
+                yield result
+
+    def _keep(self, draft: PieceWriter, piece: Piece) -> None:
+        draft.write(piece.row)
+        self.taken += 1
+        self.genre(piece.candidate.genre).played += piece.row["metadata"]["played"]
+        for name, count in piece.losses.items():
+            files, before = self.losses.get(name, (0, 0))
+            self.losses[name] = [files + 1, before + count]
+
+    def _discard(self, discard: Discard) -> None:
         self.discards.append(discard)
         self.genre(discard.candidate.genre).discards[discard.reason] += 1
+
+    def report(self, tunes: int) -> dict[str, Any]:
+        reasons = Counter(discard.reason for discard in self.discards)
+        losses = sorted(self.losses.items(), key=lambda loss: (-loss[1][0], loss[0]))
+        return {
+            "stage": self.stage,
+            "target": self.target,
+            "found": self.taken,
+            "tunes": tunes,
+            "offered": self.offered,
+            "discarded": dict(reasons.most_common()),
+            "genres": {
+                name: {kind: getattr(genre, kind) for kind in ("wanted", "real", "synthetic", "surplus", "played")}
+                | {"short": max(0, genre.wanted - genre.real - genre.synthetic)}
+                | {"discarded": dict(genre.discards.most_common())}
+                for name, genre in self.genres.items()
+            },
+            "losses": {name: {"files": int(files), "count": round(count, 3)} for name, (files, count) in losses},
+        }
 
 
 def collect(
@@ -81,12 +172,19 @@ def collect(
     with atomic_path(out) as folder, workers or Workers() as pool:
         folder.mkdir()
         with PieceWriter(folder, "draft") as draft:
-            _choose(selection, pool, draft)
+            selection.choose(pool, draft)
         selection.similar = SimilarPieces()  # the tunes' index is as large: never both
         if not selection.taken:
             raise CorpusError(_nothing_found(settings, selection))
-        tunes = _write_final(folder, selection.taken)
-        report = _report(selection, tunes)
+        # The draft is written anew, each row with the group of its tune.
+        tunes = Tunes(melodies_of(row["metadata"]) for row in read_pieces(folder, "draft"))
+        with PieceWriter(folder, "pieces", selection.taken) as final:
+            for number, row in enumerate(read_pieces(folder, "draft")):
+                row["metadata"]["tune_group"] = tunes.key[tunes.label[number]][:12]
+                final.write(row)
+        for part in folder.glob("draft*.jsonl"):
+            part.unlink()
+        report = selection.report(len(tunes.key))
         write_jsonl(folder / "discards.jsonl", [_discard_row(discard) for discard in selection.discards])
         write_json(folder / "report.json", report)
     sys.stdout.write(corpus_table(report))
@@ -116,139 +214,8 @@ def _scaled(quotas: dict[str, int], target: int) -> dict[str, int]:
     return scaled
 
 
-def _choose(selection: _Selection, pool: Workers, draft: PieceWriter) -> None:
-    for name, genre in list(selection.genres.items()):
-        _fill(selection, pool, draft, name, genre.wanted, "real", selection.queues.get(name, []))
-    for name, most in selection.settings.fill_from_arranger.items():
-        genre = selection.genre(name)
-        short = min(most, genre.wanted - genre.real)
-        _fill(selection, pool, draft, name, short, "synthetic", selection.arrangers.get(name, []))
-    if selection.settings.fill_from_surplus:
-        _fill_from_surplus(selection, pool, draft)
-    _count_rest(selection)
-
-
-def _fill(
-    selection: _Selection,
-    pool: Workers,
-    draft: PieceWriter,
-    name: str,
-    wanted: int,
-    kind: str,
-    queues: list[Iterator[Candidate]],
-) -> None:
-    """Take up to `wanted` pieces of one genre; good ones beyond that are kept as spare."""
-    genre, before = selection.genre(name), selection.taken
-    # Synthetic: one of each in turn, for arrangers are endless, and several share a genre.
-    queue = chain.from_iterable(zip(*queues, strict=False) if kind == "synthetic" else queues)
-    tries = 0
-    while (short := wanted - (selection.taken - before)) > 0 and tries < 3 * wanted + _AHEAD:
-        batch = list(islice(queue, short + (_ahead(short) if kind == "real" else 0)))
-        if not batch:
-            break
-        tries += len(batch) if kind == "synthetic" else 0
-        for piece in _read(selection, pool, batch):
-            if selection.taken - before < wanted:
-                _keep(selection, draft, piece)
-                setattr(genre, kind, getattr(genre, kind) + 1)
-            elif kind == "real":
-                selection.spare.append(piece)
-            else:
-                selection.offered -= 1
-
-
 def _ahead(short: int) -> int:
     return min(_MOST_AHEAD, max(_AHEAD, short // 8))
-
-
-def _fill_from_surplus(selection: _Selection, pool: Workers, draft: PieceWriter) -> None:
-    """Real pieces of any genre until the target: spare ones first, then what the sources still offer."""
-    queue = chain.from_iterable(chain.from_iterable(selection.queues.values()))
-    while (short := selection.target - selection.taken) > 0:
-        if not selection.spare:
-            batch = list(islice(queue, short + _ahead(short)))
-            if not batch:
-                return
-            selection.spare.extend(_read(selection, pool, batch))
-        while selection.spare and selection.taken < selection.target:
-            piece = selection.spare.popleft()
-            _keep(selection, draft, piece)
-            selection.genre(piece.candidate.genre).surplus += 1
-
-
-def _read(selection: _Selection, pool: Workers, batch: list[Candidate]) -> Iterator[Piece]:
-    """The usable pieces of a batch in its order; discards are counted on the way."""
-    settings = selection.settings
-    limits = Limits(settings.min_notes, settings.max_notes, settings.min_bars, settings.max_bars,
-                    settings.min_confidence)  # fmt: skip
-    selection.offered += len(batch)
-    jobs = ((candidate, limits, settings.commercial_use_only) for candidate in batch)
-    for result in pool.map(read_candidate, jobs, len(batch), f"collect {selection.stage}"):
-        if isinstance(result, Discard):
-            selection.discard(result)
-        elif twin := selection.similar.twin_of(result.digest, result.texture, result.candidate.path):
-            selection.discard(Discard(result.candidate, *twin))
-        else:
-            yield result
-
-
-def _keep(selection: _Selection, draft: PieceWriter, piece: Piece) -> None:
-    draft.write(piece.row)
-    selection.taken += 1
-    selection.genre(piece.candidate.genre).played += piece.row["metadata"]["played"]
-    for name, count in piece.losses.items():
-        files_and_count = selection.losses.setdefault(name, [0, 0])
-        files_and_count[0] += 1
-        files_and_count[1] += count
-
-
-def _count_rest(selection: _Selection) -> None:
-    """Count what was not needed: spare pieces, and candidates never read."""
-    for piece in selection.spare:
-        selection.discard(Discard(piece.candidate, "not needed"))
-    for candidate in chain.from_iterable(chain.from_iterable(selection.queues.values())):
-        selection.offered += 1
-        selection.discard(Discard(candidate, candidate.problem or "not needed"))
-
-
-def _write_final(folder: Path, count: int) -> int:
-    """Write the draft anew, each row with the group of its tune; returns the number of tunes."""
-    tunes = tune_groups(melodies_of(row["metadata"]) for row in read_pieces(folder, "draft"))
-    with PieceWriter(folder, "pieces", count) as final:
-        for number, row in enumerate(read_pieces(folder, "draft")):
-            row["metadata"]["tune_group"] = tunes.key[tunes.label[number]][:12]
-            final.write(row)
-    for part in folder.glob("draft*.jsonl"):
-        part.unlink()
-    return tunes.count
-
-
-def _report(selection: _Selection, tunes: int) -> dict[str, Any]:
-    reasons = Counter(discard.reason for discard in selection.discards)
-    return {
-        "stage": selection.stage,
-        "target": selection.target,
-        "found": selection.taken,
-        "tunes": tunes,
-        "offered": selection.offered,
-        "discarded": dict(reasons.most_common()),
-        "genres": {
-            name: {
-                "wanted": genre.wanted,
-                "real": genre.real,
-                "synthetic": genre.synthetic,
-                "surplus": genre.surplus,
-                "played": genre.played,
-                "short": max(0, genre.wanted - genre.real - genre.synthetic),
-                "discarded": dict(genre.discards.most_common()),
-            }
-            for name, genre in selection.genres.items()
-        },
-        "losses": {
-            name: {"files": int(files), "count": round(count, 3)}
-            for name, (files, count) in sorted(selection.losses.items(), key=lambda loss: (-loss[1][0], loss[0]))
-        },
-    }
 
 
 def _discard_row(discard: Discard) -> dict[str, str]:

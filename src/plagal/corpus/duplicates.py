@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -187,59 +187,26 @@ class SimilarPieces:
         exact = bytes.fromhex(digest)
         if exact in self._digests:
             return "duplicate", self._names[self._digests[exact]]
-        keys = self._keys(mine)
-        for place in self._places(keys):
+        bands = [bytes([number]) + band.tobytes() for number, band in enumerate(mine.reshape(-1, self._ROWS))]
+        keys = [int.from_bytes(hashlib.blake2b(band, digest_size=8).digest(), "little") for band in bands]
+        met: set[int] = set()
+        for key in keys:
+            there = self._bands.get(key, ())
+            met.update((there,) if isinstance(there, int) else there)
+        for place in sorted(met):
             # The share of equal values estimates the Jaccard index, give or take 0.03.
             if np.count_nonzero(mine == self._signatures[place]) >= SAME_PIECE_JACCARD * len(mine):
                 return "near-duplicate", self._names[place]
-        self._remember(exact, keys, mine, name)
-        return None
-
-    def _places(self, keys: list[int]) -> list[int]:
-        found: set[int] = set()
-        for key in keys:
-            there = self._bands.get(key, ())
-            found.update((there,) if isinstance(there, int) else there)
-        return sorted(found)
-
-    def _remember(self, exact: bytes, keys: list[int], mine: Signature, name: str) -> None:
-        number = len(self._names)
+        self._digests[exact] = number = len(self._names)
+        self._signatures.append(mine)
+        self._names.append(name)
         for key in keys:
             there = self._bands.setdefault(key, number)
             if isinstance(there, list):
                 there.append(number)
             elif there != number:
                 self._bands[key] = [there, number]
-        self._digests[exact] = number
-        self._signatures.append(mine)
-        self._names.append(name)
-
-    def _keys(self, values: Signature) -> list[int]:
-        """A 64-bit hash of each band of a signature."""
-        bands = values.reshape(-1, self._ROWS)
-        digests = (hashlib.blake2b(bytes([n]) + band.tobytes(), digest_size=8) for n, band in enumerate(bands))
-        return [int.from_bytes(digest.digest(), "little") for digest in digests]
-
-
-class Groups:
-    """Disjoint sets over 0..count-1."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def find(self, item: int) -> int:
-        while self._parent[item] != item:
-            self._parent[item] = self._parent[self._parent[item]]
-            item = self._parent[item]
-        return item
-
-    def join(self, first: int, second: int) -> None:
-        """The lower root stays, so that the outcome doesn't depend on the order of joins."""
-        low, high = sorted((self.find(first), self.find(second)))
-        self._parent[high] = low
-
-    def labels(self) -> list[int]:
-        return [self.find(item) for item in range(len(self._parent))]
+        return None
 
 
 def melody_text(steps: Iterable[int]) -> str:
@@ -262,7 +229,7 @@ come out as 56 to train on, 8 to validate and 11 to test; it was chosen by count
 @dataclass(frozen=True, slots=True)
 class Melodies:
     """What the split knows of a piece. `melody` is the tune's own where it is known, else the line heard; `heard` the
-    line heard. Both as `duplicates.melody_text` writes them."""
+    line heard. Both as `melody_text` writes them."""
 
     tune: str
     """Name in the tune book, or empty."""
@@ -276,80 +243,60 @@ def melodies_of(metadata: dict[str, Any]) -> Melodies:
     return Melodies(metadata["tune"], metadata["melody"], metadata["heard"], metadata["synthetic"])
 
 
-@dataclass
 class Tunes:
-    """Pieces grouped by tune: `label[i]` is the group of piece i, `key[label]` the hash its split hangs on."""
-
-    label: list[int]
-    key: dict[int, str]
-    _index: _Index = field(repr=False)
-
-    @property
-    def count(self) -> int:
-        return len(self.key)
-
-
-class _Index:
-    """The distinct melodies of a set of pieces as n-grams, and which piece each belongs to. Holds no text: a million
-    pieces must fit."""
+    """Pieces grouped by tune: `label[i]` is the group of piece i, `key[label]` the hash its split hangs on. Keeps the
+    distinct melodies as n-grams, and which piece each belongs to, but no text: a million pieces must fit."""
 
     def __init__(self, pieces: Iterable[Melodies]) -> None:
         self.owner: list[int] = []
         self.grams: list[Grams] = []
         self.known: list[bool] = []
         """Whether the tune behind a melody is known without listening."""
-        self.same: list[tuple[int, int]] = []
-        self.ranks: list[tuple[bool, str]] = []
-        """Of each piece, what its group's key is the smallest of."""
+        parent: list[int] = []
+        ranks: list[tuple[bool, str]] = []
         first_of: dict[bytes, int] = {}
+
+        def root(piece: int) -> int:
+            while parent[piece] != piece:
+                parent[piece] = piece = parent[parent[piece]]
+            return piece
+
+        def join(first: int, second: int) -> None:
+            low, high = sorted((root(first), root(second)))
+            parent[high] = low  # whatever the order of joins, a group's label is its first piece
+
+        def is_new(name: str, number: int) -> bool:
+            """Whether `name` is new; where it isn't, this piece belongs with the one that had it first."""
+            first = first_of.setdefault(hashlib.blake2b(name.encode(), digest_size=12).digest(), number)
+            join(first, number)
+            return first == number
+
         for number, piece in enumerate(pieces):
-            self.ranks.append((not piece.synthetic, melody_key(piece.melody)))
+            parent.append(number)
+            ranks.append((not piece.synthetic, melody_key(piece.melody)))
             if piece.tune:
-                self._join(first_of, f"tune {piece.tune}", number)
+                is_new(f"tune {piece.tune}", number)
             for text, known in {piece.melody: bool(piece.tune), piece.heard: piece.synthetic}.items():
-                if text and self._join(first_of, text, number):
+                if text and is_new(text, number):
                     self.owner.append(number)
                     self.grams.append(melody_grams(melody_steps(text)))
                     self.known.append(known)
-
-    def _join(self, first_of: dict[bytes, int], name: str, number: int) -> bool:
-        """Whether `name` is new; where it isn't, this piece belongs with the one that had it first."""
-        digest = hashlib.blake2b(name.encode(), digest_size=12).digest()
-        if digest in first_of:
-            self.same.append((first_of[digest], number))
-            return False
-        first_of[digest] = number
-        return True
+        for one, other in candidate_pairs(self.grams):
+            # Two pieces whose tunes are both known need no ear; what arrangements have in common besides is style.
+            if not (self.known[one] and self.known[other]) and same_tune(self.grams[one], self.grams[other]):
+                join(self.owner[one], self.owner[other])
+        self.label = [root(piece) for piece in range(len(parent))]
+        # A group's key is its smallest melody hash, among the tunes from the book where it holds any: so it is the
+        # same whichever arrangements are there.
+        best: dict[int, tuple[bool, str]] = {}
+        for rank, label in zip(ranks, self.label, strict=True):
+            best[label] = min(best.get(label, rank), rank)
+        self.key = {label: key for label, (_, key) in best.items()}
 
 
 def melody_key(melody: str) -> str:
     """The hash on which a tune's split hangs."""
     return hashlib.sha256(f"{_SALT} {melody}".encode()).hexdigest()
-
-
-def tune_groups(pieces: Iterable[Melodies]) -> Tunes:
-    """Group pieces by tune."""
-    index = _Index(pieces)
-    groups = Groups(len(index.ranks))
-    for first, second in index.same:
-        groups.join(first, second)
-    for first, second in candidate_pairs(index.grams):
-        # Two pieces whose tunes are both known need no ear; what arrangements have in common besides is their style.
-        if index.known[first] and index.known[second]:
-            continue
-        if same_tune(index.grams[first], index.grams[second]):
-            groups.join(index.owner[first], index.owner[second])
-    labels = groups.labels()
-    return Tunes(labels, _group_keys(index.ranks, labels), index)
-
-
-def _group_keys(ranks: Sequence[tuple[bool, str]], labels: Sequence[int]) -> dict[int, str]:
-    """A group's key is its smallest melody hash, among the tunes from the book where it holds any: so it is the same
-    whichever arrangements are there."""
-    best: dict[int, tuple[bool, str]] = {}
-    for rank, label in zip(ranks, labels, strict=True):
-        best[label] = min(best.get(label, rank), rank)
-    return {label: key for label, (_, key) in best.items()}
 
 
 def split_of(key: str, valid_percent: int, test_percent: int) -> str:
@@ -370,36 +317,22 @@ def split_after(
     tunes: Tunes, earlier: Tunes, earlier_splits: Sequence[str], valid_percent: int, test_percent: int
 ) -> list[str]:
     """The split of each piece of stage 2, given stage 1's tunes and splits; LEFT_OUT where it ties different ones."""
-    inherited = _inherited(tunes, earlier, earlier_splits)
-    by_label: dict[int, str] = {}
-    for label, key in tunes.key.items():
-        found = inherited.get(label, set())
-        if len(found) > 1:
-            by_label[label] = LEFT_OUT
-        else:
-            by_label[label] = next(iter(found), split_of(key, valid_percent, test_percent))
-    return [by_label[label] for label in tunes.label]
-
-
-def _inherited(tunes: Tunes, earlier: Tunes, earlier_splits: Sequence[str]) -> dict[int, set[str]]:
-    """Label of a later group -> the splits of all earlier pieces that share its tune."""
-    found: dict[int, set[str]] = {}
+    inherited: dict[int, set[str]] = {label: set() for label in tunes.key}
     split_of_key = {earlier.key[label]: split for label, split in zip(earlier.label, earlier_splits, strict=True)}
     for label, key in tunes.key.items():
-        if key in split_of_key:
-            found.setdefault(label, set()).add(split_of_key[key])
-    mine, theirs = tunes._index, earlier._index
-    border = len(mine.grams)
-    for first, second in candidate_pairs([*mine.grams, *theirs.grams]):
-        if not first < border <= second:
-            continue
+        inherited[label] |= {split_of_key[key]} if key in split_of_key else set()
+    border = len(tunes.grams)
+    for first, second in candidate_pairs([*tunes.grams, *earlier.grams]):
         other = second - border
-        if mine.known[first] and theirs.known[other]:
+        if not first < border <= second or (tunes.known[first] and earlier.known[other]):
             continue
-        if same_tune(mine.grams[first], theirs.grams[other]):
-            label = tunes.label[mine.owner[first]]
-            found.setdefault(label, set()).add(earlier_splits[theirs.owner[other]])
-    return found
+        if same_tune(tunes.grams[first], earlier.grams[other]):
+            inherited[tunes.label[tunes.owner[first]]].add(earlier_splits[earlier.owner[other]])
+    by_label: dict[int, str] = {}
+    for label, key in tunes.key.items():
+        own = split_of(key, valid_percent, test_percent)
+        by_label[label] = LEFT_OUT if len(inherited[label]) > 1 else next(iter(inherited[label]), own)
+    return [by_label[label] for label in tunes.label]
 
 
 def split_counts(splits: Sequence[str]) -> dict[str, int]:

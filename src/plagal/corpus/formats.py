@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypedDict
 from plagal.plumbing.errors import InputError, RecordError, WordsError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.workers import Workers
-from plagal.tokens.template import TRAINING_TEMPLATE
+from plagal.tokens.vocabulary import TRAINING_TEMPLATE
 
 logger = logging.getLogger(__name__)
 

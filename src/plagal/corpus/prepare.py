@@ -22,7 +22,7 @@ import numpy as np
 from plagal.asking.prompt import read_prompt
 from plagal.asking.wording import Facts, facts_of, held_out_prompt, training_prompt, with_words, words_of
 from plagal.corpus.collect import read_pieces
-from plagal.corpus.duplicates import SPLITS, melodies_of, split_after, split_alone, split_counts, tune_groups
+from plagal.corpus.duplicates import SPLITS, Tunes, melodies_of, split_after, split_alone, split_counts
 from plagal.corpus.formats import Origin, text_row, write_provenance
 from plagal.corpus.reading import bar_count, level_loudness
 from plagal.music.arranger.arrange import arrange
@@ -119,8 +119,8 @@ def prepare(
 def splits_of(stage1: Path, stage2: Path, settings: ConvertSettings) -> dict[str, list[str]]:
     """Stage -> the split of each of its collected pieces."""
     percents = (settings.split.valid_percent, settings.split.test_percent)
-    earlier = tune_groups(melodies_of(row["metadata"]) for row in read_pieces(stage1))
-    later = tune_groups(melodies_of(row["metadata"]) for row in read_pieces(stage2))
+    earlier = Tunes(melodies_of(row["metadata"]) for row in read_pieces(stage1))
+    later = Tunes(melodies_of(row["metadata"]) for row in read_pieces(stage2))
     first = split_alone(earlier, *percents)
     return {"stage1": first, "stage2": split_after(later, earlier, first, *percents)}
 

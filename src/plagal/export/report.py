@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plagal.tokens.template import prompt_text
+from plagal.tokens.vocabulary import prompt_text
 
 PROMPT = "Generate 8 bars of gospel in C major at 80 BPM in 4/4"
 _PIECE = (

@@ -21,8 +21,7 @@ from plagal.model.words import word_text
 from plagal.plumbing.errors import ModelError, TrainingError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.params import LoraSettings, TrainSettings
-from plagal.tokens.template import END_MARK
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
 TRAIN_REPORT = "train.json"

@@ -25,8 +25,7 @@ from plagal.model.words import Encoding, LanguageModel, find_words, word_text
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.params import EmbeddedShape, ModelSettings
-from plagal.tokens.template import CHAT_TEMPLATE, END_MARK, PAD_MARK, USER_MARK
-from plagal.tokens.vocabulary import MUSIC_WORDS, PROMPT_WORDS
+from plagal.tokens.vocabulary import CHAT_TEMPLATE, END_MARK, MUSIC_WORDS, PAD_MARK, PROMPT_WORDS, USER_MARK
 
 __all__ = [
     "BASE_POINTER", "Encoding", "LanguageModel", "find_folder", "load", "load_tokenizer",

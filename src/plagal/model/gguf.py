@@ -18,7 +18,7 @@ import mlx.core as mx
 from plagal.model.tensors import save_tensors
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, write_json
-from plagal.tokens.template import END_MARK, PAD_MARK
+from plagal.tokens.vocabulary import END_MARK, PAD_MARK
 
 # A look through the file before MLX maps it: MLX believes every length and offset that the file states, and
 # reads past its end. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md

@@ -20,7 +20,7 @@ from plagal.model.loss import head_logits, hidden_states
 from plagal.model.memory import SCORED_WINDOWS, budget_bytes, pieces_at_once, windows_at_once
 from plagal.model.windows import Ids, Window, make_windows
 from plagal.model.words import LanguageModel, WordTokens
-from plagal.tokens.template import END_MARK, split_text
+from plagal.tokens.vocabulary import END_MARK, split_text
 
 # --- From sub-words to words: how likely each music word is for a model in the `text` encoding.
 #

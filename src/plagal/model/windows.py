@@ -18,7 +18,7 @@ import numpy.typing as npt
 from plagal.model.words import LanguageModel, WordTokens
 from plagal.plumbing.errors import TrainingError
 from plagal.tokens.grammar import BAR_WORD, cut_bars
-from plagal.tokens.template import split_text
+from plagal.tokens.vocabulary import split_text
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.plumbing.errors import ModelError, RecordError
-from plagal.tokens.template import END_MARK, FIRST_WORD, PAD_MARK
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, FIRST_WORD, MUSIC_WORDS, PAD_MARK
 
 Ids = npt.NDArray[np.int32]
 

@@ -21,7 +21,7 @@ from plagal.plumbing.params import Params, TrainSettings
 from plagal.rehearsal.machine import describe_machine, resident_peak_bytes, swap_bytes
 from plagal.rehearsal.scratch import scratch
 from plagal.rehearsal.shapes import EMBEDDED, is_there, shape_of
-from plagal.tokens.template import TRAINING_TEMPLATE
+from plagal.tokens.vocabulary import TRAINING_TEMPLATE
 
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel

@@ -24,7 +24,7 @@ from plagal.asking.wording import prompt_for
 from plagal.compose.write import room_for, write
 from plagal.plumbing.errors import BusyError, ModelError, PlagalError
 from plagal.tokens.codec import encode
-from plagal.tokens.template import prompt_text
+from plagal.tokens.vocabulary import prompt_text
 
 if TYPE_CHECKING:
     from plagal.model.scorer import ModelScorer

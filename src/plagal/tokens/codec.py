@@ -288,17 +288,26 @@ def encode_ids(score: Score, chords: bool = True) -> Ints:
     """Vocabulary ids of the words of `encode`. Shape (words,)."""
     score = regular(score)
     asserted = tuple(marker for marker in score.markers if chords or marker.kind != "chord")
-    score = replace(score, tempos=_told_apart(score.tempos), markers=asserted)
+    # A tempo whose word is that before would say nothing, yet claim a bar to say it in.
+    said = [(tempo, tempo_word(tempo.quarters_per_minute)) for tempo in score.tempos]
+    tempos = tuple(tempo for place, (tempo, word) in enumerate(said) if not place or said[place - 1][1] != word)
+    score = replace(score, tempos=tempos, markers=asserted)
+    lines, lengths = bar_lines(score.metres, last_event(score))
     if chords and len(score.notes) and not any(marker.kind == "chord" for marker in asserted):
-        score = replace(score, markers=(*asserted, *_heard(score)))
+        from plagal.music import harmony  # only where chords are asked for
+
+        # What changes while the last notes ring on, past the last bar, would make bars of its own.
+        heard = [(onset, chord) for onset, chord in harmony.hear_chords(score) if onset < lines[-1] + lengths[-1]]
+        score = replace(score, markers=(*asserted, *(Marker(onset, "chord", chord.symbol) for onset, chord in heard)))
     head, events = _events(score)
-    place, count, last_id, rows = _note_rows(score)
-    lines, _ = bar_lines(score.metres, last_event(score))
+    place, count, last_id, first_id, duration_id = _note_rows(score)
     told = np.array([(tick * _PLACES_A_TICK + order, ID_OF[word]) for tick, order, word in events], np.int64)
     told_places, told_ids = told.reshape(-1, 2).T
     places = np.concatenate([place, told_places, lines * _PLACES_A_TICK + _BAR])
-    beat_places, beat_ids = _beat_rows(places, lines)
-    places = np.concatenate([places, beat_places])
+    # A BEAT before all that happens at one position.
+    ticks = np.unique(places[places % _PLACES_A_TICK > _BEAT] // _PLACES_A_TICK)
+    beat_ids = _BEAT_ID[ticks - lines[np.searchsorted(lines, ticks, side="right") - 1]]
+    places = np.concatenate([places, ticks * _PLACES_A_TICK + _BEAT])
     ends_with = np.concatenate([last_id, told_ids, np.full(len(lines), ID_OF["BAR_START"]), beat_ids])
     counts = np.ones(len(places), np.int64)
     counts[: len(place)] = count
@@ -308,26 +317,13 @@ def encode_ids(score: Score, chords: bool = True) -> Ints:
     body[ends - 1] = ends_with[order]
     is_note = order < len(place)
     note_end = ends[is_note]
-    _fill_notes(body, note_end, count, *rows)
+    # The first and the last but one word of each note; its ties stand there already.
+    body[note_end - 2] = duration_id
+    body[note_end - count] = first_id
     return np.concatenate([head, body, [ID_OF["SONG_END"]]])
 
 
-def _told_apart(tempos: Iterable[Tempo]) -> tuple[Tempo, ...]:
-    """Tempos whose words differ from the word before; another would say nothing, yet claim a bar to say it in."""
-    told = [(tempo, tempo_word(tempo.quarters_per_minute)) for tempo in tempos]
-    return tuple(tempo for place, (tempo, word) in enumerate(told) if not place or told[place - 1][1] != word)
-
-
-def _heard(score: Score) -> list[Marker]:
-    from plagal.music import harmony  # only where chords are asked for
-
-    # What changes while the last notes ring on, past the last bar, would make bars of its own.
-    lines, lengths = bar_lines(score.metres, last_event(score))
-    end = int(lines[-1] + lengths[-1])
-    return [Marker(onset, "chord", chord.symbol) for onset, chord in harmony.hear_chords(score) if onset < end]
-
-
-def _note_rows(score: Score) -> tuple[Ints, Ints, Ints, tuple[Ints, Ints]]:
+def _note_rows(score: Score) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     """Of each note: its sort place, its number of words, its last word; and its first and last but one."""
     onset, pitch, duration, velocity = np.array(score.notes.T, dtype=np.int64, order="C")
     ties = (duration - 1) // WHOLE
@@ -336,20 +332,7 @@ def _note_rows(score: Score) -> tuple[Ints, Ints, Ints, tuple[Ints, Ints]]:
     dotted = (ties > 0) & (rest + WHOLE == _LONGEST_WORD)
     ties, rest = ties - dotted, rest + WHOLE * dotted
     place = onset * _PLACES_A_TICK + _NOTE + pitch
-    return place, 3 + ties, _VELOCITY_ID[velocity], (pitch + _NOTE_ON_ID, _DURATION_ID[rest])
-
-
-def _fill_notes(body: Ints, note_end: Ints, count: Ints, first_id: Ints, duration_id: Ints) -> None:
-    """Write the first and the last but one word of notes that end before `note_end`; ties stand there already."""
-    body[note_end - 2] = duration_id
-    body[note_end - count] = first_id
-
-
-def _beat_rows(places: Ints, lines: Ints) -> tuple[Ints, Ints]:
-    """A BEAT before all that happens at one position."""
-    ticks = np.unique(places[places % _PLACES_A_TICK > _BEAT] // _PLACES_A_TICK)
-    position = ticks - lines[np.searchsorted(lines, ticks, side="right") - 1]
-    return ticks * _PLACES_A_TICK + _BEAT, _BEAT_ID[position]
+    return place, 3 + ties, _VELOCITY_ID[velocity], pitch + _NOTE_ON_ID, _DURATION_ID[rest]
 
 
 def _events(score: Score) -> tuple[list[int], list[tuple[int, int, str]]]:
