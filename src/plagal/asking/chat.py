@@ -119,12 +119,8 @@ class Talk:
             except ValueError:
                 continue
             now = score.keys[0] if score.keys else hear_key(score)
-            key = (
-                Key(0, fifths, now.minor)
-                if fifths is not None
-                else key_of((key_tonic(now) + semitones) % 12, now.minor)
-            )
-            self._changed(key=key)
+            spelled = None if fifths is None else Key(0, fifths, now.minor)
+            self._changed(key=spelled or key_of((key_tonic(now) + semitones) % 12, now.minor))
             return moved
         raise InputError(f"{semitones:+d} semitones leave the piano's 88 keys, an octave up or down too")
 
@@ -135,9 +131,7 @@ class Talk:
             raise InputError("the piece has one bar; there is nothing to leave out")
         half = bars // 2
         ending = 2 if half >= 4 else 1
-        shorter = (
-            without_bars(score, half - ending, bars - half) if half > ending else without_bars(score, half, bars - half)
-        )
+        shorter = without_bars(score, half - ending if half > ending else half, bars - half)
         self._changed(bars=half)
         return shorter
 

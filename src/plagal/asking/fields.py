@@ -126,13 +126,6 @@ _SILENT_TEMPO = 120.0
 """Quarters a minute that files state when they mean nothing by it."""
 
 STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
-_SOURCE_SCHEMA: dict[str, Any] = {
-    "piece": {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."},
-    "midi": MIDI_SCHEMA,
-    "hints": HINTS_SCHEMA,
-}
-"""Where music that is there already comes from: exactly one of the two."""
-
 
 # --- values that are written as text
 
@@ -216,25 +209,57 @@ MelodyField = Annotated[
 # --- music that is there already
 
 
-class Continue(BaseModel):
-    """Music to go on from. `words`: of the whole piece; in JSON, `piece` or `midi` stands for them."""
+def _schema_of_source(**more: dict[str, Any]) -> ConfigDict:
+    """JSON gives music that is there by `piece` or `midi`: exactly one of the two."""
+    piece = {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."}
+    properties: dict[str, Any] = {"piece": piece, "midi": MIDI_SCHEMA, "hints": HINTS_SCHEMA, **more}
+    return STRICT | ConfigDict(json_schema_extra={"properties": properties})
 
-    model_config = STRICT | ConfigDict(
-        json_schema_extra={
-            "properties": {
-                **_SOURCE_SCHEMA,
-                "from_bar": {"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."},
-            }
-        }
-    )
+
+class _Source(BaseModel):
     words: tuple[str, ...]
     heard: SkipJsonSchema[Heard | None] = None
-    from_bar: int | None = Field(None, ge=1, le=MOST_BARS)
 
     @model_validator(mode="before")
     @classmethod
     def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
-        return _with_words(data, "continue", info)
+        """`piece`, `midi` or a Score replaced by the music's words."""
+        if not isinstance(data, Mapping):
+            return data
+        name = cls.__name__.lower()
+        given = {key: value for key, value in data.items() if value is not None}
+        first, last = given.get("first_bar"), given.get("last_bar")
+        if "last_bar" in cls.model_fields and isinstance(first, int) and isinstance(last, int) and last < first:
+            raise ValueError(f"last_bar {last} comes before first_bar {first}")
+        sources = [key for key in ("piece", "midi", "words") if key in given]
+        if len(sources) != 1:
+            raise ValueError("give exactly one of piece and midi")
+        source = given.pop(sources[0])
+        hints = read_hints(given.pop("hints", None), name)
+        if hints is not None and not (sources[0] == "midi" and isinstance(source, str)):
+            raise ValueError("hints are about a playing: give them with midi")
+        if sources[0] == "piece":
+            if not isinstance(source, str) or not 0 < len(source) <= 40:
+                raise ValueError("piece: the id of a piece, as it was answered")
+            find = (info.context or {}).get("find")
+            if find is None:
+                raise ValueError(f"there is no piece {source!r} here; give the music as MIDI")
+            given["words"] = tuple(find(source))
+        elif sources[0] == "midi":
+            score = source if isinstance(source, Score) else midi_score(source, f"{name}.midi", hints)
+            given |= {"words": tuple(encode(score)), "heard": heard_as(score)}
+        else:
+            given["words"] = tuple(source)
+        return given
+
+
+class Continue(_Source):
+    """Music to go on from. `words`: of the whole piece; in JSON, `piece` or `midi` stands for them."""
+
+    model_config = _schema_of_source(
+        from_bar={"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."}
+    )
+    from_bar: int | None = Field(None, ge=1, le=MOST_BARS)
 
     @model_validator(mode="after")
     def _within_the_music(self) -> Continue:
@@ -244,31 +269,14 @@ class Continue(BaseModel):
         return self
 
 
-class Refill(BaseModel):
+class Refill(_Source):
     """Bars to write anew between those around them; counted from 1, both included."""
 
-    model_config = STRICT | ConfigDict(
-        json_schema_extra={
-            "properties": {
-                **_SOURCE_SCHEMA,
-                "first_bar": {"type": "integer", "minimum": 1},
-                "last_bar": {"type": "integer", "minimum": 1},
-            }
-        }
+    model_config = _schema_of_source(
+        first_bar={"type": "integer", "minimum": 1}, last_bar={"type": "integer", "minimum": 1}
     )
-    words: tuple[str, ...]
-    heard: SkipJsonSchema[Heard | None] = None
     first_bar: int = Field(ge=1, le=MOST_BARS)
     last_bar: int = Field(ge=1, le=MOST_BARS)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _find_words(cls, data: Any, info: ValidationInfo) -> Any:
-        if isinstance(data, Mapping):
-            first, last = data.get("first_bar"), data.get("last_bar")
-            if isinstance(first, int) and isinstance(last, int) and last < first:
-                raise ValueError(f"last_bar {last} comes before first_bar {first}")
-        return _with_words(data, "refill", info)
 
     @model_validator(mode="after")
     def _within_the_music(self) -> Refill:
@@ -285,33 +293,6 @@ class Vary(BaseModel):
 
     model_config = STRICT
     piece: str = Field(min_length=1, max_length=40)
-
-
-def _with_words(data: Any, name: str, info: ValidationInfo) -> Any:
-    """`piece`, `midi` or a Score replaced by the music's words."""
-    if not isinstance(data, Mapping):
-        return data
-    given = {key: value for key, value in data.items() if value is not None}
-    sources = [key for key in ("piece", "midi", "words") if key in given]
-    if len(sources) != 1:
-        raise ValueError("give exactly one of piece and midi")
-    source = given.pop(sources[0])
-    hints = read_hints(given.pop("hints", None), name)
-    if hints is not None and not (sources[0] == "midi" and isinstance(source, str)):
-        raise ValueError("hints are about a playing: give them with midi")
-    if sources[0] == "piece":
-        if not isinstance(source, str) or not 0 < len(source) <= 40:
-            raise ValueError("piece: the id of a piece, as it was answered")
-        find = (info.context or {}).get("find")
-        if find is None:
-            raise ValueError(f"there is no piece {source!r} here; give the music as MIDI")
-        given["words"] = tuple(find(source))
-    elif sources[0] == "midi":
-        score = source if isinstance(source, Score) else midi_score(source, f"{name}.midi", hints)
-        given |= {"words": tuple(encode(score)), "heard": heard_as(score)}
-    else:
-        given["words"] = tuple(source)
-    return given
 
 
 def read_melody(value: Any) -> Any:
