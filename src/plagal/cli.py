@@ -250,9 +250,9 @@ def roundtrip(
     as_json: Annotated[bool, typer.Option("--json", help="One object with a row a file and totals.")] = False,
 ) -> None:
     """Show what a round trip through words loses, file by file."""
-    from plagal.tokens.roundtrip import as_table, roundtrip_report
+    from plagal.tokens.roundtrip import as_table, roundtrip
 
-    report = roundtrip_report(files)
+    report = roundtrip(files)
     if as_json:
         _show_json(report)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -81,20 +81,17 @@ class Page:
         """What was refused, and runs of words that nothing took and that are no fillers."""
         for run in re.finditer(r"[^\0,;:.!?()|\[\]\n\"=]+", self.plain):
             every = list(re.finditer(r"[\w&%#'\u2669]+(?:-\w+)*", run[0]))
+            start = run.start()
             words = [
-                word for word in every if _has_meaning(word[0]) or self._is_note(run.start() + word.start(), word[0])
-            ]
-            capitals = [word for word in every if self.cased[run.start() + word.start()].isupper()]
+                word for word in every
+                if _has_meaning(word[0]) or (len(word[0]) == 1 and self.cased[start + word.start()] in "BCDEFG")
+            ]  # fmt: skip  # a note's name, too; an A may be an article
+            capitals = [word for word in every if self.cased[start + word.start()].isupper()]
             if len(capitals) > 2 and not {word[0] for word in capitals} <= {"in", "the", "key", "of", "time"}:
                 words = sorted({*words, *capitals}, key=lambda word: word.start())  # a title: "Great I Am"
             if words:
-                start = run.start()
                 self.lost.append(self.text[start + words[0].start() : start + words[-1].end()])
         return tuple(dict.fromkeys(part for part in self.lost if part))
-
-    def _is_note(self, start: int, word: str) -> bool:
-        """Whether a word is a capital B to G (an A may be an article)."""
-        return len(word) == 1 and self.cased[start] in "BCDEFG"
 
 
 def without_accent(char: str) -> str:
@@ -203,15 +200,12 @@ def read_prompt(text: str) -> Understood:
         style, key, tempo, beat, tempo is not None and not page.typed_tempo, metre, bars, chords,
         moods[0] if moods else None, tune, feel, intro, ending, modulate or page.modulate, level,
     )  # fmt: skip
-    return replace(said, not_understood=page.left_over(), problems=(*page.problems, *_beyond_limits(said)))
-
-
-def _beyond_limits(said: Understood) -> Iterator[str]:
-    if said.bars is not None and said.bars > MOST_BARS:
-        yield f"bars {said.bars}: from 1 to {MOST_BARS} can be asked for"
-    tempo = said.quarters_per_minute
-    if tempo is not None and not SLOWEST <= tempo <= FASTEST:
-        yield f"tempo {said.tempo:g}: from {SLOWEST:g} to {FASTEST:g} quarters a minute can be asked for"
+    if bars is not None and bars > MOST_BARS:
+        page.problems.append(f"bars {bars}: from 1 to {MOST_BARS} can be asked for")
+    quarters = said.quarters_per_minute
+    if quarters is not None and not SLOWEST <= quarters <= FASTEST:
+        page.problems.append(f"tempo {tempo:g}: from {SLOWEST:g} to {FASTEST:g} quarters a minute can be asked for")
+    return replace(said, not_understood=page.left_over(), problems=tuple(page.problems))
 
 
 # --- titles
@@ -370,6 +364,9 @@ def _style(page: Page) -> tuple[str | None, float | None]:
     return chosen, tempo
 
 
+# --- form and groove: feel, introduction, ending, a modulation before the last verse
+
+
 _DEGREE_OF_FORM = r"[b#]?[1-7]m?(?:/[b#]?[1-7])?"
 _ROW = rf"{_DEGREE_OF_FORM}(?:[ ]?[- ][ ]?{_DEGREE_OF_FORM})+"
 
@@ -436,6 +433,9 @@ def said_modulation(page: Page) -> int | None:
     if match is None:
         return None
     return 1 if match["half"] else 2 if match["whole"] else int(match["semitones"]) % 12
+
+
+# --- chords in a row, as symbols, degrees or solfege
 
 
 _CHORD = (

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from plagal.plumbing.errors import CorpusError, disk_error
 from plagal.plumbing.files import atomic_path, read_json, write_json
@@ -56,9 +56,13 @@ def unpacked(
     writes them; where it is, a file whose sum it does not hold is left out. With `pin` it is written where neither sum
     is known. Raises CorpusError, also where no sum is known and none is to be: the archive is fetched then, its sum
     told, and nothing opened."""
-    pinned = _pinned(pins)
+    # The names beside the sums are for people.
+    lines = pins.read_text(encoding="utf-8").splitlines() if pins is not None and pins.exists() else []
+    pinned = frozenset(line.split()[0] for line in lines if line.strip())
     if not (sha256 or pinned or pin):
-        found = _sum_of(url, cache_folder())
+        file = fetch(url, "", cache_folder())
+        found = _sha256(file)
+        file.rename(file.with_name(_name_in_cache(url, found)))  # where `fetch` with this sum looks for it
         raise CorpusError(
             f"source {name} has no sha256 in its list; {url} has {found}. Compare it with what the publisher says and "
             f"write it into the list, or run `plagal sources fetch {name}`, which notes the sum of each file"
@@ -72,8 +76,8 @@ def unpacked(
     sums = {file: _sha256(file) for file in sorted(files.rglob("*")) if pins and file.is_file()}
     if pins and pin and not (sha256 or pinned):
         with atomic_path(pins) as temporary:
-            lines = [f"{found}  {printable(file.relative_to(files).as_posix())}\n" for file, found in sums.items()]
-            temporary.write_text("".join(lines), encoding="utf-8")
+            rows = [f"{found}  {printable(file.relative_to(files).as_posix())}\n" for file, found in sums.items()]
+            temporary.write_text("".join(rows), encoding="utf-8")
     elif pinned:
         for file, found in sums.items():
             if found not in pinned:
@@ -81,24 +85,9 @@ def unpacked(
     return files, left_out
 
 
-def _pinned(pins: Path | None) -> frozenset[str]:
-    """The sums that a file as sha256sum writes it holds; the names beside them are for people."""
-    if pins is None or not pins.exists():
-        return frozenset()
-    return frozenset(line.split()[0] for line in pins.read_text(encoding="utf-8").splitlines() if line.strip())
-
-
 def _sha256(file: Path) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sum_of(url: str, folder: Path) -> str:
-    """The sha256 of what is at `url`, which then lies where `fetch` with this sum looks for it."""
-    file = fetch(url, "", folder)
-    found = _sha256(file)
-    file.rename(folder / _name_in_cache(url, found))
-    return found
 
 
 def _name_in_cache(url: str, sha256: str) -> str:
@@ -186,10 +175,14 @@ def unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> None:
             for (name, size, opener), read in _members(archive):
                 if not any(fnmatch(name.lower(), pattern.lower()) for pattern in patterns):
                     continue
-                if problem := _member_problem(name, size, opener) or _taken(files, PurePosixPath(name)):
+                target = files / PurePosixPath(name)
+                problem = _member_problem(name, size, opener)
+                # A member before may have this name, or that of one of its folders.
+                if not problem and (target.exists() or any((files / p).is_file() for p in PurePosixPath(name).parents)):
+                    problem = "name stands twice"
+                if problem:
                     left_out.append((printable(name), problem))
                     continue
-                target = files / PurePosixPath(name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(read(opener).read(MAX_MEMBER_BYTES))
             write_json(temporary / _LEFT_OUT, left_out)
@@ -221,12 +214,6 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _taken(files: Path, name: PurePosixPath) -> str:
-    """Whether a member before has this name, or that of one of its folders."""
-    taken = (files / name).exists() or any((files / part).is_file() for part in name.parents)
-    return "name stands twice" if taken else ""
-
-
 def _members(archive: Path) -> Iterator[tuple[Member, Any]]:
     """Each member of a zip or tar file with the function that opens it."""
     most = max(_ANY_RATIO_BYTES, _MAX_RATIO * archive.stat().st_size)
@@ -234,13 +221,15 @@ def _members(archive: Path) -> Iterator[tuple[Member, Any]]:
         with zipfile.ZipFile(archive) as opened:
             for entry in _within(opened.infolist(), most, lambda entry: entry.file_size):
                 if not entry.filename.endswith("/"):  # is_dir() breaks on a name of no letter
-                    yield (entry.filename, entry.file_size, None if _is_link(entry) else entry), opened.open
+                    # One made on Unix may be a symbolic link, a device or anything else but a plain file.
+                    is_plain = (entry.external_attr >> 16) & 0o170000 in (0, 0o100000)
+                    yield (entry.filename, entry.file_size, entry if is_plain else None), opened.open
         return
     with tarfile.open(archive, tarinfo=_TarMember) as tar:
         # Even a member that is not wanted has to be unpacked to get past it.
         for member in _within(tar, most, lambda member: member.size):
             if not member.isdir():
-                yield (member.name, member.size, member if member.isreg() else None), _tar_opener(tar)
+                yield (member.name, member.size, member if member.isreg() else None), tar.extractfile
 
 
 def _within(members: Iterable[_M], most: int, size: Callable[[_M], int]) -> Iterator[_M]:
@@ -264,21 +253,6 @@ class _TarMember(tarfile.TarInfo):
 
 _TAR_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
                 tarfile.GNUTYPE_LONGLINK)  # fmt: skip
-
-
-def _tar_opener(tar: tarfile.TarFile) -> Any:
-    def read(member: tarfile.TarInfo) -> IO[bytes]:
-        handle = tar.extractfile(member)
-        if handle is None:
-            raise tarfile.ReadError(f"{member.name} holds no data")
-        return handle
-
-    return read
-
-
-def _is_link(entry: zipfile.ZipInfo) -> bool:
-    """A zip member made on Unix that is a symbolic link, a device or anything else but a plain file."""
-    return (entry.external_attr >> 16) & 0o170000 not in (0, 0o100000)
 
 
 def _one_line(error: Exception) -> str:

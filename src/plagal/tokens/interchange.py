@@ -108,10 +108,11 @@ class _Remi:
 
     def to_words(self, ids: list[int]) -> list[str]:
         tokens = [self.token_of.get(number, "") for number in ids]
-        head, tail = _special_ends(tokens)
-        words, metre, beat_ticks, place = ["SONG_START"], "", TICKS_PER_QUARTER, len(head)
+        known = [place for place, token in enumerate(tokens) if token not in _SPECIALS]
+        first, end = (known[0], known[-1] + 1) if known else (len(tokens), len(tokens))
+        head, tail = tokens[:first], tokens[end:]
+        words, metre, beat_ticks, place = ["SONG_START"], "", TICKS_PER_QUARTER, first
         opening: list[str] = []
-        end = len(tokens) - len(tail)
         while place < end:
             kind, _, value = tokens[place].partition("_")
             if kind == "TimeSig":
@@ -189,7 +190,9 @@ class _Remi:
                 # The head's tempo has written the first position already.
                 if said and [*tokens[-2:-1], said] != ["Position_0"] * 2:
                     tokens.append(said)
-        return self.ids(tokens)
+        if unknown := next((token for token in tokens if token not in self.id_of), None):
+            raise InputError(f"the tokenizer has no token {unknown!r}: make one with `remi_tokenizer`")
+        return [self.id_of[token] for token in tokens]
 
     def plain_token(self, word: str, beat_ticks: int, place: int) -> str:
         """The token of a word that is not a note's length or loudness, metre or bar line; "" where there is none."""
@@ -201,18 +204,6 @@ class _Remi:
             return f"Pitch_{word[8:]}"
         specials = {word: token for token, word in _SPECIALS.items()}
         return {"PEDAL_ON": "Pedal_0", "PEDAL_OFF": "PedalOff_0", **specials}.get(word, "")
-
-    def ids(self, tokens: list[str]) -> list[int]:
-        try:
-            return [self.id_of[token] for token in tokens]
-        except KeyError as error:
-            raise InputError(f"the tokenizer has no token {error.args[0]!r}: make one with `remi_tokenizer`") from None
-
-
-def _special_ends(tokens: list[str]) -> tuple[list[str], list[str]]:
-    start = next((place for place, token in enumerate(tokens) if token not in _SPECIALS), len(tokens))
-    end = next((place for place in range(len(tokens), start, -1) if tokens[place - 1] not in _SPECIALS), start)
-    return tokens[:start], tokens[end:]
 
 
 def _ticks(parts: int, beat_ticks: int, token: str, place: int) -> int:

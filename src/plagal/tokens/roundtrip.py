@@ -70,9 +70,6 @@ def roundtrip(pieces: Iterable[str | Path | Piece]) -> dict[str, Any]:
     return {"files": rows, "totals": totals(rows)}
 
 
-roundtrip_report = roundtrip
-
-
 def _expanded(piece: str | Path | Piece) -> list[Path | Piece]:
     if isinstance(piece, tuple):
         return [piece]
@@ -98,26 +95,29 @@ def roundtrip_file(piece: str | Path | Piece) -> dict[str, Any]:
             written = Path(folder) / "again.mid"
             midi.write_midi(decode(words, strict=True).score, written)
             again = midi.read_midi(written)
-        source = _midi_source(Path(name).read_bytes()) if is_midi else _score_source(score)
+        source = _Source(
+            score.notes.astype(np.int64),
+            TICKS_PER_QUARTER,
+            [(tempo.onset, tempo.quarters_per_minute) for tempo in score.tempos],
+            [(metre.onset, metre.numerator, metre.denominator) for metre in score.metres],
+            [(pedal.onset, pedal.state) for pedal in score.pedals],
+        )
+        if is_midi:
+            source = _midi_source(Path(name).read_bytes())
     except PlagalError as error:
         return {"path": name, "error": str(error)}
     row: dict[str, Any] = {"path": name, "words": len(words), "idempotent": encode(again) == words}
     row |= {"grammatical": grammar.accepts(words), "offset_beats": score.losses.get("offset_quarters", 0)}
     row |= _note_report(source, again, score.losses)
-    row |= {"tempo": _tempo_report(source, again), "metre": _metre_report(source, again)}
+    # Metres of the file that hold, as they are, from the same tick on.
+    metres = 0
+    for time, *metre in source.metres:
+        in_force = [there for there in again.metres if there.onset <= _tick(time, source)][-1]
+        metres += [in_force.numerator, in_force.denominator] == metre
+    row |= {"tempo": _tempo_report(source, again), "metre": {"changes": len(source.metres), "kept": metres}}
     row["pedal"] = {"changes": len(source.pedals), "kept": len(again.pedals)}
     row["losses"] = {name: count for name, count in sorted(score.losses.items()) if name not in _NO_LOSSES}
     return row
-
-
-def _score_source(score: Score) -> _Source:
-    return _Source(
-        score.notes.astype(np.int64),
-        TICKS_PER_QUARTER,
-        [(tempo.onset, tempo.quarters_per_minute) for tempo in score.tempos],
-        [(metre.onset, metre.numerator, metre.denominator) for metre in score.metres],
-        [(pedal.onset, pedal.state) for pedal in score.pedals],
-    )
 
 
 def _midi_source(data: bytes) -> _Source:
@@ -261,15 +261,6 @@ def _tempo_report(source: _Source, again: Score) -> dict[str, Any]:
         "kept": len(wanted),
         "error_max_percent": round(100 * float(max(errors, default=0)), 4),
     }
-
-
-def _metre_report(source: _Source, again: Score) -> dict[str, Any]:
-    """Metres of the file that hold, as they are, from the same tick on."""
-    kept = 0
-    for time, numerator, denominator in source.metres:
-        in_force = [metre for metre in again.metres if metre.onset <= _tick(time, source)][-1]
-        kept += (in_force.numerator, in_force.denominator) == (numerator, denominator)
-    return {"changes": len(source.metres), "kept": kept}
 
 
 def _tick(time: int, source: _Source) -> int:
