@@ -23,7 +23,7 @@ import json
 import pickle
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -359,7 +359,7 @@ def publish(file: Path, average: Any, shape: Shape, step: int) -> None:
     from safetensors.numpy import save as to_bytes
 
     arrays = {name: np.array(value).astype(np.float32) for name, value in average.items()}
-    about = {"shape": json.dumps(shape.as_dict()), "steps": str(step)}
+    about = {"shape": json.dumps(asdict(shape)), "steps": str(step)}
     with atomic_path(file) as temporary:
         temporary.write_bytes(to_bytes(arrays, about))
 

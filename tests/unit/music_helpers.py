@@ -1,4 +1,4 @@
-"""Small pieces with music in them, for the tests of evaluation."""
+"""Small pieces with music in them, for the tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 
 from plagal.music.arranger.arrange import arrange
-from plagal.music.score import Metre, Score, Tempo
+from plagal.music.performance.played import Played, seconds_at
+from plagal.music.score import DURATION, ONSET, PITCH, VELOCITY, Metre, Score, Tempo
 
 
 @cache
@@ -27,6 +28,15 @@ def transposed(score: Score, semitones: int) -> Score:
     notes = score.notes.copy()
     notes[:, 1] += semitones
     return Score(notes, score.metres, score.tempos)
+
+
+def as_written(score: Score) -> Played:
+    """The score played by its own tempos, to the letter."""
+    starts = seconds_at(score, score.notes[:, ONSET])
+    ends = seconds_at(score, score.notes[:, ONSET] + score.notes[:, DURATION])
+    notes = np.stack([starts, score.notes[:, PITCH], ends - starts, score.notes[:, VELOCITY]], axis=1)
+    moves = [(float(seconds_at(score, np.array([move.onset]))[0]), float(move.state != "off")) for move in score.pedals]
+    return Played(notes.astype(np.float64), np.array(moves, dtype=np.float64).reshape(-1, 2), score.title)
 
 
 EMPTY = Score(np.zeros((0, 4), dtype=np.int32))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import symusic
 from corpus_helpers import collect_settings, sources_file
+from music_helpers import as_written
 from test_performance import METRONOME, score_of
 from typer.testing import CliRunner
 
@@ -25,7 +26,7 @@ from plagal.music.midi import parse, read_midi, write_midi
 from plagal.music.performance.hear import Hints, calibrated, decode, hear, raw_of, read_bars
 from plagal.music.performance.net import WEIGHTS, activations
 from plagal.music.performance.performer import perform
-from plagal.music.performance.played import Played, Pulse, as_written, seconds_at, write_click
+from plagal.music.performance.played import Played, Pulse, seconds_at, write_click
 from plagal.music.performance.written import group_strikes, place_notes, write_down
 from plagal.music.pianoroll import write_picture
 from plagal.music.score import DURATION, ONSET, Metre

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from corpus_helpers import hymn
+from music_helpers import as_written
 
 from plagal.music.arranger.arrange import arrange
 from plagal.music.performance.performer import Manner, draw_manner, perform
-from plagal.music.performance.played import Played, Pulse, as_written, pedal_ends, read_played
+from plagal.music.performance.played import Played, Pulse, pedal_ends, read_played
 from plagal.music.score import DURATION, ONSET, PITCH, VELOCITY, Metre, Score, Tempo
 from plagal.plumbing.errors import InputError, MidiError
 

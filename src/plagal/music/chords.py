@@ -93,7 +93,7 @@ _QUALITY = re.compile(
 _EXTENSIONS = {"9": (2,), "11": (2, 5), "13": (2, 9), "69": (9, 2), "6": (9,), "2": (2,)}
 _ADDED = {"add2": 2, "add9": 2, "add4": 5, "add11": 5, "add13": 9, "b9": 1, "#9": 3, "#11": 6, "b13": 8, "b6": 8}
 
-_LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +126,9 @@ def _pitch_classes(root: int, quality: str, bass: int) -> frozenset[int]:
 
 def parse_pitch_class(text: str) -> tuple[int, str]:
     """The pitch class that a text begins with ("Db7" -> 1) and the rest of it ("7"). Raises ChordError."""
-    if not text or text[0] not in _LETTERS:
+    if not text or text[0] not in LETTERS:
         raise ChordError(f"{text!r} does not begin with a note name A-G")
-    pitch_class, rest = _LETTERS[text[0]], text[1:]
+    pitch_class, rest = LETTERS[text[0]], text[1:]
     while rest and rest[0] in "b#♭♯":
         pitch_class += 1 if rest[0] in "#♯" else -1
         rest = rest[1:]

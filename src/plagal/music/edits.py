@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from plagal.music.chords import parse_chord
-from plagal.music.grid import bar_lines, last_event, regular
+from plagal.music.grid import FASTEST, SLOWEST, bar_lines, last_event, regular
 from plagal.music.keys import key_of, key_tonic
 from plagal.music.score import (
     DURATION,
@@ -27,7 +27,6 @@ from plagal.music.score import (
 )  # fmt: skip
 from plagal.plumbing.errors import ChordError, InputError
 
-_SLOWEST, _FASTEST = 20.0, 300.0
 A_DYNAMIC = 15
 """Of velocity: from one dynamic to the next, as from mf to f."""
 _SWUNG = {6: 8, 12: 16, 18: 20}
@@ -64,7 +63,7 @@ def _transposed_marker(marker: Marker, semitones: int) -> Marker:
 def change_tempo(score: Score, factor: float) -> Score:
     """Every tempo times `factor`, kept within 20 to 300 quarters a minute."""
     tempos = tuple(
-        replace(tempo, quarters_per_minute=min(_FASTEST, max(_SLOWEST, tempo.quarters_per_minute * factor)))
+        replace(tempo, quarters_per_minute=min(FASTEST, max(SLOWEST, tempo.quarters_per_minute * factor)))
         for tempo in score.tempos
     )
     return replace(score, tempos=tempos)

@@ -70,7 +70,8 @@ def reachable(
         still = []
         room = most - len(group)
         for note in sorted(held, key=lambda note: note[1]):
-            if note[0] + note[2] <= onset or _is_rolled(note, onset, group[0][1]):
+            goes_on_above = 0 < onset - note[0] <= ROLL_TICKS and note[1] < group[0][1]  # one roll
+            if note[0] + note[2] <= onset or goes_on_above:
                 done.append(note)
             elif note[1] in again or room <= 0 or max(high, note[1]) - min(low, note[1]) > span:
                 done.append((note[0], note[1], onset - note[0], note[3]))
@@ -80,11 +81,6 @@ def reachable(
                 room -= 1
         held = still + group
     return sorted(done + held)
-
-
-def _is_rolled(note: HandNote, onset: int, pitch: int) -> bool:
-    """Whether the note is followed in one roll by the `pitch` struck at `onset`."""
-    return 0 < onset - note[0] <= ROLL_TICKS and note[1] < pitch
 
 
 def _mirrored(notes: Iterable[HandNote]) -> list[HandNote]:
@@ -136,7 +132,8 @@ def unplayable(notes: Notes, pedals: Sequence[Pedal] = ()) -> list[int]:
         while index < len(rows) and rows[index][0] == onset:
             held.append((rows[index][1], ends[index]))
             index += 1
-        if not _splits(sorted(pitch for pitch, _ in held)):
+        keys = sorted(pitch for pitch, _ in held)
+        if not any(in_one_hand(keys[:cut]) and in_one_hand(keys[cut:]) for cut in range(len(keys) + 1)):
             problems.append(onset)
     return problems
 
@@ -156,10 +153,6 @@ def let_go(rows: Sequence[HandNote], pedals: Sequence[Pedal]) -> list[int]:
         rolled = any(higher > pitch for higher in struck.get(after, ()))
         ends.append(after if rolled and down and lifted >= onset + ticks else onset + ticks)
     return ends
-
-
-def _splits(keys: Sequence[int]) -> bool:
-    return any(in_one_hand(keys[:cut]) and in_one_hand(keys[cut:]) for cut in range(len(keys) + 1))
 
 
 def in_one_hand(keys: Sequence[int]) -> bool:

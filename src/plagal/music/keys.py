@@ -89,11 +89,6 @@ def signature(key: Key) -> dict[str, int]:
     return dict.fromkeys(letters, 1 if key.fifths > 0 else -1) if key.fifths else {}
 
 
-def _name_at(fifths: int) -> str:
-    octave, letter = divmod(fifths + 1, 7)
-    return _LINE[letter] + ("#" * octave if octave > 0 else "b" * -octave)
-
-
 def spell_pitch_class(pitch_class: int, key: Key | None = None) -> str:
     """Its name in a key (none: C major). Diatonic notes as the signature has them; the others from the flat second to
     the sharp fourth, which is how blues notes (Eb, Bb in C) and leading tones (G# in A minor) are written. Nobody reads
@@ -104,7 +99,8 @@ def spell_pitch_class(pitch_class: int, key: Key | None = None) -> str:
     in_scale = key.fifths - 1 <= fifths <= key.fifths + 5 or (key.minor and fifths == tonic + 5 <= 12)  # V7's third
     if not (in_scale or -6 <= fifths <= 10):  # beyond Gb and A# lie Cb, Fb, E#, B# and double accidentals
         fifths += 12 if fifths < 0 else -12
-    return _name_at(fifths)
+    octave, letter = divmod(fifths + 1, 7)
+    return _LINE[letter] + ("#" * octave if octave > 0 else "b" * -octave)
 
 
 def chord_symbol(chord: Chord, key: Key | None = None) -> str:

@@ -61,7 +61,6 @@ class Level:
         return self.in_eighths if metre.denominator >= 8 else self.places
 
 
-_ANY = None
 _SIXTEENTHS = (0, 6, 8, 12, 16, 18)
 LEVELS: Mapping[str, Level] = {
     # Five fingers over five keys, a hand that stays within its octave, quarters and longer: the first year's books.
@@ -71,7 +70,7 @@ LEVELS: Mapping[str, Level] = {
     # The octave, seventh chords, sixteenths and triplets; the left hand leaps as a stride bass does, by two octaves.
     "intermediate": Level(12, 4, 24, _SIXTEENTHS, _SIXTEENTHS, 152),
     # What two hands can play at all.
-    "advanced": Level(LARGEST_SPAN, MOST_NOTES, _ANY, _ANY, _ANY, 300),
+    "advanced": Level(LARGEST_SPAN, MOST_NOTES, None, None, None, 300),
 }
 
 _LEFT, _RIGHT = 0, 1

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from plagal.music.grid import bar_lines
+from plagal.music.harmony import hear_chords
 from plagal.music.performance.hear import Heard
 from plagal.music.performance.played import Played
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Notes, Score
@@ -38,19 +40,13 @@ class _Bar:
 
 def bars_of(score: Score) -> list[_Bar]:
     """The bars from the start to the end of the last note, in ticks."""
-    last = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()) if len(score.notes) else 1
-    metres = list(score.metres)
-    bars: list[_Bar] = []
-    line, metre = 0, metres[0] if metres else Metre(0, 4, 4)
-    while line < last:
-        while metres and metres[0].onset <= line:
-            metre = metres.pop(0)
-        end = line + metre.bar_ticks
-        if metres and metres[0].onset < end:
-            end = metres[0].onset
-        bars.append(_Bar(len(bars) + 1, line, end, metre))
-        line = end
-    return bars
+    last = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max(initial=1))
+    starts, lengths = bar_lines(score.metres, last - 1)
+    metres = np.searchsorted([metre.onset for metre in score.metres], starts, side="right") - 1
+    rows = zip(starts.tolist(), (starts + lengths).tolist(), metres.tolist(), strict=True)
+    return [
+        _Bar(number, begin, end, score.metres[at]) for number, (begin, end, at) in enumerate(rows, 1) if begin < last
+    ]
 
 
 def hands(notes: Notes) -> npt.NDArray[np.bool_]:
@@ -103,11 +99,7 @@ def write_piano_roll(
 def chords_of(score: Score) -> list[tuple[int, str]]:
     """(onset [ticks], symbol) of each chord that the score asserts, else of each that is heard in it."""
     asserted = [(marker.onset, marker.text) for marker in score.markers if marker.kind == "chord"]
-    if asserted:
-        return asserted
-    from plagal.music.harmony import hear_chords
-
-    return [(onset, chord.symbol) for onset, chord in hear_chords(score)]
+    return asserted or [(onset, chord.symbol) for onset, chord in hear_chords(score)]
 
 
 def pretty_chord(symbol: str) -> str:

@@ -144,7 +144,7 @@ def _walk(tracks: list[bytes], losses: Counter[str]) -> list[bytes] | None:
             for time, message in _events(track):
                 ends[number] = time
                 if message[0] == 0xFF:
-                    if message[1] == 0x58 and message[-1:] and _exponent(message) > _LARGEST_EXPONENT:
+                    if message[1] == 0x58 and (message[4] if len(message) > 4 else 0) > _LARGEST_EXPONENT:
                         losses["metres_unwritable"] += 1
                     elif message[1] != 0x2F:
                         parts.setdefault((number, -1), []).append((time, message))
@@ -168,10 +168,6 @@ def _walk(tracks: list[bytes], losses: Counter[str]) -> list[bytes] | None:
         names = [event for event in parts.get((number, -1), []) if channel >= 0 and event[1][1] == 0x03]
         written.append(_written([*names, *events], moved, ends[number]))
     return written
-
-
-def _exponent(message: bytes) -> int:
-    return message[4] if len(message) > 4 else 0
 
 
 def _strikes(event: Event) -> bool:

@@ -33,7 +33,6 @@ from plagal.music.arranger.tunebook import (
 from plagal.music.arranger.voicing import name_played
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.grid import FASTEST, SLOWEST
-from plagal.music.hands import HandNote
 from plagal.music.keys import key_of, key_tonic, parse_key
 from plagal.music.score import Key, Marker, Metre, Notes, Score
 from plagal.plumbing.errors import InputError
@@ -103,7 +102,11 @@ def arrange(
     notes, right = play(lead, spans, complete_line(lead, spans, how, rng), how, rng)
     if chords is None:  # own chords keep the names that they were given
         spans = name_played(spans, notes)
-    array = _array(notes, lead.end)
+    rows = [
+        (onset, pitch, min(ticks, lead.end - onset), loud) for onset, pitch, ticks, loud in notes if onset < lead.end
+    ]
+    array: Notes = np.array(rows, dtype=np.int32).reshape(-1, 4)
+    array = array[np.lexsort((array[:, 1], array[:, 0]))]
     return Score(
         notes=array,
         metres=(Metre(0, lead.metre.numerator, lead.metre.denominator),),
@@ -176,12 +179,6 @@ def _speed(tune: Tune, style: Style, plan: Layout, tempo: float | None, rng: ran
         return quarters
     beats = min(max(tune.tempo * rng.uniform(0.85, 1.1), style.tempo[0]), style.tempo[1])
     return float(round(beats * plan.beat / 24))
-
-
-def _array(notes: list[HandNote], end: int) -> Notes:
-    rows = [(onset, pitch, min(ticks, end - onset), loud) for onset, pitch, ticks, loud in notes if onset < end]
-    array: Notes = np.array(rows, dtype=np.int32).reshape(-1, 4)
-    return array[np.lexsort((array[:, 1], array[:, 0]))]
 
 
 def _markers(lead: LeadSheet, spans: list[Span]) -> tuple[Marker, ...]:

@@ -406,13 +406,22 @@ class Form:
         elif name == "chorus":
             self._verse(min(_LONGEST_LEVEL, level + 1), "CHORUS")
         elif name == "modulate":
-            self._modulate(int(number) if number else self._wishes.modulate or 1)
+            semitones = int(number) if number else self._wishes.modulate or 1
+            self._tonic = (self._tonic + semitones) % 12
+            self._semitones += semitones
+            self._chords("BRIDGE", self._spread(("5:9sus", "5:dom7"), 1), 3)  # the new key's dominant, and up
+            self.keys.append(key_of(self._tonic, self._minor, (self._bar - 1) * self.lead.bar))
         elif name in ("vamp", "bridge"):
             once = self._spread(self._pick(self._style.vamps, _MINOR_VAMP), 2)
             self._chords("BRIDGE", once * max(1, vamp_bars // 2), 4, riff=True)
         elif name == "outro":
             numerals = self._ending_numerals()
-            self._lead_to(self._numeral(numerals[0]))
+            last, key = self.lead.spans[-1], key_of(self._tonic, self._minor)
+            first = self._numeral(numerals[0])
+            # A vamp that ends on V before an ending that begins on IV ends on I7 instead: V7 does not fall to IV.
+            if self.lead.sections[-1].riff and not weight(first, last.chord, key, self._style.name):
+                home = Chord(self._tonic, "min7" if self._minor else "dom7", self._tonic)
+                self.lead.spans[-1] = Span(last.onset, last.end, home)
             self._chords("OUTRO", self._ending(numerals), 1)
         else:
             raise InputError(
@@ -431,13 +440,6 @@ class Form:
         if asked is None or asked == "none":
             return self._pick(self._style.endings, _MINOR_ENDING)
         return numerals_of(ENDINGS.get(asked, asked), self._minor)
-
-    def _lead_to(self, first: Chord) -> None:
-        """A vamp that ends on V before an ending that begins on IV ends on I7 instead: V7 does not fall to IV."""
-        last, key = self.lead.spans[-1], key_of(self._tonic, self._minor)
-        if self.lead.sections[-1].riff and not weight(first, last.chord, key, self._style.name):
-            home = Chord(self._tonic, "min7" if self._minor else "dom7", self._tonic)
-            self.lead.spans[-1] = Span(last.onset, last.end, home)
 
     def _pick(self, choices: tuple[tuple[str, ...], ...], in_minor: tuple[str, ...]) -> tuple[str, ...]:
         return in_minor if self._minor else choices[self._rng.randrange(len(choices))]
@@ -510,10 +512,3 @@ class Form:
         """The last chord takes the last bar, the others share the bars before it."""
         bars = max(1, -(-(len(numerals) - 1) // self.lead.beats_per_bar))
         return [*self._spread(numerals[:-1], bars), (self.lead.beats_per_bar, numerals[-1])]
-
-    def _modulate(self, semitones: int) -> None:
-        """One bar of the new key's dominant, and up."""
-        self._tonic = (self._tonic + semitones) % 12
-        self._semitones += semitones
-        self._chords("BRIDGE", self._spread(("5:9sus", "5:dom7"), 1), 3)
-        self.keys.append(key_of(self._tonic, self._minor, (self._bar - 1) * self.lead.bar))

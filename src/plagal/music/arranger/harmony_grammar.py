@@ -342,12 +342,6 @@ def classify(chord: Chord, key: Key, style: str = "gospel") -> str:
     return next((device.name for device, mask in table.devices if mask[place]), "foreign")
 
 
-def resolves(chord: Chord, key: Key, style: str = "gospel") -> Mask:
-    """Chords that a chord leads to, shape (12, qualities), absolute roots: a device's resolutions, else all that may
-    follow."""
-    return np.asarray(allowed(key, style, chord) > 0)
-
-
 def is_device(chord: Chord, following: Chord, key: Key, style: str = "gospel") -> str | None:
     """The device's name where a chord has a tone from outside the key and `following` is what it leads to."""
     tonic = key_tonic(key)

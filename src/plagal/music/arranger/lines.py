@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from plagal.music.arranger.form import QUARTER, LeadSheet, Section, Span
 from plagal.music.arranger.styles import Style
 from plagal.music.arranger.tunebook import MelodyNote
+from plagal.music.arranger.voicing import chord_tone_near
 from plagal.music.chords import QUALITIES, Chord
 
 _BLUES_SCALE = (0, 3, 5, 6, 7, 10)
@@ -70,13 +71,6 @@ def scale_of(chord: Chord, section: Section) -> frozenset[int]:
     clash = {(tone + 1) % 12 for tone in chord.pitch_classes} | {(tone - 1) % 12 for tone in chord.pitch_classes}
     usable = (pentatonic - clash) | chord.pitch_classes
     return frozenset(usable)
-
-
-def nearest_tone(chord: Chord, pitch: int) -> int:
-    """The key of the chord nearest to `pitch`, the lower in a tie."""
-    tones = chord.pitch_classes
-    near = (key for key in range(pitch - 6, pitch + 7) if key % 12 in tones)
-    return min(near, key=lambda key: (abs(key - pitch), key))
 
 
 def _run(gap: Gap) -> list[MelodyNote]:
@@ -165,7 +159,7 @@ def _lick(gap: Gap) -> list[MelodyNote]:
     for number, ((onset, ticks), step) in enumerate(zip(slots, lick, strict=False)):
         pitch = root + step
         if number + 1 == len(slots):
-            pitch = nearest_tone(last, pitch)
+            pitch = chord_tone_near(last, pitch)
         if not LOWEST_FILL <= pitch <= HIGHEST_FILL:
             return []
         notes.append((onset, pitch, ticks))
@@ -175,7 +169,7 @@ def _lick(gap: Gap) -> list[MelodyNote]:
 def _turn(gap: Gap) -> list[MelodyNote]:
     """A turn round the melody's chord tone: above, on it, below, on it, and held."""
     chord = gap.chord_at(gap.start)
-    at = nearest_tone(chord, gap.pitch)
+    at = chord_tone_near(chord, gap.pitch)
     scale = scale_of(chord, gap.section)
     above = next(key for key in range(at + 1, at + 5) if key % 12 in scale or key == at + 4)
     step = gap.lead.beat // 6
@@ -183,13 +177,13 @@ def _turn(gap: Gap) -> list[MelodyNote]:
     rest = gap.start + gap.lead.beat
     quick = [(onset, pitch, step) for onset, pitch in zip(onsets, (above, at, at - 1, at), strict=True)]
     quick[-1] = (onsets[-1], at, rest - onsets[-1])
-    return quick if gap.end <= rest else [*quick, (rest, nearest_tone(gap.chord_at(rest), at), gap.end - rest)]
+    return quick if gap.end <= rest else [*quick, (rest, chord_tone_near(gap.chord_at(rest), at), gap.end - rest)]
 
 
 def _shake(gap: Gap) -> list[MelodyNote]:
     """A tremolo on the melody's chord tone."""
     return tremolo(
-        gap.start, nearest_tone(gap.chord_at(gap.start), gap.pitch), gap.end - gap.start, gap.spans, gap.lead
+        gap.start, chord_tone_near(gap.chord_at(gap.start), gap.pitch), gap.end - gap.start, gap.spans, gap.lead
     )
 
 
@@ -268,7 +262,7 @@ def _ornamented(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: rando
         while at + 1 < len(spans) and spans[at].end <= onset:
             at += 1
         chord = spans[at].chord
-        if done and rng.random() < style.crush and ticks >= lead.beat // 2 and _is_third(pitch, chord.root):
+        if done and rng.random() < style.crush and ticks >= lead.beat // 2 and (pitch - chord.root) % 12 == 4:
             last = done[-1]
             if last[0] + last[2] == onset and last[2] > 2 * _CRUSH_TICKS and last[1] != pitch - 1:
                 done[-1] = (last[0], last[1], last[2] - _CRUSH_TICKS)
@@ -280,10 +274,6 @@ def _ornamented(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: rando
         else:
             done += [(onset, pitch, led[0] - onset), led]
     return done
-
-
-def _is_third(pitch: int, root: int) -> bool:
-    return (pitch - root) % 12 == 4
 
 
 def _neighbour(lead: LeadSheet, note: MelodyNote, following: MelodyNote | None, span: Span) -> MelodyNote | None:
@@ -310,7 +300,7 @@ def _chord_line(spans: Sequence[Span]) -> list[MelodyNote]:
     line: list[MelodyNote] = []
     at = _LINE_CENTRE
     for span in spans:
-        at = nearest_tone(span.chord, round(at * 0.7 + _LINE_CENTRE * 0.3))
+        at = chord_tone_near(span.chord, round(at * 0.7 + _LINE_CENTRE * 0.3))
         line.append((span.onset, at, span.ticks))
     return line
 
@@ -333,7 +323,7 @@ def _riffs(
             end = min((bar + 1) * lead.bar, onset + max(lead.beat // 3, round(length * lead.beat)))
             span = next((span for span in spans if span.onset <= onset < span.end), None)
             if span is not None:
-                at = nearest_tone(span.chord, round((at + centre) / 2))
+                at = chord_tone_near(span.chord, round((at + centre) / 2))
                 line.append((onset, at, end - onset))
     return [
         (onset, pitch, min(ticks, following[0] - onset))

@@ -179,55 +179,40 @@ _KEEP_PLAN = 0.35
 """What the planned name is worth against a better-spelt one [tones]."""
 
 
+_LONGEST = 24 * 16
+"""Ticks after which a note is no longer looked for."""
+
+
 def name_played(spans: Sequence[Span], notes: Sequence[HandNote]) -> list[Span]:
     """The spans under the names that the notes spell."""
     ordered = sorted(notes)
     onsets = [note[0] for note in ordered]
     named = []
     for span in spans:
-        begin = bisect_left(onsets, span.onset)
-        shares = _shares(
-            span, ordered[bisect_left(onsets, span.onset - _LONGEST, 0, begin) : bisect_left(onsets, span.end)]
-        )
-        planned = _on_its_bass(span, ordered[begin : begin + 1])
-        named.append(Span(span.onset, span.end, _best_name(planned, shares)))
+        begin, end = bisect_left(onsets, span.onset), bisect_left(onsets, span.end)
+        root, quality, bass = span.chord.root, span.chord.quality, span.chord.bass
+        shares = [0.0] * 12  # of the span, in which each step above the root sounds
+        for onset, pitch, ticks, _ in ordered[bisect_left(onsets, span.onset - _LONGEST, 0, begin) : end]:
+            inside = min(span.end, onset + ticks) - max(span.onset, onset)
+            if inside > 0:
+                shares[(pitch - root) % 12] += inside / span.ticks
+        if onsets[begin : begin + 1] == [span.onset] and ordered[begin][1] % 12 in span.chord.pitch_classes:
+            bass = ordered[begin][1] % 12
+        name = _best_name(Chord(root, quality, bass), [min(1.0, share) for share in shares])
+        named.append(Span(span.onset, span.end, name))
     return named
-
-
-def _on_its_bass(span: Span, notes: Sequence[HandNote]) -> Chord:
-    """The planned chord over the lowest of its tones that is struck where it begins; `notes`: the first from there."""
-    lowest = next((pitch for onset, pitch, _, _ in notes if onset == span.onset), span.chord.bass)
-    bass = lowest % 12 if lowest % 12 in span.chord.pitch_classes else span.chord.bass
-    return Chord(span.chord.root, span.chord.quality, bass)
-
-
-_LONGEST = 24 * 16
-"""Ticks after which a note is no longer looked for."""
-
-
-def _shares(span: Span, notes: Sequence[HandNote]) -> list[float]:
-    """For each step above the root, the share of the span in which it sounds (at most 1)."""
-    shares = [0.0] * 12
-    for onset, pitch, ticks, _ in notes:
-        inside = min(span.end, onset + ticks) - max(span.onset, onset)
-        if inside > 0:
-            shares[(pitch - span.chord.root) % 12] += inside / span.ticks
-    return [min(1.0, share) for share in shares]
 
 
 @cache
 def _rivals(quality: str) -> tuple[str, ...]:
     """Qualities that share the third (or its suspension) and the fifth's kind with one: a name never turns minor."""
-    tones = set(QUALITIES[quality])
-    third = (3 in tones and 4 not in tones, 4 in tones, 3 not in tones and 4 not in tones)
-    altered = (6 in tones and 7 not in tones, 8 in tones and 7 not in tones)
-    found = []
-    for name, steps in QUALITIES.items():
-        other = set(steps)
-        same_third = third == (3 in other and 4 not in other, 4 in other, 3 not in other and 4 not in other)
-        if same_third and altered == (6 in other and 7 not in other, 8 in other and 7 not in other):
-            found.append(name)
-    return tuple(found)
+
+    def kind(name: str) -> tuple[bool, ...]:
+        tones = set(QUALITIES[name])
+        minor, major = 3 in tones and 4 not in tones, 4 in tones
+        return minor, major, 6 in tones and 7 not in tones, 8 in tones and 7 not in tones
+
+    return tuple(name for name in QUALITIES if kind(name) == kind(quality))
 
 
 def _best_name(planned: Chord, shares: Sequence[float]) -> Chord:

@@ -49,26 +49,6 @@ def read_metre(text: str) -> tuple[int, int] | None:
     return metre if metre[0] and metre[1] in (1, 2, 4, 8, 16, 32, 64) else None
 
 
-def read_unit(text: str) -> Fraction | None:
-    """An L: field in quarters."""
-    match = re.match(r"(\d{1,4})\s*/\s*(\d{1,4})", text) or re.match(r"(1)()", text)
-    if match is None or not int(match[1]) or match[2] == "0":
-        return None
-    return Fraction(4 * int(match[1]), int(match[2] or 1))
-
-
-def read_tempo(text: str, unit: Fraction) -> float | None:
-    """A Q: field in quarters a minute; None where it holds words alone. "120" counts quarters, as abc2midi takes it;
-    "C=100" of old files counts units."""
-    plain = re.sub(r'"[^"]*"', " ", text).strip()
-    beats = [Fraction(4 * int(a), int(b) or 1) for a, b in re.findall(r"(\d{1,3})/(\d{1,3})", plain)]
-    speed = re.search(r"(?:=\s*|^)(\d{1,4}(?:\.\d+)?)\s*$", plain)
-    if speed is None:
-        return None
-    beat = unit if plain.upper().startswith("C") else sum(beats) if beats else Fraction(1)
-    return float(beat * Fraction(speed[1])) or None
-
-
 def read_key(text: str) -> tuple[KeyField, int]:
     """A K: field: tonic, mode, explicit accidentals, clef. "none" and nothing are C with no accidentals."""
     shift = shift_of(text)
@@ -213,7 +193,9 @@ class AbcReader:
                 self._directive(line[2:].strip())
                 continue
             if self.in_body and not line.strip():
-                self._after_end(lines[number:])
+                # A blank line ends the tune; what still looks like music after it is counted.
+                after = [line for line in lines[number:] if not line.startswith("%") and not _FIELD.match(line)]
+                self.losses["lines_after_end"] += sum(line.count("|") > 1 for line in after)
                 break
             plain = re.sub(r"(?<!\\)%.*", "", line)
             try:
@@ -226,11 +208,6 @@ class AbcReader:
                 raise AbcError(f"{self.name}: line {number}{bar}: {error}") from None
         for voice in self.voices.values():
             voice.close(final=True)
-
-    def _after_end(self, lines: list[str]) -> None:
-        """A blank line ends the tune; what still looks like music after it is counted."""
-        music = sum(line.count("|") > 1 and not line.startswith("%") and not _FIELD.match(line) for line in lines)
-        self.losses["lines_after_end"] += music
 
     # ------------------------------------------------------------------ fields
 
@@ -258,17 +235,26 @@ class AbcReader:
             self.voice.metre = self.voice.bar.metre = metre
 
     def _set_unit(self, text: str) -> None:
-        unit = read_unit(text)
-        if unit is None:
+        match = re.match(r"(\d{1,4})\s*/\s*(\d{1,4})", text) or re.match(r"(1)()", text)
+        if match is None or not int(match[1]) or match[2] == "0":
             self.losses["fields_unread"] += 1
-        elif self.in_body:
+            return
+        unit = Fraction(4 * int(match[1]), int(match[2] or 1))
+        if self.in_body:
             self.voice.unit = unit
         else:
             self.unit = unit
 
     def _set_tempo(self, text: str) -> None:
-        tempo = read_tempo(text, self.unit or self._usual_unit())
-        if tempo is None:
+        """In quarters a minute; words alone are counted. "120" counts quarters, as abc2midi takes it; "C=100" of old
+        files counts units."""
+        plain = re.sub(r'"[^"]*"', " ", text).strip()
+        beats = [Fraction(4 * int(a), int(b) or 1) for a, b in re.findall(r"(\d{1,3})/(\d{1,3})", plain)]
+        speed = re.search(r"(?:=\s*|^)(\d{1,4}(?:\.\d+)?)\s*$", plain)
+        unit = self.unit or self._usual_unit()
+        beat = unit if plain.upper().startswith("C") else sum(beats) if beats else Fraction(1)
+        tempo = float(beat * Fraction(speed[1])) if speed else 0.0
+        if not tempo:
             self.losses["tempo_words"] += bool(text)
         elif self.in_body:
             self.voice.bar.tempos.append((self.voice.now, tempo))

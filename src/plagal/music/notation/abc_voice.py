@@ -7,14 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from plagal.music.chords import LETTERS
 from plagal.music.notation.bars import MOST_NOTES, MOST_PLAYED, MOST_TIMES, USUAL_VELOCITY, Bar
 from plagal.plumbing.errors import AbcError
 
 MOST_DIGITS = 4
 """Of any number in the music: no note lasts ten thousand units."""
 MOST_BARS_OF_REST = 400
-
-_NATURAL = {"C": 60, "D": 62, "E": 64, "F": 65, "G": 67, "A": 69, "B": 71}
 
 
 @dataclass(slots=True)
@@ -128,7 +127,7 @@ class Voice:
         if len(octave) > MOST_DIGITS:
             raise AbcError(f"{match[0][:12]!r} is on no instrument")
         above = octave.count("'") - octave.count(",") + letter.islower()
-        natural = _NATURAL[letter.upper()] + 12 * above
+        natural = 60 + LETTERS[letter.upper()] + 12 * above
         place = f"{letter.upper()}{above}" if self.shared.octaves_apart else letter.upper()
         if accidental:
             if accidental.endswith("/"):

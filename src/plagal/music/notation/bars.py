@@ -257,7 +257,9 @@ def to_score(
     """The piece played out, regular. `parts`: places of bars in the order in which named parts are played, where the
     notation says so; repeats hold within each. `exact`: chords and sections are asserted as they stand. Raises
     InputError, naming the piece, where there is nothing to play or far too much."""
-    order = [place for part in parts or [list(range(len(bars)))] for place in _order_of(bars, part, name)]
+    order: list[int] = []
+    for part in parts or [list(range(len(bars)))]:
+        order += [part[place] for place in played_order([bars[place].marks for place in part], name)]
     left_out = len(set(range(len(bars))).difference(order))
     if left_out:
         losses["bars_never_played"] += left_out
@@ -314,27 +316,18 @@ def to_score(
     return score
 
 
-def _order_of(bars: list[Bar], part: list[int], name: str) -> list[int]:
-    return [part[place] for place in played_order([bars[place].marks for place in part], name)]
-
-
 def _ticks(quarters: Fraction) -> int:
     """The nearest tick; exactly between two, the later."""
     doubled = 2 * TICKS_PER_QUARTER * quarters.numerator + quarters.denominator
     return doubled // (2 * quarters.denominator)
 
 
-def _nominal_metres(bars: list[Bar]) -> list[tuple[int, int]]:
-    """The metre in force in each written bar; what stands nowhere is 4/4."""
-    metre = next((bar.metre for bar in bars if bar.metre), (4, 4))
-    return [metre := bar.metre or metre for bar in bars]
-
-
 def _measures_of_pieces(
     bars: list[Bar], order: list[int], losses: Counter[str]
 ) -> tuple[list[_Measure], list[Fraction]]:
     """`_measures` of the bars in this order, where some are but the beginning of one [`runs_on`]."""
-    nominal = _nominal_metres(bars)
+    metre = next((bar.metre for bar in bars if bar.metre), (4, 4))  # what stands nowhere is 4/4
+    nominal = [metre := bar.metre or metre for bar in bars]
     whole: list[list[int]] = [[]]
     for place in order:
         whole[-1].append(place)

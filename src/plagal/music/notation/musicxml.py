@@ -20,7 +20,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-from plagal.music.chords import Degree, chord_of_kind
+from plagal.music.chords import LETTERS, Degree, chord_of_kind
 from plagal.music.grid import FASTEST, SLOWEST
 from plagal.music.notation.bars import (
     DYNAMICS,
@@ -39,7 +39,6 @@ from plagal.music.notation.bars import (
 from plagal.music.score import Score
 from plagal.plumbing.errors import InputError
 
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _BEAT_UNITS = {"breve": "8", "whole": "4", "half": "2", "quarter": "1", "eighth": "1/2", "16th": "1/4"}
 _PEDALS = {"start": "on", "stop": "off", "change": "on", "resume": "on", "discontinue": "off"}
 _DAMPER = {"yes": "on", "no": "off", "50": "half"}
@@ -251,13 +250,13 @@ class _Part:
             self.losses["notes_slash"] += 1
             return
         step = (pitch.findtext("step") or "").strip()
-        if step not in _STEPS:
+        if step not in LETTERS:
             raise InputError(f"{self.name}: measure {self.measure}: a pitch without a step")
         alter = self._number(pitch.findtext("alter"))
         octave = int(self._number(pitch.findtext("octave"), "4"))
         if alter.denominator != 1:
             self.losses["quarter_tones"] += 1
-        sounding = 12 * (octave + 1) + _STEPS[step] + round(alter) + self.shift
+        sounding = 12 * (octave + 1) + LETTERS[step] + round(alter) + self.shift
         ties = any(tie.get("type") == "start" for tie in element.iterfind("tie"))
         voice = f"{self.number}/{element.findtext('voice') or '1'}"
         for mark in [] if self.exact else element.iterfind("notations//*"):
@@ -369,9 +368,9 @@ class _Part:
 
     def _pitch_class(self, element: ET.Element | None, what: str) -> int | None:
         step = (element.findtext(f"{what}-step") or "").strip() if element is not None else ""
-        if element is None or step not in _STEPS:
+        if element is None or step not in LETTERS:
             return None
-        return (_STEPS[step] + int(self._number(element.findtext(f"{what}-alter"))) + self.shift) % 12
+        return (LETTERS[step] + int(self._number(element.findtext(f"{what}-alter"))) + self.shift) % 12
 
     def _barline(self, element: ET.Element) -> None:
         marks = self.bar.marks

@@ -9,10 +9,9 @@ what was struck in place of a spectrogram. `tools/train_tracker.py` trains it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,9 +146,6 @@ class Shape:
     """Steps between a layer's taps: together they see 40 s to either side."""
     pack: int = 4
     """Frames side by side in one step: four make a net three times as quick, and lose nothing that was measured."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     @property
     def reach(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from plagal.music.midi import piano_tracks
+from plagal.music.midi import FIRST_EFFECT_PROGRAM, PEDAL_CONTROLLER, file_bytes, parse, piano_tracks, whole_offset
 from plagal.music.score import (
     DURATION,
     HIGHEST_PITCH,
@@ -32,17 +32,13 @@ PEDAL_DOWN = 64
 """Controller values from here on hold the strings."""
 
 
-def _no_pedal() -> Floats:
-    return np.zeros((0, 2))
-
-
 @dataclass(frozen=True, eq=False)
 class Played:
     """Notes in seconds, sorted by (onset, pitch): shape (notes, 4), with the columns of a score's notes (`ONSET`,
     `PITCH`, `DURATION`, `VELOCITY`). `pedal`, shape (moves, 2): seconds, and 1 where it goes down, 0 where it lifts."""
 
     notes: Floats
-    pedal: Floats = field(default_factory=_no_pedal)
+    pedal: Floats = field(default_factory=lambda: np.zeros((0, 2)))
     title: str = ""
 
     def __post_init__(self) -> None:
@@ -76,16 +72,12 @@ class Pulse:
         """The metre that holds longest, as "4/4" or "12/8"."""
         names, counts = np.unique(self.length * 2 + self.compound, return_counts=True)
         longest = int(names[np.argmax(counts)])
-        return metre_name(longest // 2, bool(longest % 2))
+        return f"{longest // 2 * 3}/8" if longest % 2 else f"{longest // 2}/4"
 
     @property
     def bpm(self) -> float:
         """Beats a minute, by the median beat."""
         return float(60.0 / np.median(np.diff(self.seconds))) if len(self.seconds) > 1 else 60.0
-
-
-def metre_name(beats: int, compound: bool) -> str:
-    return f"{3 * beats}/8" if compound else f"{beats}/4"
 
 
 def beat_ticks(metre: Metre) -> int:
@@ -118,28 +110,15 @@ def seconds_at(score: Score, ticks: npt.NDArray[Any]) -> Floats:
     return np.asarray(begins[place] + (np.asarray(ticks) - onsets[place]) * per_tick[place], dtype=np.float64)
 
 
-def as_written(score: Score) -> Played:
-    """The score played by its own tempos, to the letter."""
-    starts = seconds_at(score, score.notes[:, ONSET])
-    ends = seconds_at(score, score.notes[:, ONSET] + score.notes[:, DURATION])
-    notes = np.stack([starts, score.notes[:, PITCH], ends - starts, score.notes[:, VELOCITY]], axis=1)
-    moves = [(float(seconds_at(score, np.array([move.onset]))[0]), float(move.state != "off")) for move in score.pedals]
-    return Played(notes.astype(np.float64), np.array(moves, dtype=np.float64).reshape(-1, 2), score.title)
-
-
 def raw_onsets(source: str | Path | bytes) -> tuple[Ints, int]:
     """The onsets of a MIDI file in its own ticks, sorted, what they have in common off its grid taken away; and its
     ticks to the quarter. Raises as `read_played`."""
-    from plagal.music.midi import whole_offset
-
     file = _parsed(source)
     onsets = np.sort(np.concatenate([track.notes.numpy()["time"].astype(np.int64) for track in _pitched(file)]))
     return onsets - whole_offset(onsets, file.ticks_per_quarter), int(file.ticks_per_quarter)
 
 
 def _parsed(source: str | Path | bytes) -> Any:
-    from plagal.music.midi import file_bytes, parse
-
     file = parse(source if isinstance(source, bytes) else file_bytes(Path(source)))
     if not any(len(track.notes) for track in _pitched(file)):
         name = "MIDI bytes" if isinstance(source, bytes) else str(source)
@@ -149,8 +128,6 @@ def _parsed(source: str | Path | bytes) -> Any:
 
 def _pitched(file: Any) -> list[Any]:
     """The piano's tracks, as `load` chooses them."""
-    from plagal.music.midi import FIRST_EFFECT_PROGRAM
-
     pitched = [track for track in file.tracks if not track.is_drum and track.program < FIRST_EFFECT_PROGRAM]
     return piano_tracks(pitched, Counter())
 
@@ -158,8 +135,6 @@ def _pitched(file: Any) -> list[Any]:
 def read_played(source: str | Path | bytes) -> Played:
     """The notes of a MIDI file in seconds, by its own tempo map; drums and sound effects are left out, as `read_midi`
     leaves them out. Raises MidiError for bytes that are no MIDI, InputError for a missing file or one without notes."""
-    from plagal.music.midi import PEDAL_CONTROLLER
-
     file = _parsed(source).to("second")
     rows, moves = [], []
     for track in _pitched(file):

@@ -7,7 +7,7 @@ on as before. A swung pair comes out as the triplet that it is nearest to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -215,20 +215,15 @@ def write_down(played: Played, pulse: Pulse) -> Score:
         for tick, down in zip(_ticks_at(placed, played.pedal[:, 0]), played.pedal[:, 1] > 0, strict=True)
     ]
     score = Score(notes, _metres(pulse, played), tempos, (), tuple(pedal), (), played.title)
-    off = _onsets_off(played, placed, score)
+    # How far each onset of the score lies from the played one [s], when it is played by its own tempos.
+    off = seconds_at(score, placed.ticks) - played.notes[:, ONSET]
+    off = np.abs(off - np.median(off))
     losses = {
         "played_onsets_ms": round(1000 * float(np.quantile(off, 0.9)), 1),
         "played_graces": float(placed.graces.sum()),
     }
     losses = {name: value for name, value in losses.items() if value}
-    return regular(Score(notes, score.metres, tempos, (), tuple(pedal), (), played.title, losses))
-
-
-def _onsets_off(played: Played, placed: Placed, score: Score) -> Floats:
-    """How far each onset of the score lies from the played one [s], when it is played by its own tempos."""
-    sounding = seconds_at(score, placed.ticks)
-    off = sounding - played.notes[:, ONSET]
-    return np.abs(off - np.median(off))
+    return regular(replace(score, losses=losses))
 
 
 def _ticks_at(placed: Placed, seconds: Floats) -> Floats:
