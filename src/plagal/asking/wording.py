@@ -137,11 +137,12 @@ def facts_of(words: Sequence[str], genre: str, style: str) -> Facts:
             if chords[-1:] != [symbol]:
                 chords.append(symbol)
     metre, bars = _commonest_metre(words).replace("_", "/"), words.count("BAR_START")
+    key = _first(words, "KEY_")
     quarters = 4 * bars * int(metre.partition("/")[0]) / int(metre.partition("/")[2])
     return Facts(
         genre=genre,
         style=style,
-        key=_key_name(_first(words, "KEY_")),
+        key=f"{key[:-1]} minor" if key.endswith("m") else f"{key} major" if key else "",
         tempo=float(_first(words, "TEMPO_") or 120),
         metre=metre,
         bars=bars,
@@ -174,12 +175,6 @@ def _first(words: Sequence[str], prefix: str) -> str:
         if word.startswith(prefix):
             return word.removeprefix(prefix)
     return ""
-
-
-def _key_name(name: str) -> str:
-    if not name:
-        return ""
-    return f"{name[:-1]} minor" if name.endswith("m") else f"{name} major"
 
 
 def spoken(name: str) -> str:
@@ -245,7 +240,8 @@ def _worded(wordings: tuple[str, ...], facts: Facts, rng: random.Random) -> str:
     wording = rng.choice(usable)
     if "metre" not in fields_of(wording):  # without one, a tempo counts quarters
         values["tempo"] = f"{facts.tempo:g}"
-    return _article(wording.format(**values))
+    text = wording.format(**values)
+    return re.sub(r"\b([Aa]) (?=(?:up|ur|in)[-\w]|(?:8\d?|11|18)-)", r"\1n ", text)  # "an up-tempo piece"
 
 
 def _values(facts: Facts, rng: random.Random) -> dict[str, Any]:
@@ -275,10 +271,6 @@ def tempo_text(quarters_per_minute: float, metre: str) -> str:
     numerator, _, denominator = metre.partition("/")
     beat_quarters = Metre(0, int(numerator), int(denominator)).tempo_beat_ticks / TICKS_PER_QUARTER
     return f"{quarters_per_minute:g}" if beat_quarters == 1 else f"{round(quarters_per_minute / beat_quarters, 1):g}"
-
-
-def _article(text: str) -> str:
-    return re.sub(r"\b([Aa]) (?=(?:up|ur|in)[-\w]|(?:8\d?|11|18)-)", r"\1n ", text)
 
 
 # --- what the model reads of a request

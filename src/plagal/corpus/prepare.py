@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from plagal.asking.prompt import read_prompt
-from plagal.asking.wording import Facts, facts_of, held_out_prompt, training_prompt, with_words, words_of
+from plagal.asking.wording import facts_of, held_out_prompt, training_prompt, with_words, words_of
 from plagal.corpus.collect import read_pieces
 from plagal.corpus.duplicates import SPLITS, Tunes, melodies_of, split_after, split_alone, split_counts
 from plagal.corpus.formats import Origin, text_row, write_provenance
@@ -233,21 +233,14 @@ def _text(
 
     words = encode(score, chords=chords)
     facts = facts_of(words, metadata["genre"], metadata["style"])
-    prompt = _asked(held_out_prompt(facts, rng), facts) if held_out else training_prompt(facts, rng)
+    if held_out:  # as a model is given it: behind the prose, in words, what is read from it
+        prose = held_out_prompt(facts, rng)
+        heard = read_prompt(prose)
+        said = {name for name in words_of(facts) if getattr(heard, name, None) is not None}
+        said -= {"tempo"} if heard.tempo_named else set()  # "slow" names no tempo that could be this piece's own
+        prompt = with_words(prose, [word for name, word in words_of(facts).items() if name in said])
+    else:
+        prompt = training_prompt(facts, rng)
     kept = {name: metadata[name] for name in KEPT_METADATA}
-    kept |= {
-        "key": facts.key,
-        "metre": facts.metre,
-        "tempo": facts.tempo,
-        "bars": facts.bars,
-        "notes": len(score.notes),
-    }
+    kept |= {name: getattr(facts, name) for name in ("key", "metre", "tempo", "bars")} | {"notes": len(score.notes)}
     return text_row(prompt, " ".join(words), kept | {"excerpt": metadata.get("excerpt", False)})
-
-
-def _asked(prose: str, facts: Facts) -> str:
-    """A prompt as a model is given it: behind it, in words, what is read from it."""
-    heard = read_prompt(prose)
-    said = {name for name in words_of(facts) if getattr(heard, name, None) is not None}
-    said -= {"tempo"} if heard.tempo_named else set()  # "slow" names no tempo that could be this piece's own
-    return with_words(prose, [word for name, word in words_of(facts).items() if name in said])

@@ -200,20 +200,9 @@ def candidates(source: Source, seed: int) -> Iterator[Candidate]:
 
 def _blank(source: _Source, kind: str) -> Candidate:
     """A candidate with what its source knows of it."""
-    return Candidate(
-        source=source.name,
-        kind=kind,
-        path="",
-        file="",
-        genre=source.genre,
-        style=source.style or source.genre,
-        licence=source.licence,
-        attribution=source.attribution,
-        commercial=source.commercial,
-        tempo=source.tempo,
-        must_state=source.must_state,
-        reduce=source.reduce,
-    )
+    told = ("genre", "licence", "attribution", "commercial", "tempo", "must_state", "reduce")
+    known = {name: getattr(source, name) for name in told}
+    return Candidate(source=source.name, kind=kind, path="", file="", style=source.style or source.genre, **known)
 
 
 def folder_candidates(source: _Source, folder: Path, shown: str = "") -> Iterator[Candidate]:
@@ -293,8 +282,7 @@ def _music21_candidates(source: Music21Source) -> Iterator[Candidate]:
     for pattern in source.files:
         files = sorted(root.glob(pattern))
         if not files:
-            name = f"music21/{pattern}"
-            yield replace(base, path=name, problem="not in this music21")
+            yield replace(base, path=f"music21/{pattern}", problem="not in this music21")
         for file in files:
             if file not in left_out:
                 name = f"music21/{file.relative_to(root).as_posix()}"
@@ -305,8 +293,8 @@ def _archive_candidates(source: ArchiveSource) -> Iterator[Candidate]:
     pins = Path(source.pins) if source.pins else None
     folder, left_out = unpacked(source.name, source.url, source.sha256, source.files, pins)
     shown = {f"{source.name}/{printable(name)}": problem for name, problem in left_out}
-    for path, problem in shown.items():
-        yield replace(_blank(source, "archive"), path=path, problem=problem)
+    base = _blank(source, "archive")
+    yield from (replace(base, path=path, problem=problem) for path, problem in shown.items())
     for candidate in folder_candidates(source, folder, shown=source.name):
         if candidate.path.partition("#")[0] not in shown:
             yield replace(candidate, kind="archive")
