@@ -267,7 +267,9 @@ class RightHand:
     def _inner_voices(
         self, chord: Chord, top: int | None, have: set[int], texture: RightTexture, low: Sequence[HandNote]
     ) -> tuple[int, ...]:
-        ceiling = top if top is not None else self._free_top()
+        ceiling = top if top is not None else _FREE_TOP
+        if top is None and self._inner:
+            ceiling = max(_FREE_TOP - 3, min(_FREE_TOP + 4, self._inner[-1] + 5))
         at_start = [note[1] for note in low if note[0] - low[0][0] <= LONGEST_ROLL and note[1] < ceiling - 3]
         floor = max([_LOWEST_INNER + 2, ceiling - LARGEST_SPAN, *(pitch + 1 for pitch in at_start)])
         missing = {(chord.root + step) % 12 for step in essential(chord.quality)} - have
@@ -283,9 +285,6 @@ class RightHand:
             voices = place(few, _LOWEST_INNER, max(ceiling - 1, _LOWEST_INNER + 12), self._inner) or ()
         self._inner = voices or self._inner
         return voices
-
-    def _free_top(self) -> int:
-        return max(_FREE_TOP - 3, min(_FREE_TOP + 4, self._inner[-1] + 5)) if self._inner else _FREE_TOP
 
     def _strikes(self, span: Span, texture: RightTexture) -> list[tuple[int, int]]:
         """When the inner voices sound, and how long: from where the chord begins, and where the texture strikes them

@@ -67,18 +67,15 @@ def four_part(
                 played[start, key] = max(ticks, played.get((start, key), 0))
                 if in_right[voice]:
                     right.add((start, key))
-    return _cut_at_restrikes(played, lead.beat, _BETWEEN if rng.random() < _ACCENTED_CHANCE else _LOUD), right
-
-
-def _cut_at_restrikes(played: dict[tuple[int, int], int], beat: int, between: int) -> list[HandNote]:
-    """Notes as (onset, pitch, ticks, velocity); what is struck again ends there. `between`: velocity off the beat."""
-    until: dict[int, int] = {}
+    # What is struck again ends there; off the beat it is softer in most settings.
+    between = _BETWEEN if rng.random() < _ACCENTED_CHANCE else _LOUD
+    ends_at: dict[int, int] = {}
     notes = []
     for (onset, pitch), ticks in sorted(played.items(), reverse=True):
-        loud = between if onset % beat else _LOUD
-        notes.append((onset, pitch, min(ticks, until.get(pitch, onset + ticks) - onset), loud))
-        until[pitch] = onset
-    return notes[::-1]
+        loud = between if onset % lead.beat else _LOUD
+        notes.append((onset, pitch, min(ticks, ends_at.get(pitch, onset + ticks) - onset), loud))
+        ends_at[pitch] = onset
+    return notes[::-1], right
 
 
 Strike = tuple[int, int, int, Chord]

@@ -308,7 +308,12 @@ def to_score(
     score = regular(score)
     if not len(score.notes):
         raise InputError(f"{name} holds no notes on the piano's 88 keys")
-    score = _checked(_with_chords(_with_modes(score, keys), placed, exact), measures)
+    score = _with_chords(_with_modes(score, keys), placed, exact)
+    # A loss for each bar line that the score does not have where the piece was played.
+    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+    lines = set(bar_lines(score.metres, end)[0].tolist())
+    if moved := sum(_ticks(measure.onset) not in lines for measure in measures if _ticks(measure.onset) < end):
+        score.losses["bar_lines_moved"] = moved
     hands = {(_ticks(start + onset), key): hand for bar, start in placed for (onset, key), hand in bar.hands.items()}
     if len(set(hands.values())) == 2:
         places = zip(score.notes[:, ONSET].tolist(), score.notes[:, PITCH].tolist(), strict=True)
@@ -479,13 +484,3 @@ def _with_chords(score: Score, placed: list[tuple[Bar, Fraction]], exact: bool) 
     last = max(int(score.notes[-1, ONSET]), onsets[-1])
     kept = [marker for marker in markers if marker.onset <= last]
     return regular(replace(score, markers=(*score.markers, *kept)))
-
-
-def _checked(score: Score, measures: list[_Measure]) -> Score:
-    """The same score, with a loss for each bar line that it does not have where the piece was played."""
-    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
-    lines = set(bar_lines(score.metres, end)[0].tolist())
-    moved = sum(_ticks(measure.onset) not in lines for measure in measures if _ticks(measure.onset) < end)
-    if moved:
-        score.losses["bar_lines_moved"] = moved
-    return score
