@@ -35,8 +35,9 @@ from shared.texts import made_up_texts
 
 from plagal.plumbing.files import read_json, write_json
 from plagal.model import adapters, base, trainer
-from plagal.model.scoring import word_scores
-from plagal.model.fuse import FuseReport, fuse, held_out_loss
+from plagal.model.scorer import word_scores
+from plagal.model.fuse import FuseReport, fuse, loss_on
+from plagal.model.loss import make_windows
 from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings
 
 SHAPE = EmbeddedShape(hidden_size=128, layers=4, heads=4, kv_heads=2, intermediate_size=384)
@@ -84,7 +85,8 @@ def stock_lost_share(folder: Path, report: FuseReport) -> float:
                str(folder / "adapter"), "--save-path", str(folder / "stock")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     write_json(folder / "stock" / "config.json", base.with_encoding(read_json(folder / "stock/config.json"), "text"))
-    loss = held_out_loss(base.load(folder / "stock"), made_up_texts(6, 2, BARS), WINDOW)
+    lm = base.load(folder / "stock")
+    loss = loss_on(lm, make_windows(lm, made_up_texts(6, 2, BARS), WINDOW))
     return max(loss - report.adapted_loss, 0.0) / (report.base_loss - report.adapted_loss)
 
 

@@ -5,7 +5,7 @@
 FOLDER holds a model's pieces as MIDI, best in a folder a style (FOLDER/shout/*.mid; other names count as gospel): they
 are `ours`, the arranger is the peer. Without one, the arranger is `ours` and the real pieces are the peer: the Open
 Hymnal and the gospel songs of `--free` (skipped where they are not there). Arrangements: five styles, the tunes of the
-book in turn, fixed seeds. Every measure is explained in plagal.evaluation.gospel; for `devices` and its like, a ratio
+book in turn, fixed seeds. Every measure is explained in shared/gospel_figures.py; for `devices` and its like, a ratio
 between 2/3 and 1.5 is asked of the model. The rows that are kept come from 200 pieces of the default model, forty a
 style in eight keys, each `plagal generate --style STYLE --key KEY --bars 16 --seed N -o out/gospel/STYLE/N.mid`, and
 from 20 in 4/4 with `--feel swing` in out/gospel/swing (row `swing_kept`).
@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from plagal.evaluation.gospel import Figures, mean_figures
 from plagal.music.arranger.arrange import arrange
 from plagal.music.arranger.styles import STYLES
 from plagal.music.arranger.tunebook import Tune, clashes, harmonize, tune_book
@@ -29,6 +28,7 @@ from plagal.music.harmony import beat_ticks
 from plagal.music.midi import read_midi
 from plagal.music.score import Score
 from plagal.plumbing.errors import PlagalError
+from shared.gospel_figures import Figures, mean_figures
 from shared.places import ROOT, hymns
 from shared.rows import Row, finish, parser, row
 

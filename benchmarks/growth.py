@@ -38,7 +38,7 @@ from plagal.model import adapters, base, trainer
 
 from plagal.model.cpu import kernels, lanes
 from plagal.model.loss import make_loss
-from plagal.model.windows import Window
+from plagal.model.loss import Window
 from plagal.plumbing.params import EmbeddedShape, load_params
 
 FILES = (400, 1200, 4000)
@@ -101,7 +101,7 @@ class Steps:
         self.weights = shape.layers * (2 * width * (width + width // shape.heads * shape.kv_heads) + 9 * width * width)
 
     def took(self, length: int) -> float:
-        ids = np.random.default_rng(length).choice(self.lm.word_tokens.ids[:-1], length + 1).astype(np.int32)
+        ids = np.random.default_rng(length).choice(self.lm.words.ids[:-1], length + 1).astype(np.int32)
         window = [Window(ids, 24, 100, 0)]
         seconds = []
         with kernels.cpu_kernels(self.lm.model):

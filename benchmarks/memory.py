@@ -38,13 +38,13 @@ from shared.places import ROOT
 from shared.rows import Row, finish, parser, row
 from tqdm import tqdm
 
-from plagal.evaluation.subwords import spellings
-from plagal.model import adapters, base, gguf, grow, trainer
+from plagal.evaluation.likelihood import spellings
+from plagal.model import adapters, base, gguf, trainer
 from plagal.model.cpu import kernels, lanes
 from plagal.model.loss import make_loss
 from plagal.model.memory import predict
-from plagal.model.windows import Window
-from plagal.model.words import WordTokens
+from plagal.model.loss import Window
+from plagal.model.words import GrownEmbedding, WordTokens, rows_of
 from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings, load_params
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
@@ -106,7 +106,7 @@ def make(folder: Path, shape: EmbeddedShape, vocabulary: int, bits: int) -> base
         nn.quantize(model, 32, bits)
         config["quantization"] = {"group_size": 32, "bits": bits}
     rows = mx.random.normal((len(MUSIC_WORDS), shape.hidden_size)) * 0.02
-    model.model.embed_tokens = grow.GrownEmbedding(model.model.embed_tokens, rows, vocabulary)
+    model.model.embed_tokens = GrownEmbedding(model.model.embed_tokens, rows, vocabulary)
     words = WordTokens(tuple((vocabulary + place,) for place in range(len(MUSIC_WORDS))), 5, 0)
     return base.LanguageModel(model, lm.tokenizer, words, {**config, "vocab_size": vocabulary + len(rows)}, folder)
 
@@ -127,7 +127,7 @@ def peak(lm: base.LanguageModel, settings: TrainSettings) -> int:
     mx.eval(lm.model.parameters(), optimizer.state)
     gradients = lanes.Gradients(lm.model, make_loss(lm), 0)
     random = np.random.default_rng(0)
-    ids = lm.word_tokens.ids[:-1]
+    ids = lm.words.ids[:-1]
     windows = [Window(random.choice(ids, settings.max_tokens + 1).astype(np.int32), 24, 100, 0)
                for _ in range(settings.batch)]  # fmt: skip
     with kernels.cpu_kernels(lm.model), kernels.checkpointed(lm.model, settings.gradient_checkpointing):
@@ -183,7 +183,7 @@ def step_above_weights(lm: base.LanguageModel, window: Window, loss: Any) -> int
     optimizer = trainer._make_optimizer(settings)
     optimizer.init(lm.model.trainable_parameters())
     mx.eval(lm.model.parameters(), optimizer.state)
-    gradients = lanes.Gradients(lm.model, loss, lm.word_tokens.pad_id)
+    gradients = lanes.Gradients(lm.model, loss, lm.words.pad_id)
     peaks = []
     mine = kernels.cpu_kernels(lm.model) if loss is not stock_loss else nullcontext()
     with mine, kernels.checkpointed(lm.model, True):
@@ -231,12 +231,12 @@ def above_case(name: str, stock: bool) -> dict[str, Any]:
 def plain(lm: base.LanguageModel) -> None:
     """Stock has no rows of its own for music words. Its head is unpacked: that counts as weights, and a packed one
     takes a CPU many minutes a step."""
-    if isinstance(lm.model.model.embed_tokens, grow.GrownEmbedding):
+    if isinstance(lm.model.model.embed_tokens, GrownEmbedding):
         lm.model.model.embed_tokens = lm.model.model.embed_tokens.base
     if "scales" not in lm.model.model.embed_tokens:
         return
     packed = lm.model.model.embed_tokens
-    rows = grow.rows_of(packed, mx.arange(packed.weight.shape[0]))
+    rows = rows_of(packed, mx.arange(packed.weight.shape[0]))
     lm.model.model.embed_tokens = nn.Embedding(1, 1)
     lm.model.model.embed_tokens.weight = rows
     base.unpack(lm.model)

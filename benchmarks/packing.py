@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from plagal.model.base import load, make_embedded
-from plagal.model.windows import Window, collate, make_windows, plan_epoch
+from plagal.model.loss import Window, collate, make_windows, plan_epoch
 from plagal.plumbing.files import read_jsonl
 from plagal.plumbing.params import EmbeddedShape
 from shared.rows import Row, finish, parser, row

@@ -37,7 +37,7 @@ from plagal.model import adapters, base, trainer
 from plagal.model.cpu import blas
 from plagal.model.cpu.lanes import lane_count
 from plagal.model.loss import batch_arrays, make_loss
-from plagal.model.windows import batches_from, collate, make_windows
+from plagal.model.loss import batches_from, collate, make_windows
 from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings
 from plagal.tokens.vocabulary import MUSIC_WORDS
 from threadpoolctl import threadpool_limits
@@ -89,7 +89,7 @@ def stock(folder: Path) -> tuple[list[float], float]:
 
     def batches(**_: Any) -> Iterator[Any]:
         for indices in batches_from(windows, SETTINGS.batch, SEED, 0):
-            batch = collate([windows[i] for i in indices], lm.word_tokens.pad_id)
+            batch = collate([windows[i] for i in indices], lm.words.pad_id)
             assert batch is not None
             yield batch_arrays(batch), batch.count
 
@@ -149,7 +149,7 @@ def step_rate(folder: Path) -> float:
     work = targets = 0.0
     for step in range(PEAK_STEPS):
         chosen = next(batches_from(windows, settings.batch, SEED, step))
-        batch = collate([windows[i] for i in chosen], lm.word_tokens.pad_id)
+        batch = collate([windows[i] for i in chosen], lm.words.pad_id)
         assert batch is not None
         rows, length = batch.ids.shape
         work += rows * length * (6 * weights + 12 * BASE_SHAPE.layers * length * BASE_SHAPE.hidden_size)

@@ -34,10 +34,10 @@ from mlx_lm.tuner.trainer import train as stock_train
 from shared.places import chorales, hymns
 from shared.rows import Row, finish, parser, row
 
-from plagal.evaluation.subwords import spellings
+from plagal.evaluation.likelihood import spellings
 from plagal.model import adapters, base, gguf, trainer
 from plagal.model.cpu import blas
-from plagal.model.grow import rows_of
+from plagal.model.words import rows_of
 from plagal.music.arranger.arrange import arrange
 from plagal.music.load import load
 from plagal.plumbing.params import LoraSettings, TrainSettings

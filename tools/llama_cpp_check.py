@@ -21,9 +21,9 @@ from typing import Any
 import plagal.model  # noqa: F401
 import numpy as np
 
-from plagal.export.report import PROMPT
+from plagal.export import PROMPT
 from plagal.model.base import load
-from plagal.model.exchange import logits_of
+from plagal.model.tensors import logits_of
 from plagal.tokens.repair import parse_token_response
 from plagal.tokens.vocabulary import prompt_text
 

@@ -12,22 +12,39 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from plagal.evaluation.coherence import DAMAGES, FARTHEST, LEVELS, WINDOW_LENGTHS, CoherenceModel, Floats
-from plagal.evaluation.features import bars_of, features, spread, windows
+from plagal.evaluation.coherence import (
+    FARTHEST,
+    WINDOW_LENGTHS,
+    CoherenceModel,
+    Floats,
+    Rng,
+    bars_shuffled,
+    in_order,
+    notes_shuffled,
+    random_notes,
+)
+from plagal.evaluation.features import FEATURES, bars_of, cut, features, spread, windows
 from plagal.evaluation.likelihood import TextPiece, first_copies, read_texts
 from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
-from plagal.evaluation.subwords import END
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Score
 from plagal.plumbing.files import write_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
+
+LEVELS = {
+    "real": 10.0, "bars_shuffled": 6.5, "wrong_notes": 5.0, "off_beat": 5.0, "hands_apart": 5.0,
+    "one_bar_repeated": 3.0, "notes_shuffled": 2.5, "ngram": 2.5, "random": 0.0,
+}  # fmt: skip
+"""What each kind is worth before calibration: set by hand, from the order that any listener would agree to."""
 
 _HIDDEN = 32
 SEED = 11
@@ -38,6 +55,75 @@ NGRAM_PIECES = 200
 
 Example = tuple[str, str, int, Floats]
 """(tune, kind, bars of the window, features)."""
+
+
+Damage = Callable[[Score, Rng], Score]
+
+
+def wrong_notes(score: Score, rng: Rng) -> Score:
+    """A fifth of the notes a half or whole step off."""
+    notes = score.notes.copy()
+    off = rng.random(len(notes)) < 0.2
+    notes[off, PITCH] = np.clip(notes[off, PITCH] + rng.choice([-2, -1, 1, 2], off.sum()), 21, 108)
+    return replace(score, notes=in_order(notes), markers=(), pedals=())
+
+
+def off_beat(score: Score, rng: Rng) -> Score:
+    """A third of the notes a sixteenth or an eighth early or late."""
+    notes = score.notes.copy()
+    off = rng.random(len(notes)) < 0.33
+    shift = rng.choice([-2, -1, 1, 2], off.sum()) * TICKS_PER_QUARTER // 4
+    last = bars_of(score)[-1].end - notes[off, DURATION]
+    notes[off, ONSET] = np.clip(notes[off, ONSET] + shift, 0, np.maximum(last, 0))
+    return replace(score, notes=in_order(notes), markers=(), pedals=())
+
+
+def hands_apart(score: Score, rng: Rng) -> Score:
+    """What lies below middle C comes some bars late, the last bars first: each hand plays on, but not together."""
+    bars = bars_of(score)
+    end = bars[-1].end
+    notes = score.notes.copy()
+    low = notes[:, PITCH] < 60
+    shift = bars[int(rng.integers(1, max(len(bars), 2))) % len(bars)].begin
+    notes[low, ONSET] = (notes[low, ONSET] + shift) % end
+    notes[low, DURATION] = np.minimum(notes[low, DURATION], end - notes[low, ONSET])
+    return replace(score, notes=in_order(notes), markers=(), pedals=())
+
+
+def one_bar_repeated(score: Score, rng: Rng) -> Score:
+    """One bar over and over."""
+    bars = bars_of(score)
+    counts = np.bincount(
+        np.searchsorted([bar.begin for bar in bars], score.notes[:, ONSET], side="right") - 1, minlength=len(bars)
+    )
+    chosen = bars[int(rng.choice(np.flatnonzero(counts > 0)))]
+    content = cut(score.notes, chosen.begin, chosen.end)
+    pieces = []
+    for bar in bars:
+        some = content[content[:, ONSET] < bar.end - bar.begin].copy()
+        some[:, DURATION] = np.minimum(some[:, DURATION], bar.end - bar.begin - some[:, ONSET])
+        some[:, ONSET] += bar.begin
+        pieces.append(some)
+    return replace(score, notes=in_order(np.concatenate(pieces)), markers=(), pedals=())
+
+
+DAMAGES: dict[str, Damage] = {
+    "bars_shuffled": bars_shuffled,
+    "wrong_notes": wrong_notes,
+    "off_beat": off_beat,
+    "hands_apart": hands_apart,
+    "one_bar_repeated": one_bar_repeated,
+    "notes_shuffled": notes_shuffled,
+    "random": random_notes,
+}
+
+
+def to_json(model: CoherenceModel) -> dict[str, Any]:
+    names = ("mean", "deviation", "levels", "map_from", "map_to", "hidden_weights", "hidden_bias", "output_weights",
+             "output_bias")  # fmt: skip
+    rounded = np.vectorize(lambda one: float(f"{one:.5g}"))
+    shown = {name: rounded(getattr(model, name)).tolist() for name in names}
+    return {"features": list(FEATURES), "calibration": model.calibration, **shown}
 
 
 def fit(
@@ -59,7 +145,7 @@ def fit(
     levels = np.array([LEVELS[kind] for kind in network.classes_])
     weights, biases = network.coefs_, network.intercepts_
     model = CoherenceModel(
-        mean, deviation, (weights[0], biases[0]), (weights[1], biases[1]), levels, np.zeros(1), np.zeros(1), {}
+        mean, deviation, weights[0], biases[0], weights[1], biases[1], levels, np.zeros(1), np.zeros(1), {}
     )
     return _calibrated(model, rows[held_out], named[held_out], np.array(bars)[held_out])
 
@@ -122,7 +208,7 @@ def examples(piece: TextPiece, seed: int) -> list[Example]:
 
 def counted_examples(pieces: Sequence[TextPiece], seed: int) -> list[Example]:
     """Windows that an n-gram of these pieces writes, each under the name of the tune whose head it goes on from."""
-    model = NGram([piece.words for piece in pieces], (*MUSIC_WORDS, END), NGRAM_ORDER)
+    model = NGram([piece.words for piece in pieces], (*MUSIC_WORDS, END_MARK), NGRAM_ORDER)
     chosen = pieces[:NGRAM_PIECES]
     rows: list[Example] = []
     for length in WINDOW_LENGTHS:
@@ -151,7 +237,7 @@ def main(text: Path, out: Path) -> None:
         np.stack([row for *_, row in rows]), [kind for _, kind, _, _ in rows], [bars for _, _, bars, _ in rows],
         np.array([tune in apart for tune, *_ in rows]), SEED,
     )  # fmt: skip
-    stored = model.to_json() | {"tunes": tunes}
+    stored = to_json(model) | {"tunes": tunes}
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in stored.items())
     write_text(out, f"{{\n{lines}\n}}\n")
     for length, kinds in stored["calibration"].items():

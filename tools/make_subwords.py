@@ -15,9 +15,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from plagal.evaluation.subwords import END
 from plagal.plumbing.files import write_text
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 OUT = Path(__file__).parents[1] / "src/plagal/evaluation/subwords.json"
 
@@ -54,7 +53,7 @@ def encode(text: str, ranks: dict[bytes, int]) -> list[int]:
 def main(merges: str) -> None:
     ranks = read_ranks(merges)
     table = {word: encode(word if word == "SONG_START" else f" {word}", ranks) for word in MUSIC_WORDS} | {
-        END: [_END_ID]
+        END_MARK: [_END_ID]
     }
     lines = ",\n".join(f"{json.dumps(word)}: {json.dumps(ids, separators=(',', ':'))}" for word, ids in table.items())
     write_text(OUT, f"{{\n{lines}\n}}\n")

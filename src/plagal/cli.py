@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from plagal import cli_arrange, cli_beats, cli_export, cli_play, cli_rehearse, cli_sheet
+from plagal import cli_music, cli_play, cli_train
 from plagal.plumbing import errors
 
 _ORDER = (
@@ -66,10 +66,6 @@ class Format(StrEnum):
     chatml = "chatml"
 
 
-def _say(text: str) -> None:
-    print(text)
-
-
 def _show_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -78,7 +74,7 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from plagal.plumbing import __version__
 
-        _say(f"plagal {__version__}")
+        print(f"plagal {__version__}")
         raise typer.Exit
 
 
@@ -154,7 +150,7 @@ def sources(ctx: typer.Context) -> None:
         from plagal.corpus.sources import sources_table
 
         for row in sources_table(_lists_of_sources()):
-            _say(" | ".join(row))
+            print(" | ".join(row))
 
 
 @sources_app.command("fetch")
@@ -162,7 +158,7 @@ def sources_fetch(name: Annotated[str, typer.Argument(help="Of an archive, as `p
     """Fetch an archive into your cache, check it, and unpack its music."""
     from plagal.corpus.sources import fetch_source
 
-    _say(fetch_source(name, _lists_of_sources()))
+    print(fetch_source(name, _lists_of_sources()))
 
 
 @app.command()
@@ -186,7 +182,7 @@ def vocab(
     from plagal.tokens.vocabulary import ID_OF, WORDS, definition
 
     for each in WORDS if word is None else _words_named(word):
-        _say(f"{ID_OF[each]:>5}  {each:<24} {definition(each)}")
+        print(f"{ID_OF[each]:>5}  {each:<24} {definition(each)}")
 
 
 def _words_named(text: str) -> list[str]:
@@ -220,7 +216,7 @@ def tokenize(
     from plagal.music.load import load
     from plagal.tokens.codec import encode
 
-    _say(" ".join(encode(load(file), chords=chords)))
+    print(" ".join(encode(load(file), chords=chords)))
 
 
 @app.command()
@@ -241,7 +237,7 @@ def detokenize(
     write_midi(decoded.score, output)
     for repair in decoded.repairs:
         print(repair, file=sys.stderr)
-    _say(f"{output}: {len(decoded.score.notes)} notes, {len(decoded.repairs)} repairs")
+    print(f"{output}: {len(decoded.score.notes)} notes, {len(decoded.repairs)} repairs")
 
 
 @app.command()
@@ -256,7 +252,7 @@ def roundtrip(
     if as_json:
         _show_json(report)
     else:
-        _say(as_table(report))
+        print(as_table(report))
 
 
 @app.command()
@@ -273,18 +269,17 @@ def understand(
         _show_json(values | {"not_understood": list(request.not_understood)})
     else:
         for name, value in values.items():
-            _say(f"{name}: {value}")
+            print(f"{name}: {value}")
         if request.not_understood:
-            _say(f"not understood: {', '.join(request.not_understood)}")
+            print(f"not understood: {', '.join(request.not_understood)}")
 
 
-cli_play.register(app)
-app.command()(cli_beats.beats)
-app.command()(cli_sheet.sheet)
-app.command()(cli_sheet.simplify)
-cli_arrange.register(app)
-app.command()(cli_rehearse.rehearse)
-app.command()(cli_export.export)
+for _command in (
+    *(cli_play.generate, cli_play.chat, cli_play.serve),
+    *(cli_music.arrange, cli_music.styles, cli_music.sheet, cli_music.simplify, cli_music.beats),
+    *(cli_train.doctor, cli_train.plan, cli_train.rehearse, cli_train.export),
+):
+    app.command()(_command)
 
 
 @app.command()
@@ -299,21 +294,9 @@ def profile(
     if name is None:
         for path in sorted(Path("profiles").glob("*.yaml")):
             about = re.match(r"#\s*(.+?)(?:\. |\.?\n)", path.read_text(encoding="utf-8"))
-            _say(f"{path.stem:<20} {about[1] if about else ''}".rstrip())
+            print(f"{path.stem:<20} {about[1] if about else ''}".rstrip())
         return
-    _say(apply_profile(profile_path(name)) or "nothing to change")
-
-
-@app.command()
-def plan(
-    config: Annotated[Path, typer.Argument(help="config.json of the base, or its folder.")] = Path("models/base"),
-) -> None:
-    """Show the memory that training, fusing and evaluating need, and the longest text that fits each size of Mac."""
-    from plagal.cli_doctor import plan_lines
-    from plagal.plumbing.params import load_params
-
-    for line in plan_lines(config, load_params()):
-        _say(line)
+    print(apply_profile(profile_path(name)) or "nothing to change")
 
 
 @app.command()
@@ -323,16 +306,7 @@ def mend() -> None:
     from plagal.plumbing.dvc_cache import mend as mended
 
     for line in (*mended(), *unread_music(stages_of(PIPELINE_FILE))):
-        _say(line)
-
-
-@app.command()
-def doctor() -> None:
-    """Show what this machine offers, and what to do where it falls short."""
-    from plagal.cli_doctor import examine
-
-    for line in examine():
-        _say(line)
+        print(line)
 
 
 @metrics_app.command("show")
@@ -341,9 +315,9 @@ def metrics_show(folder: Annotated[Path, typer.Argument(help="Folder with metric
     from plagal.evaluation.report import terminal_table
     from plagal.plumbing.files import read_json
 
-    _say(terminal_table(read_json(folder / "metrics.json")))
+    print(terminal_table(read_json(folder / "metrics.json")))
     for sample in sorted((folder / "samples").glob("*.mid")):
-        _say(str(sample))
+        print(str(sample))
 
 
 @metrics_app.command("diff")
@@ -355,7 +329,7 @@ def metrics_diff(
     """Print the Markdown table that a reviewer pastes: old, new, better or worse."""
     from plagal.evaluation.report import diff_against
 
-    _say(diff_against(revision or _main_branch()))
+    print(diff_against(revision or _main_branch()))
 
 
 def _main_branch() -> str:
@@ -380,7 +354,7 @@ def metrics_ratings(
     from plagal.evaluation.report import ratings_lines
 
     for line in ratings_lines(file):
-        _say(line)
+        print(line)
 
 
 def main() -> None:

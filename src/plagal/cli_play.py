@@ -7,11 +7,11 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plagal.cli_files import check_output, free_path, write_music
+from plagal.cli_music import check_output, free_path, write_music
 
 if TYPE_CHECKING:
     from plagal.asking.chat import Talk
@@ -74,9 +74,12 @@ def generate(
     sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
 ) -> None:
     """Write a piece from a prompt: MIDI, sound or sheet music."""
+    from plagal.asking.request import read_request, read_request_file
+
+    notes = float(density) if density is not None and re.fullmatch(r"\d+(\.\d+)?", density) else density
     given = {
         "prompt": prompt or None, "style": style, "key": key, "tempo": tempo, "metre": metre, "bars": bars,
-        "density": _number_or_text(density), "chords": chords, "melody": _score(melody),
+        "density": notes, "chords": chords, "melody": _score(melody),
         "continue": _continue(continue_, keep_bars), "refill": _refill(refill, refill_bars), "seed": seed,
         "temperature": temperature, "top_p": top_p, "writer": writer, "feel": feel, "intro": intro, "ending": ending,
         "modulate": modulate, "level": level,
@@ -88,14 +91,19 @@ def generate(
         from plagal.sheet import check_name
 
         check_name(sheet)
-    requests = _requests(given, json, count)
+    # Options win over the JSON file, and that over what the prompt says.
+    values = (read_request_file(json) if json is not None else {}) | {
+        name: value for name, value in given.items() if value is not None
+    }
+    request = read_request(values, "" if json is None else str(json))
+    requests = [request.again(request.seed + number) for number in range(count)]
     if requests[0].writer != "arranger":
         _check_model(model)
     output = output or free_path(prompt or requests[0].tune or requests[0].style or "")
     for number, piece in enumerate(_written(requests, model), 1):
         path = _numbered(output, number, count)
-        files = Files(*(file and _numbered(file, number, count) for file in (wav, roll, sheet)))
-        _deliver(piece, path, files, soundfont)
+        beside = [file and _numbered(file, number, count) for file in (wav, roll, sheet)]
+        _deliver(piece, path, beside[0], beside[1], beside[2], soundfont)
         if player:
             from plagal.serving.sound import play as play_file
 
@@ -109,52 +117,34 @@ def _check_model(model: Path) -> None:
         raise ModelError(f"{model}: no such model folder; run `make repro`, or use `plagal generate --writer arranger`")
 
 
-class Files(NamedTuple):
-    """What is written beside the MIDI."""
+def _deliver(
+    piece: Written, path: Path, sound: Path | None = None, picture: Path | None = None, sheet: Path | None = None,
+    soundfont: Path | None = None,
+) -> None:  # fmt: skip
+    """Write the music and what is wanted beside it, and tell the files' names."""
+    from plagal.asking.wording import plain_prompt
 
-    sound: Path | None = None
-    picture: Path | None = None
-    sheet: Path | None = None
-
-
-def _deliver(piece: Written, path: Path, files: Files, soundfont: Path | None) -> None:
-    """Write the files and tell their names."""
     for written in write_music(piece.score, path, soundfont):
         _say(f"{written}: {piece.description}")
     if piece.request.prompt or piece.request.not_understood:
         _say(piece.request.summary)
     if piece.judge:
         _say(piece.judge)
-    if files.sound is not None:
+    if sound is not None:
         from plagal.serving.sound import write_sound
 
-        write_sound(piece.score, files.sound, soundfont)
-        _say(str(files.sound))
-    if files.picture is not None:
-        from plagal.asking.wording import plain_prompt
+        write_sound(piece.score, sound, soundfont)
+        _say(str(sound))
+    if picture is not None:
         from plagal.music.pianoroll import write_piano_roll
 
-        write_piano_roll(piece.score, files.picture, title=plain_prompt(piece.request))
-        _say(str(files.picture))
-    if files.sheet is not None:
-        from plagal.asking.wording import plain_prompt
+        write_piano_roll(piece.score, picture, title=plain_prompt(piece.request))
+        _say(str(picture))
+    if sheet is not None:
         from plagal.sheet import write_sheet
 
-        for page in write_sheet(
-            replace(piece.score, title=piece.request.prompt or plain_prompt(piece.request)), files.sheet
-        ):
+        for page in write_sheet(replace(piece.score, title=piece.request.prompt or plain_prompt(piece.request)), sheet):
             _say(str(page))
-
-
-def _requests(given: dict[str, Any], file: Path | None, count: int) -> list[Request]:
-    """One request for each piece: options over the JSON file over what the prompt says."""
-    from plagal.asking.request import read_request, read_request_file
-
-    values = (read_request_file(file) if file is not None else {}) | {
-        name: value for name, value in given.items() if value is not None
-    }
-    request = read_request(values, "" if file is None else str(file))
-    return [request.again(request.seed + number) for number in range(count)]
 
 
 def _written(requests: list[Request], model: Path) -> list[Written]:
@@ -164,19 +154,11 @@ def _written(requests: list[Request], model: Path) -> list[Written]:
 
     total = sum(request.new_bars for request in requests)
     with tqdm(total=total, unit="bar", desc="write", disable=not sys.stderr.isatty(), leave=False) as progress:
-
-        def on_bar() -> None:
-            progress.update()
-
-        return write_pieces(requests, model, on_bar)
+        return write_pieces(requests, model, progress.update)
 
 
 def _numbered(path: Path, number: int, count: int) -> Path:
     return path if count == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-
-
-def _number_or_text(text: str | None) -> str | float | None:
-    return float(text) if text is not None and re.fullmatch(r"\d+(\.\d+)?", text) else text
 
 
 def _score(file: Path | None) -> Score | None:
@@ -253,7 +235,7 @@ def chat(
             _say(f"! {error}")
             continue
         path = _free_path(output, line)
-        _deliver(piece, path, Files(), None)
+        _deliver(piece, path)
         done.append((piece, path))
         if player:
             play_file(player, path)
@@ -324,8 +306,8 @@ def serve(
     root_path: Annotated[str, typer.Option(help="Prefix under which a proxy shows it, as in /plagal.")] = "",
 ) -> None:
     """A prompt in a browser or an app, music as it is written: HTTP, and the page."""
+    from plagal.serving.api import listen
     from plagal.serving.desk import Desk, Limits
-    from plagal.serving.server import listen
 
     # A fresh clone has no model yet, and can play; a folder that somebody names is meant.
     served = model if model != MODEL or model.exists() else None
@@ -349,9 +331,3 @@ def _token(file: Path | None) -> str | None:
     if not token:
         raise InputError(f"{file} is empty; write a token into it")
     return token
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (generate, chat, serve):
-        app.command()(command)

@@ -126,9 +126,9 @@ STAGES = {
 def train_on(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -> None:
     """Train `lm` on data/text/`name` and write models/`name` and the curve. Resumes the run that has the same settings,
     data, base and code; its checkpoints go when a later stage begins."""
-    from plagal.model.adapters import CURVE, base_sha256
+    from plagal.model.adapters import base_sha256
     from plagal.model.checkpoint import run_key, sha256_of
-    from plagal.model.trainer import train
+    from plagal.model.trainer import CURVE, train
 
     data = TEXT / name
     package = Path(__file__).parent
@@ -167,7 +167,8 @@ def _tell_begun(own: str, what: dict[str, Any]) -> None:
         os.utime(note)
         return
     others = [other for other in CHECKPOINTS.glob(f"*/{BEGUN}") if read_json(other).get("stage") == what["stage"]]
-    others = sorted((other for other in others if not (other.parent / FINISHED).exists()), key=_modified)
+    running = (other for other in others if not (other.parent / FINISHED).exists())
+    others = sorted(running, key=lambda path: path.stat().st_mtime)
     for other in others[:-1]:
         remove_whole(other.parent)
     if others:
@@ -176,10 +177,6 @@ def _tell_begun(own: str, what: dict[str, Any]) -> None:
         log.warning("%s starts anew, for its %s: what was trained before is kept in %s until the next change",
                     what["stage"], ", ".join(changed) or "data, base or code changed", folder)  # fmt: skip
     write_json(note, what)
-
-
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime
 
 
 def forget_finished(but: str = "") -> None:

@@ -122,8 +122,8 @@ def _card() -> str:
 
 def _representation(folder: Path) -> str:
     """Of a service that other machines reach."""
+    from plagal.serving.api import listen
     from plagal.serving.desk import Desk, Limits
-    from plagal.serving.server import listen
 
     desk = Desk(next(folder.glob("base*")), folder / "out2", limits=Limits())
     try:
@@ -136,7 +136,7 @@ def _representation(folder: Path) -> str:
 
 
 def _elsewhere(folder: Path) -> Row:
-    from plagal.cli_doctor import examine
+    from plagal.cli_train import examine
 
     acts: dict[str, Callable[[], str]] = {
         "doctor": lambda: "\n".join(examine()), "an error of the hub": _error_of_the_hub, "the model card": _card,

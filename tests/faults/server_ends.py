@@ -19,8 +19,7 @@ from faults.campaign import Row
 from faults.served import Served, connect, cut, head_of, is_problem, serving
 from faults.small_disk import WHY_NOT, small_disk
 from faults.tally import Tally, not_tried
-from plagal.serving.desk import GRACE_SECONDS
-from plagal.serving.store import MOST_PIECES
+from plagal.serving.desk import GRACE_SECONDS, MOST_PIECES
 
 SOAK_SECONDS = 1800
 _WARM_UP_SECONDS = 600

@@ -15,8 +15,8 @@ import httpx
 from faults.campaign import Row
 from faults.served import Served, connect, cut, head_of, is_problem, post_head, read_all
 from faults.tally import Tally
+from plagal.serving.api import most_connections
 from plagal.serving.guards import BODY_SECONDS, MOST_BODY_BYTES
-from plagal.serving.server import most_connections
 
 SPARE_SECONDS = 15.0
 """For two busy cores."""

@@ -167,10 +167,10 @@ _served: dict[Path, str] = {}
 @pytest.fixture(scope="module", autouse=True)
 def served(project: Project) -> Iterator[None]:
     """The service on a free port, for the commands that ask it."""
-    from plagal.serving import server
+    from plagal.serving.api import listen
     from plagal.serving.desk import Desk
 
-    listening = server.listen(Desk(project.root / "models" / "fused", project.root / "out"), port=0)
+    listening = listen(Desk(project.root / "models" / "fused", project.root / "out"), port=0)
     thread = threading.Thread(target=listening.run)
     thread.start()
     _served[project.root] = listening.address

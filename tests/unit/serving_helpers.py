@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 from model_helpers import tiny_base
 
+from plagal.serving.api import listen
 from plagal.serving.desk import Desk, Limits
-from plagal.serving.server import listen
 
 
 @contextmanager

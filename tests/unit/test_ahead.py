@@ -159,7 +159,7 @@ def test_rows_of_any_length_are_read_as_mlx_lm_reads_each_alone(tmp_path: Path, 
     folder = pretrained(tmp_path / "base", tied, bits=0) if grown else tiny_base(tmp_path)
     lm = base.load(folder)
     scorer = ModelScorer(lm)
-    columns = lm.word_tokens.ids[:-1]
+    columns = lm.words.ids[:-1]
     prompt = lm.encode_text(prompt_text("worship in Db"))
     rows = [[*prompt, *columns[5:9].tolist()], [*prompt[:3], int(columns[7])], [*prompt, *columns[20:60].tolist()]]
     with scorer.writing():

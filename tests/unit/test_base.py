@@ -26,8 +26,8 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> base.LanguageModel:
 
 def test_every_music_word_is_one_token(lm: base.LanguageModel) -> None:
     for word in MUSIC_WORDS:
-        assert tuple(lm.encode_text(word_text(word))) == lm.word_tokens.spelling_of[word]
-        assert len(lm.word_tokens.spelling_of[word]) == 1
+        assert tuple(lm.encode_text(word_text(word))) == lm.words.spelling_of[word]
+        assert len(lm.words.spelling_of[word]) == 1
 
 
 def test_a_text_comes_back_exactly(lm: base.LanguageModel) -> None:
@@ -48,9 +48,9 @@ def test_words_by_table_are_words_by_tokenizer(lm: base.LanguageModel) -> None:
     text = texts(1)[0]
     parts = split_text(text)
     assert parts.prompt + " ".join(parts.words) + parts.after == text
-    ids = [*lm.encode_text(parts.prompt), *lm.word_tokens.encode(parts.words), *lm.encode_text(parts.after)]
+    ids = [*lm.encode_text(parts.prompt), *lm.words.encode(parts.words), *lm.encode_text(parts.after)]
     assert ids == lm.encode_text(text)
-    assert lm.word_tokens.decode(ids) == list(parts.words)
+    assert lm.words.decode(ids) == list(parts.words)
 
 
 def test_the_chat_template_is_the_one_of_the_training_text(lm: base.LanguageModel) -> None:

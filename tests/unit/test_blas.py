@@ -12,7 +12,7 @@ from model_helpers import texts, tiny_base
 
 from plagal.model import base
 from plagal.model.cpu import blas, kernels
-from plagal.model.scoring import word_scores
+from plagal.model.scorer import word_scores
 
 
 def test_matrix_products_are_right() -> None:

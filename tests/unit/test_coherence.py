@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_coherence import fit, training_pieces
+from make_coherence import DAMAGES, LEVELS, fit, to_json, training_pieces
 from model_helpers import piece, text_of
 from music_helpers import EMPTY, arranged
 
-from plagal.evaluation.coherence import DAMAGES, LEVELS, CoherenceModel, bars_shuffled, shipped
+from plagal.evaluation.coherence import CoherenceModel, bars_shuffled, shipped
 from plagal.evaluation.features import FEATURES, bars_of, window
 from plagal.evaluation.likelihood import read_texts
 from plagal.music.score import Score
@@ -56,7 +56,7 @@ def test_silence_scores_nothing() -> None:
 
 
 def test_a_model_survives_json_and_refuses_other_features() -> None:
-    stored = shipped().to_json()
+    stored = to_json(shipped())
     again = CoherenceModel.from_json(stored)
     assert again.score(PIECES[0]) == pytest.approx(shipped().score(PIECES[0]), abs=1e-2)
     with pytest.raises(ValueError, match="other features"):

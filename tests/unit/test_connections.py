@@ -17,10 +17,10 @@ from model_helpers import tiny_base
 from serving_helpers import ask, running
 
 from plagal.plumbing.errors import BusyError, InputError
+from plagal.serving import api as process
 from plagal.serving import guards
-from plagal.serving import server as process
+from plagal.serving.api import listen, most_connections
 from plagal.serving.desk import Desk
-from plagal.serving.server import listen, most_connections
 from waiting import wait_until
 
 Server = tuple[httpx.Client, Desk]
@@ -66,7 +66,7 @@ def test_a_body_that_trickles_on_after_its_answer_is_cut(client: httpx.Client, m
 
 def test_half_an_upload_is_never_acted_on(server: Server) -> None:
     client, desk = server
-    before = len(desk.store.pieces)
+    before = len(desk.pieces)
     body = json.dumps({"prompt": "gospel", "bars": 1}).encode()
     with connect(client) as taken:
         lines = ("Content-Type: application/json", f"Content-Length: {len(body) + 5}")
@@ -74,7 +74,7 @@ def test_half_an_upload_is_never_acted_on(server: Server) -> None:
         taken.shutdown(socket.SHUT_WR)
         read(taken)  # the server has seen that no more will come, and is through with it
     assert client.get("/api/health").status_code == 200
-    assert len(desk.store.pieces) == before
+    assert len(desk.pieces) == before
 
 
 def test_a_packed_body_and_one_in_another_alphabet_are_refused_with_the_reason(client: httpx.Client) -> None:

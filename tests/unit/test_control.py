@@ -15,17 +15,16 @@ from plagal.evaluation.control import (
     StyleEar,
     chords_kept,
     family,
-    follows,
     follows_score,
     heard_bars,
     mean_verdicts,
     played_tempo,
 )
 from plagal.evaluation.features import bars_of, window
-from plagal.evaluation.gospel import gospel_signs, has_ninth, has_seventh, is_sus
+from plagal.evaluation.structure import gospel_signs, has_ninth, has_seventh, is_sus
 from plagal.music.chords import parse_chord
 from plagal.music.harmony import hear_key
-from plagal.music.midi import to_midi_bytes
+from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.score import Key, Marker, Metre, Tempo
 
 STYLES = ("traditional_gospel", "worship")
@@ -48,7 +47,7 @@ def test_a_piece_that_does_as_asked_gets_full_marks() -> None:
         heard_bars(piece),
         "worship",
     )
-    verdict = follows(asked, to_midi_bytes(piece), ears())
+    verdict = follows_score(asked, read_midi(to_midi_bytes(piece)), ears())
     assert {name: verdict[name] for name in ("key", "tempo", "metre", "bars")} == dict.fromkeys(
         ("key", "tempo", "metre", "bars"), 1.0
     )

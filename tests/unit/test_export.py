@@ -14,9 +14,7 @@ from safetensors.numpy import load_file
 from tiny_gguf import write_tiny_gguf
 
 import plagal.model  # noqa: F401  (the fast BLAS goes first)
-from plagal.export.gguf import to_gguf
-from plagal.export.mlx import to_mlx
-from plagal.export.peft import to_peft
+from plagal.export import to_gguf, to_mlx, to_peft
 from plagal.model import base, gguf, trainer
 from plagal.model.fuse import fuse
 from plagal.plumbing.errors import ModelError

@@ -111,9 +111,9 @@ def test_a_base_that_is_no_instruct_model_ends_at_our_end_mark_once_it_is_fused(
     import mlx_lm
 
     _, tokenizer = mlx_lm.load(str(tmp_path / "fused"))
-    assert tokenizer.eos_token == END_MARK and tokenizer.eos_token_ids == {lm.word_tokens.end_id}
+    assert tokenizer.eos_token == END_MARK and tokenizer.eos_token_ids == {lm.words.end_id}
     assert read_json(tmp_path / "fused/generation_config.json") == {
-        "eos_token_id": lm.word_tokens.end_id, "temperature": 0.7}  # fmt: skip
+        "eos_token_id": lm.words.end_id, "temperature": 0.7}  # fmt: skip
 
 
 def test_a_tokenizer_that_learned_the_words_says_its_marks_as_transformers_4_reads_them(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_smollm2_itself_learns_music_in_a_few_steps_and_fuses(tmp_path: Path, pr
     fused = fuse(tmp_path / "base", tmp_path / "adapter", tmp_path / "fused", held_out,
                  quantize_bits=profile.fuse.quantize_bits, max_tokens=256)  # fmt: skip
     assert fused.lost_share <= profile.fuse.max_lost_share
-    assert base.load(tmp_path / "fused").word_tokens.whole
+    assert base.load(tmp_path / "fused").words.whole
 
 
 def test_smollm2_without_its_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from plagal import cli
-from plagal.evaluation.gospel import MEASURES, gospel_figures, mean_figures
 from plagal.music.arranger.arrange import arrange
 from plagal.music.midi import read_midi
 from plagal.music.score import Key, Marker, Metre, Pedal, Score
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from shared.gospel_figures import MEASURES, gospel_figures, mean_figures
 
 C = Key(0, 0)
 

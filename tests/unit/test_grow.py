@@ -14,8 +14,7 @@ from model_helpers import pretrained, settings, texts
 from plagal.model import base, gguf, trainer
 from plagal.model.adapters import load_adapters
 from plagal.model.fuse import fuse
-from plagal.model.grow import rows_of
-from plagal.model.words import word_text
+from plagal.model.words import rows_of, word_text
 from plagal.plumbing.errors import ModelError, TrainingError
 from plagal.tokens.vocabulary import MUSIC_WORDS, split_text
 
@@ -41,7 +40,7 @@ def test_other_tokens_are_understood_as_before(tmp_path: Path, tied: bool) -> No
     plain, lm = base.load(folder, "text"), base.load(folder)
     ids = mx.array([plain.encode_text("Generate gospel")])
     old, new = plain.model(ids), lm.model(ids)
-    first = int(lm.word_tokens.ids.min(initial=10**9, where=lm.word_tokens.ids > lm.word_tokens.end_id))
+    first = int(lm.words.ids.min(initial=10**9, where=lm.words.ids > lm.words.end_id))
     assert np.array(new)[..., :first] == pytest.approx(np.array(old)[..., :first], abs=1e-5)
 
 
@@ -57,7 +56,7 @@ def test_trained_and_fused_it_reloads_in_stock_mlx_lm_with_no_difference(tmp_pat
     model, tokenizer = mlx_lm.load(str(tmp_path / "fused"))
     lm = base.load(tmp_path / "fused")
     ids = mx.array([tokenizer.encode("SONG_START KEY_C BAR_START", add_special_tokens=False)])
-    assert ids.tolist()[0] == lm.word_tokens.encode(["SONG_START", "KEY_C", "BAR_START"]).tolist()
+    assert ids.tolist()[0] == lm.words.encode(["SONG_START", "KEY_C", "BAR_START"]).tolist()
     stock, ours = np.array(model(ids)), np.array(lm.model(ids))
     assert stock == pytest.approx(ours, abs=1e-4)
     assert tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False) == (
@@ -114,7 +113,7 @@ def test_smollm2_is_a_working_english_model(tmp_path: Path) -> None:
 def test_in_text_each_word_is_spelled_as_the_whole_text_spells_it(tmp_path: Path) -> None:
     lm = base.load(pretrained(tmp_path / "base", tied=True), "text")
     parts = split_text(texts(1)[0])
-    ids = [*lm.encode_text(parts.prompt), *lm.word_tokens.encode(parts.words), lm.word_tokens.end_id]
+    ids = [*lm.encode_text(parts.prompt), *lm.words.encode(parts.words), lm.words.end_id]
     assert ids == lm.encode_text(texts(1)[0])
-    assert lm.word_tokens.decode(ids) == list(parts.words)
-    assert len(lm.word_tokens.spellings) == len(MUSIC_WORDS) and not lm.word_tokens.whole
+    assert lm.words.decode(ids) == list(parts.words)
+    assert len(lm.words.spellings) == len(MUSIC_WORDS) and not lm.words.whole

@@ -11,20 +11,20 @@ from plagal.evaluation.likelihood import (
     facet_of,
     grammar_masks,
     ratio_interval,
+    spellings,
     summarise,
 )
-from plagal.evaluation.subwords import END, spellings
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 NOTE = ["DUR_QUARTER", "VEL_MF"]
 WORDS = ["SONG_START", "KEY_C", "BAR_START", "BEAT_0", "NOTE_ON_60", *NOTE, "NOTE_ON_64", *NOTE, "SONG_END"]
-CHOICES = [*MUSIC_WORDS, END]
+CHOICES = [*MUSIC_WORDS, END_MARK]
 
 
 def certain(words: list[str], probability: float) -> np.ndarray:
     """Distributions that give each right word `probability` and share the rest evenly."""
     log_probs = np.full((len(words) + 1, len(CHOICES)), np.log((1 - probability) / (len(CHOICES) - 1)))
-    for row, word in enumerate([*words, END]):
+    for row, word in enumerate([*words, END_MARK]):
         log_probs[row, CHOICES.index(word)] = np.log(probability)
     return log_probs.astype(np.float32)
 
@@ -40,7 +40,7 @@ def test_nats_are_summed_over_all_words_and_split_without_loss() -> None:
 def test_perplexity_counts_the_subwords_of_the_text_whatever_the_model_reads() -> None:
     figures = summarise([LikelihoodScorer(CHOICES).score("tune", WORDS, certain(WORDS, 0.5))], seed=0)
     assert figures is not None
-    subwords = sum(len(spellings()[word]) for word in [*WORDS, END])
+    subwords = sum(len(spellings()[word]) for word in [*WORDS, END_MARK])
     assert figures.perplexity == pytest.approx(2 ** ((len(WORDS) + 1) / subwords), rel=1e-5)
     assert figures.token_accuracy == 1.0
 
@@ -69,7 +69,7 @@ def test_distributions_of_another_piece_are_refused() -> None:
 @pytest.mark.parametrize(
     ("word", "facet"),
     [("BAR_START", "when"), ("BEAT_1.333", "when"), ("NOTE_ON_21", "pitch"), ("DUR_HALF_TIED", "length"),
-     ("VEL_SILENT", "loudness"), ("CHORD_Db13", "harmony"), ("KEY_F#m", "harmony"), (END, "when")],
+     ("VEL_SILENT", "loudness"), ("CHORD_Db13", "harmony"), ("KEY_F#m", "harmony"), (END_MARK, "when")],
 )  # fmt: skip
 def test_words_decide_what_their_name_says(word: str, facet: str) -> None:
     assert facet_of(word) == facet

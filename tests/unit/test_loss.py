@@ -11,8 +11,18 @@ from model_helpers import pretrained, text_of, texts, tiny_base
 
 from plagal.model import base
 from plagal.model.cpu import blas, kernels
-from plagal.model.loss import batch_arrays, chunked_loss, head_logits, hidden_states, make_loss, takes_all_rows
-from plagal.model.windows import batches_from, collate, make_windows, plan_epoch
+from plagal.model.loss import (
+    batch_arrays,
+    batches_from,
+    chunked_loss,
+    collate,
+    head_logits,
+    hidden_states,
+    make_loss,
+    make_windows,
+    plan_epoch,
+    takes_all_rows,
+)
 from plagal.plumbing.errors import TrainingError
 from plagal.tokens.grammar import cut_bars
 from plagal.tokens.vocabulary import split_text
@@ -25,7 +35,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> base.LanguageModel:
 
 def test_the_loss_is_that_of_mlx_over_the_words_alone(lm: base.LanguageModel) -> None:
     given = texts(3)
-    batch = collate(make_windows(lm, given, 512), lm.word_tokens.pad_id)
+    batch = collate(make_windows(lm, given, 512), lm.words.pad_id)
     assert batch is not None
     expected = 0.0
     for text in given:
@@ -39,13 +49,13 @@ def test_the_loss_is_that_of_mlx_over_the_words_alone(lm: base.LanguageModel) ->
 
 def test_fewer_rows_give_the_loss_over_those_rows(lm: base.LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     assert takes_all_rows(lm)
-    batch = collate(make_windows(lm, texts(2), 512), lm.word_tokens.pad_id)
+    batch = collate(make_windows(lm, texts(2), 512), lm.words.pad_id)
     assert batch is not None
     logits = lm.model(mx.array(batch.ids[:, :-1])).reshape(-1, lm.config["vocab_size"])[
         mx.array(batch.positions[: batch.count])
     ]
-    logits = logits[:, mx.array(lm.word_tokens.ids)]
-    column = {int(i): n for n, i in enumerate(lm.word_tokens.ids)}
+    logits = logits[:, mx.array(lm.words.ids)]
+    column = {int(i): n for n, i in enumerate(lm.words.ids)}
     targets = mx.array([column[int(i)] for i in batch.targets[: batch.count]])
     monkeypatch.setattr("plagal.model.loss._SMALL_VOCABULARY", 0.0)
     loss = make_loss(lm)(lm.model, batch_arrays(batch)).item()
@@ -53,7 +63,7 @@ def test_fewer_rows_give_the_loss_over_those_rows(lm: base.LanguageModel, monkey
 
 
 def test_kernels_give_the_gradients_of_mlx(lm: base.LanguageModel) -> None:
-    batch = collate(make_windows(lm, texts(2), 512), lm.word_tokens.pad_id)
+    batch = collate(make_windows(lm, texts(2), 512), lm.words.pad_id)
     differentiate = nn.value_and_grad(lm.model, make_loss(lm))
     _, stock = differentiate(lm.model, batch_arrays(batch))
     with kernels.cpu_kernels(lm.model):
@@ -69,10 +79,10 @@ def test_windows_cover_every_word_once_and_start_at_bar_lines(lm: base.LanguageM
     windows = make_windows(lm, [text], 90)
     assert len(windows) > 2 and all(len(window.ids) <= 90 for window in windows)
     seen = [i for window in windows for i in window.ids[window.first :]]
-    assert lm.word_tokens.decode(seen) == words and seen[-1] == lm.word_tokens.end_id
+    assert lm.words.decode(seen) == words and seen[-1] == lm.words.end_id
     for window in windows[1:]:
-        assert lm.word_tokens.decode(window.ids[window.first :])[0] == "BAR_START"
-        assert lm.word_tokens.decode(window.ids[: window.first]) == ["KEY_C", "TIMESIG_4_4", "TEMPO_80"]
+        assert lm.words.decode(window.ids[window.first :])[0] == "BAR_START"
+        assert lm.words.decode(window.ids[: window.first]) == ["KEY_C", "TIMESIG_4_4", "TEMPO_80"]
         assert words[window.place] == "BAR_START"
     assert sum(window.notes for window in windows) == sum(word.startswith("NOTE_ON") for word in words)
 
@@ -85,13 +95,13 @@ def test_a_later_window_carries_the_key_that_holds_there(lm: base.LanguageModel)
     bar = ["BAR_START", "BEAT_0", "NOTE_ON_60", "DUR_QUARTER", "VEL_MF"]
     words = ["SONG_START", "KEY_C", *bar * 8, "BAR_START", "BEAT_0", "KEY_Db", *bar[2:], *bar * 30, "SONG_END"]
     last = make_windows(lm, [text_of(words)], 100)[-1]
-    assert lm.word_tokens.decode(last.ids[: last.first]) == ["KEY_Db"]
+    assert lm.words.decode(last.ids[: last.first]) == ["KEY_Db"]
 
 
 def test_a_bar_longer_than_the_window_is_cut_at_a_note(lm: base.LanguageModel) -> None:
     notes = [word for pitch in range(30, 100) for word in (f"NOTE_ON_{pitch}", "DUR_QUARTER", "VEL_MF")]
     windows = make_windows(lm, [text_of(["SONG_START", "BAR_START", "BEAT_0", *notes, "SONG_END"])], 80)
-    assert lm.word_tokens.decode(windows[0].ids)[-1] == "VEL_MF" and len(windows[0].ids) <= 80
+    assert lm.words.decode(windows[0].ids)[-1] == "VEL_MF" and len(windows[0].ids) <= 80
 
 
 def test_a_prompt_without_room_for_music_is_refused(lm: base.LanguageModel) -> None:
@@ -118,7 +128,7 @@ def test_a_loss_in_chunks_is_the_loss_over_the_whole_vocabulary(
     monkeypatch.setattr("plagal.model.memory._CHUNK_LOGITS", 1)  # so that a chunk is 128 positions
     lm = base.load(pretrained(tmp_path / "base", tied, bits), "text")
     windows = make_windows(lm, texts(4), 400)
-    batch = collate(windows, lm.word_tokens.pad_id)
+    batch = collate(windows, lm.words.pad_id)
     assert batch is not None and len(batch.targets) > 300
 
     def whole(model: object, arrays: dict[str, object]) -> mx.array:
@@ -159,9 +169,9 @@ def test_a_loss_in_chunks_never_holds_the_whole_logits(tmp_path: Path) -> None:
 def test_prompts_and_padding_are_no_targets_in_text(tmp_path: Path) -> None:
     lm = base.load(pretrained(tmp_path / "base", True), "text")
     given = texts(3)
-    batch = collate(make_windows(lm, given, 4096), lm.word_tokens.pad_id)
+    batch = collate(make_windows(lm, given, 4096), lm.words.pad_id)
     assert batch is not None
     trained = batch.targets[: batch.count].tolist()
-    expected = [[*lm.word_tokens.encode(split_text(text).words), lm.word_tokens.end_id] for text in given]
+    expected = [[*lm.words.encode(split_text(text).words), lm.words.end_id] for text in given]
     assert sorted(trained) == sorted(int(i) for ids in expected for i in ids)
     assert not batch.weights[batch.count :].any()

@@ -120,7 +120,7 @@ def test_training_asks_attention_for_the_causal_mask_that_is_no_array_however_lo
 
 def test_the_profiles_for_a_mac_of_16_gb_fit_it_with_and_without_scores() -> None:
     from plagal.plumbing.params import check_params, with_profile
-    from plagal.rehearsal.shapes import KNOWN
+    from plagal.rehearsal.machine import KNOWN
 
     root = Path(__file__).parents[2]
     for name in ("qwen14b-16gb", "qwen7b-16gb"):

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plagal.evaluation.ngram import NGram, best_ngrams, xz_nats
-from plagal.evaluation.subwords import END
+from plagal.tokens.vocabulary import END_MARK
 
-CHOICES = ["a", "b", "c", "d", END]
+CHOICES = ["a", "b", "c", "d", END_MARK]
 PIECES = [["a", "b", "c"] * 5, ["a", "b", "d"] * 4, ["a", "c"]]
 
 
@@ -23,7 +23,7 @@ def test_every_distribution_sums_to_one(order: int, words: list[str]) -> None:
 def test_nats_are_those_of_the_distributions(order: int, words: list[str]) -> None:
     model = NGram(PIECES, CHOICES, order)
     log_probs = model.log_probs(words)
-    columns = [CHOICES.index(word) for word in [*words, END]]
+    columns = [CHOICES.index(word) for word in [*words, END_MARK]]
     assert model.nats(words) == pytest.approx(-log_probs[np.arange(len(columns)), columns].sum(), rel=1e-4)
 
 
@@ -35,7 +35,7 @@ def test_a_context_that_decides_is_learned() -> None:
 def test_a_word_seen_after_many_others_beats_one_seen_often_after_one() -> None:
     # What makes it Kneser-Ney: "d" is frequent but only ever follows "c"; after something new, "b" is likelier.
     pieces = [["c", "d"] * 30, ["a", "b"], ["b", "b"], ["d", "b"], ["c", "b"]]
-    model = NGram(pieces, [*CHOICES[:-1], "e", END], 2)
+    model = NGram(pieces, [*CHOICES[:-1], "e", END_MARK], 2)
     after_new = np.exp(model.log_probs(["e", "a"])[1])
     assert after_new[1] > after_new[3]
 

@@ -19,9 +19,7 @@ def test_nobody_has_rated_is_none_and_never_a_number(tmp_path: Path) -> None:
 
 
 def test_mean_and_raters_and_an_interval_by_rater() -> None:
-    found = summarise_ratings(
-        [rating(6), rating(8), rating(7, "b"), rating(3, "b", "arranger")], seed=0, system="fused"
-    )
+    found = summarise_ratings([rating(6), rating(8), rating(7, "b")], seed=0)
     assert found is not None
     assert (found.mean, found.raters) == (7.0, 2)
     assert found.interval is not None

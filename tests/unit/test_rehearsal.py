@@ -17,10 +17,8 @@ import plagal.model  # noqa: F401  (the fast BLAS goes first)
 from plagal.model.memory import GIGA
 from plagal.plumbing.params import Params, check_params
 from plagal.rehearsal import run as rehearsing
-from plagal.rehearsal.report import report_lines
-from plagal.rehearsal.run import rehearse
-from plagal.rehearsal.scratch import scratch
-from plagal.rehearsal.shapes import KNOWN, billions, shape_of
+from plagal.rehearsal.machine import KNOWN, billions, scratch, shape_of
+from plagal.rehearsal.run import rehearse, report_lines
 from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]

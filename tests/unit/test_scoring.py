@@ -7,7 +7,7 @@ import pytest
 from model_helpers import texts, tiny_base
 
 from plagal.model import base
-from plagal.model.scoring import word_scores
+from plagal.model.scorer import word_scores
 from plagal.tokens.vocabulary import MUSIC_WORDS, split_text
 
 

@@ -32,7 +32,7 @@ from plagal.music.midi import read_midi, to_midi_bytes
 from plagal.music.score import Score
 from plagal.plumbing.errors import BusyError, InputError, ModelError
 from plagal.serving import FinetunedQwenService
-from plagal.serving.events import EventReader
+from plagal.serving.service import EventReader
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode, encode
 from plagal.tokens.vocabulary import MUSIC_WORDS

@@ -11,7 +11,7 @@ from model_helpers import pretrained, settings, texts, tiny_base
 
 from plagal.model import base, trainer
 from plagal.model.fuse import fuse
-from plagal.model.scoring import Spellings, word_scores
+from plagal.model.scorer import Spellings, word_scores
 from plagal.model.words import WordTokens
 from plagal.plumbing.files import write_json
 from plagal.tokens.vocabulary import MUSIC_WORDS, split_text
@@ -23,9 +23,9 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> base.LanguageModel:
 
 
 def test_the_probabilities_of_all_words_sum_to_one(lm: base.LanguageModel) -> None:
-    spellings, random = Spellings(lm.word_tokens), np.random.default_rng(0)
+    spellings, random = Spellings(lm.words), np.random.default_rng(0)
     for place in (0, 17, 400, len(MUSIC_WORDS)):
-        logits = random.normal(size=(spellings.length(place) + 1, len(lm.word_tokens.ids))).astype(np.float32)
+        logits = random.normal(size=(spellings.length(place) + 1, len(lm.words.ids))).astype(np.float32)
         found, _ = spellings.word(place, logits)
         assert np.exp(found.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
 
@@ -52,7 +52,7 @@ def test_each_word_is_scored_once_by_its_sub_words(lm: base.LanguageModel) -> No
 def test_a_words_score_is_the_product_along_its_spelling(lm: base.LanguageModel) -> None:
     """The sub-words' own conditional probabilities, multiplied by hand."""
     text = texts(1)[0]
-    tokens = lm.word_tokens
+    tokens = lm.words
     words = split_text(text).words
     ids = lm.encode_text(text)
     first = len(lm.encode_text(split_text(text).prompt))
@@ -87,10 +87,10 @@ def test_a_base_trains_on_its_own_sub_words_and_comes_out_as_a_stock_model(tmp_p
     fused = fuse(folder, tmp_path / "adapter", tmp_path / "fused", texts(2, 1), max_tokens=300)
     assert fused.lost_share <= 0.01
     again = base.load(tmp_path / "fused")
-    assert again.encoding == "text" and not again.word_tokens.whole
+    assert again.encoding == "text" and not again.words.whole
     model, tokenizer = mlx_lm.load(str(tmp_path / "fused"))
     ids = mx.array([tokenizer.encode("SONG_START KEY_C", add_special_tokens=False)])
-    assert ids.tolist()[0] == again.word_tokens.encode(["SONG_START", "KEY_C"]).tolist()
+    assert ids.tolist()[0] == again.words.encode(["SONG_START", "KEY_C"]).tolist()
     assert np.array(model(ids)) == pytest.approx(np.array(again.model(ids)), abs=1e-4)
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
     assert chat == "<|im_start|>user\nx<|im_end|>"

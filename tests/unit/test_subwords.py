@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_subwords import encode
 
-from plagal.evaluation.subwords import END, SpellingTrie, spellings
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.evaluation.likelihood import SpellingTrie, spellings
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 
 def test_every_music_word_has_a_spelling_of_its_own() -> None:
     table = spellings()
-    assert set(table) == {*MUSIC_WORDS, END}
+    assert set(table) == {*MUSIC_WORDS, END_MARK}
     assert len(set(table.values())) == len(table)
 
 

@@ -10,7 +10,7 @@ it measured (`calibration`), made by tools/make_coherence.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -20,15 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.evaluation.features import FEATURES, bars_of, cut, features, windows
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Notes, Score
+from plagal.music.score import DURATION, ONSET, PITCH, Notes, Score
 
 # --- Damage: pieces made worse on purpose, which a measure of coherence must rank below the real thing ---
 
 Rng = np.random.Generator
-Damage = Callable[[Score, Rng], Score]
 
 
-def _sorted(notes: Notes) -> Notes:
+def in_order(notes: Notes) -> Notes:
     """In order, and one of a pitch at a time."""
     notes = notes[np.lexsort((notes[:, PITCH], notes[:, ONSET]))]
     _, first = np.unique(notes[:, ONSET].astype(np.int64) * 128 + notes[:, PITCH], return_index=True)
@@ -48,7 +47,7 @@ def bars_shuffled(score: Score, rng: Rng) -> Score:
         some = cut(score.notes, bars[other].begin, bars[other].end)
         some[:, ONSET] += bar.begin
         pieces.append(some)
-    return replace(score, notes=_sorted(np.concatenate(pieces)), markers=(), pedals=())
+    return replace(score, notes=in_order(np.concatenate(pieces)), markers=(), pedals=())
 
 
 def _moved(places: np.ndarray, rng: Rng) -> np.ndarray:
@@ -66,7 +65,7 @@ def notes_shuffled(score: Score, rng: Rng) -> Score:
     """The same rhythm with the pitches dealt anew."""
     notes = score.notes.copy()
     notes[:, PITCH] = rng.permutation(notes[:, PITCH])
-    return replace(score, notes=_sorted(notes), markers=(), pedals=())
+    return replace(score, notes=in_order(notes), markers=(), pedals=())
 
 
 def random_notes(score: Score, rng: Rng) -> Score:
@@ -77,74 +76,10 @@ def random_notes(score: Score, rng: Rng) -> Score:
     notes[:, ONSET] = rng.integers(0, max(end // 3, 1), len(notes)) * 3
     notes[:, PITCH] = rng.integers(low, high + 1, len(notes))
     notes[:, DURATION] = np.minimum(rng.integers(1, 17, len(notes)) * 3, end - notes[:, ONSET])
-    return replace(score, notes=_sorted(notes), markers=(), pedals=())
-
-
-def wrong_notes(score: Score, rng: Rng) -> Score:
-    """A fifth of the notes a half or whole step off."""
-    notes = score.notes.copy()
-    off = rng.random(len(notes)) < 0.2
-    notes[off, PITCH] = np.clip(notes[off, PITCH] + rng.choice([-2, -1, 1, 2], off.sum()), 21, 108)
-    return replace(score, notes=_sorted(notes), markers=(), pedals=())
-
-
-def off_beat(score: Score, rng: Rng) -> Score:
-    """A third of the notes a sixteenth or an eighth early or late."""
-    notes = score.notes.copy()
-    off = rng.random(len(notes)) < 0.33
-    shift = rng.choice([-2, -1, 1, 2], off.sum()) * TICKS_PER_QUARTER // 4
-    last = bars_of(score)[-1].end - notes[off, DURATION]
-    notes[off, ONSET] = np.clip(notes[off, ONSET] + shift, 0, np.maximum(last, 0))
-    return replace(score, notes=_sorted(notes), markers=(), pedals=())
-
-
-def hands_apart(score: Score, rng: Rng) -> Score:
-    """What lies below middle C comes some bars late, the last bars first: each hand plays on, but not together."""
-    bars = bars_of(score)
-    end = bars[-1].end
-    notes = score.notes.copy()
-    low = notes[:, PITCH] < 60
-    shift = bars[int(rng.integers(1, max(len(bars), 2))) % len(bars)].begin
-    notes[low, ONSET] = (notes[low, ONSET] + shift) % end
-    notes[low, DURATION] = np.minimum(notes[low, DURATION], end - notes[low, ONSET])
-    return replace(score, notes=_sorted(notes), markers=(), pedals=())
-
-
-def one_bar_repeated(score: Score, rng: Rng) -> Score:
-    """One bar over and over."""
-    bars = bars_of(score)
-    counts = np.bincount(
-        np.searchsorted([bar.begin for bar in bars], score.notes[:, ONSET], side="right") - 1, minlength=len(bars)
-    )
-    chosen = bars[int(rng.choice(np.flatnonzero(counts > 0)))]
-    content = cut(score.notes, chosen.begin, chosen.end)
-    pieces = []
-    for bar in bars:
-        some = content[content[:, ONSET] < bar.end - bar.begin].copy()
-        some[:, DURATION] = np.minimum(some[:, DURATION], bar.end - bar.begin - some[:, ONSET])
-        some[:, ONSET] += bar.begin
-        pieces.append(some)
-    return replace(score, notes=_sorted(np.concatenate(pieces)), markers=(), pedals=())
-
-
-DAMAGES: dict[str, Damage] = {
-    "bars_shuffled": bars_shuffled,
-    "wrong_notes": wrong_notes,
-    "off_beat": off_beat,
-    "hands_apart": hands_apart,
-    "one_bar_repeated": one_bar_repeated,
-    "notes_shuffled": notes_shuffled,
-    "random": random_notes,
-}
+    return replace(score, notes=in_order(notes), markers=(), pedals=())
 
 
 Floats = npt.NDArray[np.float64]
-
-LEVELS = {
-    "real": 10.0, "bars_shuffled": 6.5, "wrong_notes": 5.0, "off_beat": 5.0, "hands_apart": 5.0,
-    "one_bar_repeated": 3.0, "notes_shuffled": 2.5, "ngram": 2.5, "random": 0.0,
-}  # fmt: skip
-"""What each kind is worth before calibration: set by hand, from the order that any listener would agree to."""
 
 WINDOW_LENGTHS = (8, 16)
 """Bars. Each length has a map of its own: of eight bars the network is less sure than of sixteen."""
@@ -160,8 +95,10 @@ class CoherenceModel:
 
     mean: Floats
     deviation: Floats
-    hidden: tuple[Floats, Floats]
-    output: tuple[Floats, Floats]
+    hidden_weights: Floats
+    hidden_bias: Floats
+    output_weights: Floats
+    output_bias: Floats
     levels: Floats
     map_from: Floats
     map_to: Floats
@@ -170,7 +107,7 @@ class CoherenceModel:
     def raw(self, rows: Floats) -> Floats:
         """Expected level (0-10) of feature rows, (rows, len(FEATURES)) -> (rows,); what is NaN counts as usual."""
         scaled = np.nan_to_num((rows - self.mean) / self.deviation).clip(-FARTHEST, FARTHEST)
-        logits = np.tanh(scaled @ self.hidden[0] + self.hidden[1]) @ self.output[0] + self.output[1]
+        logits = np.tanh(scaled @ self.hidden_weights + self.hidden_bias) @ self.output_weights + self.output_bias
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(weights @ self.levels / weights.sum(axis=1))
 
@@ -193,24 +130,13 @@ class CoherenceModel:
         """Over pieces; a piece without music scores 0. None where there are no pieces."""
         return float(np.mean([self.score(one) or 0.0 for one in scores])) if scores else None
 
-    def to_json(self) -> dict[str, Any]:
-        arrays = {"mean": self.mean, "deviation": self.deviation, "levels": self.levels, "map_from": self.map_from,
-                  "map_to": self.map_to, "hidden_weights": self.hidden[0], "hidden_bias": self.hidden[1],
-                  "output_weights": self.output[0], "output_bias": self.output[1]}  # fmt: skip
-        shown = {name: np.vectorize(lambda one: float(f"{one:.5g}"))(array).tolist() for name, array in arrays.items()}
-        return {"features": list(FEATURES), "calibration": self.calibration, **shown}
-
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> CoherenceModel:
         """Raises ValueError where it was made for other features."""
         if tuple(stored["features"]) != FEATURES:
             raise ValueError("coherence.json was made for other features; run python tools/make_coherence.py")
         arrays = {name: np.array(stored[name]) for name in stored if name not in ("features", "calibration", "tunes")}
-        return cls(
-            arrays["mean"], arrays["deviation"], (arrays["hidden_weights"], arrays["hidden_bias"]),
-            (arrays["output_weights"], arrays["output_bias"]), arrays["levels"], arrays["map_from"], arrays["map_to"],
-            stored["calibration"],
-        )  # fmt: skip
+        return cls(**arrays, calibration=stored["calibration"])
 
 
 @cache

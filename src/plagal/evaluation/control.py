@@ -23,7 +23,6 @@ from plagal.evaluation.features import bars_of, features, spread, windows
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.keys import same_key
-from plagal.music.midi import read_midi
 from plagal.music.score import DURATION, ONSET, TICKS_PER_QUARTER, Key, Score
 
 Floats = npt.NDArray[np.float64]
@@ -60,13 +59,9 @@ class Ears:
     style: StyleEar
 
 
-def follows(asked: Asked, midi: bytes, ears: Ears) -> dict[str, float | None]:
-    """For each control: 1 where it was done as asked, 0 where not (chords: the share heard), None where not asked."""
-    return follows_score(asked, read_midi(midi), ears)
-
-
 def follows_score(asked: Asked, score: Score, ears: Ears) -> dict[str, float | None]:
-    """The same for a score. One without notes does nothing as asked."""
+    """For each control: 1 where it was done as asked, 0 where not (chords: the share heard), None where not asked. A
+    score without notes does nothing as asked."""
     silent = not len(score.notes)
     wanted: dict[str, Any] = {
         "key": asked.key, "tempo": asked.tempo, "metre": asked.metre, "bars": asked.bars, "style": asked.style,

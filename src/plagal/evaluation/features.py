@@ -115,14 +115,10 @@ def features(score: Score) -> Floats:
     bars = bars_of(score)
     if len(score.notes) < 2:
         return np.full(len(FEATURES), np.nan)
-    found: dict[str, float] = {}
     roll = _roll(score.notes, bars[-1].end)
     chroma = _per_span(_fold(roll), [(bar.begin, bar.end) for bar in bars])
-    found |= _pitches(score.notes, roll, chroma)
-    found |= _rhythm(score.notes, roll, bars)
-    found |= _lines(score.notes, bars)
-    found |= _harmony(roll, bars)
-    found |= _form(score.notes, chroma, bars)
+    found = _pitches(score.notes, roll, chroma) | _rhythm(score.notes, roll, bars) | _lines(score.notes, bars)
+    found |= _harmony(roll, bars) | _form(score.notes, chroma, bars)
     return np.array([found[name] for name in FEATURES])
 
 
@@ -204,32 +200,26 @@ def _rhythm(notes: Notes, roll: Floats, bars: list[BarSpan]) -> dict[str, float]
     bar_of = _bar_index(onsets, bars)
     within = onsets - np.array([bar.begin for bar in bars])[bar_of]
     beats = np.array([bar.beat for bar in bars])[bar_of]
-    per_bar = np.bincount(_bar_index(notes[:, ONSET], bars), minlength=len(bars)) / _quarters(bars)
+    lengths = np.array([(bar.end - bar.begin) / TICKS_PER_QUARTER for bar in bars])
+    per_bar = np.bincount(_bar_index(notes[:, ONSET], bars), minlength=len(bars)) / lengths
     weights = np.bincount(np.searchsorted(onsets, notes[:, ONSET]))
+    struck, others = weights[within == 0], weights[within != 0]
     quarters = roll[: len(roll) // 4 * 4].reshape(-1, 4, 128).any(axis=(1, 2)) if len(roll) >= 4 else np.ones(1)
     ends = notes[:, ONSET] + notes[:, DURATION]
     lines = np.array([bar.end for bar in bars])[_bar_index(notes[:, ONSET], bars)]
     grooves = onset_grids(notes, bars)
     return {
         "empty_beat_rate": float(1 - quarters.mean()),
-        "notes_per_quarter": float(len(notes) / _quarters(bars).sum()),
+        "notes_per_quarter": float(len(notes) / lengths.sum()),
         "density_variation": float(per_bar.std() / max(per_bar.mean(), 1e-9)) if len(bars) > 1 else np.nan,
-        "groove_consistency": _mean_likeness(grooves, 1),
+        "groove_consistency": _at_lag(_jaccard(grooves), 1),
         "ioi_entropy": entropy(np.bincount(np.diff(onsets)).astype(float)) if len(onsets) > 1 else np.nan,
         "duration_entropy": entropy(np.bincount(notes[:, DURATION]).astype(float)),
         "mean_duration": float(np.log2(notes[:, DURATION] / TICKS_PER_QUARTER).mean()),
         "on_beat_share": float((within % beats == 0).mean()),
-        "downbeat_weight": _ratio(weights[within == 0], weights[within != 0]),
+        "downbeat_weight": float(np.log2(struck.mean() / others.mean())) if len(struck) and len(others) else np.nan,
         "held_over_bar": float((ends > lines).mean()),
     }
-
-
-def _ratio(above: npt.NDArray[np.int64], below: npt.NDArray[np.int64]) -> float:
-    return float(np.log2(above.mean() / below.mean())) if len(above) and len(below) else np.nan
-
-
-def _quarters(bars: list[BarSpan]) -> Floats:
-    return np.array([(bar.end - bar.begin) / TICKS_PER_QUARTER for bar in bars])
 
 
 def _bar_index(ticks: npt.NDArray[np.int32], bars: list[BarSpan]) -> npt.NDArray[np.int64]:
@@ -326,10 +316,6 @@ def _jaccard(rows: Bools) -> Floats:
     sizes = numbers.sum(axis=1)
     either = sizes[:, None] + sizes[None, :] - both
     return np.asarray(np.divide(both, either, out=np.zeros_like(both), where=either > 0))
-
-
-def _mean_likeness(rows: Bools, lag: int) -> float:
-    return _at_lag(_jaccard(rows), lag)
 
 
 def _at_lag(likeness: Floats, lag: int) -> float:

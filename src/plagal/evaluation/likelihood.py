@@ -1,8 +1,8 @@
 """Held-out pieces, and how well a model foretells them, in figures that spelling cannot flatter.
 
-Conventions: a piece is its words, then END; "nats" are -log p summed over all of them. What comes before the first word
-(the prompt) is given, not foretold. A distribution is an array of log-probabilities, shape (words, choices), over
-MUSIC_WORDS and END in that order.
+Conventions: a piece is its words, then the end; "nats" are -log p summed over all of them. What comes before the first
+word (the prompt) is given, not foretold. A distribution is an array of log-probabilities, shape (words, choices), over
+MUSIC_WORDS and the end in that order.
 
 Metrics
 - `nats_per_note`: nats of all words over NOTE_ON words; `nats_split` tells them apart by what the word decides.
@@ -12,9 +12,12 @@ Metrics
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +25,111 @@ import numpy as np
 import numpy.typing as npt
 
 from plagal.evaluation.ngram import NGram, best_ngrams, xz_nats
-from plagal.evaluation.subwords import END, SpellingTrie
 from plagal.music.score import Score
 from plagal.plumbing.errors import RecordError, WordsError
 from plagal.plumbing.files import read_jsonl
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel
+
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# --- The plan's text in the sub-words of Qwen2.5, without that tokenizer ---
+#
+# Qwen's pre-tokenizer splits at every space, so a word's sub-words are a constant: `subwords.json` holds them (made by
+# tools/make_subwords.py). From a distribution over whole words follows the distribution over sub-words, exactly: what a
+# sub-word weighs after some others is the sum of the words that go on so.
+
+_ROWS_AT_ONCE = 256
+
+
+@cache
+def spellings() -> dict[str, tuple[int, ...]]:
+    """Every music word -> ids of its sub-words in Qwen2.5's BPE, with the space before it (SONG_START, which comes
+    first, without); and the end."""
+    table = json.loads(files("plagal.evaluation").joinpath("subwords.json").read_text(encoding="utf-8"))
+    return {word: tuple(ids) for word, ids in table.items()}
+
+
+class SpellingTrie:
+    """The spellings of some words as a tree: nodes are numbered breadth first, 0 is the root, and the children of one
+    stand side by side."""
+
+    def __init__(self, choices: Sequence[str], table: dict[str, tuple[int, ...]] | None = None):
+        table = spellings() if table is None else table
+        spelled = [table[word] for word in choices]
+        if len(set(spelled)) < len(spelled):
+            raise ValueError("two words are spelled alike")
+        self.order = np.array(sorted(range(len(spelled)), key=lambda index: spelled[index]), dtype=np.int64)
+        rows = [spelled[index] for index in self.order]
+        beginnings = {spelling[:depth] for spelling in spelled for depth in range(len(spelling) + 1)}
+        nodes = {
+            beginning: node for node, beginning in enumerate(sorted(beginnings, key=lambda path: (len(path), path)))
+        }
+        # The words that begin with a node's sub-words are a run of `order`.
+        self.low: Ints = np.array([bisect_left(rows, path) for path in nodes])
+        self.high: Ints = np.array(
+            [bisect_left(rows, (*path[:-1], path[-1] + 1)) if path else len(rows) for path in nodes]
+        )
+        self.parent: Ints = np.array([nodes[path[:-1]] for path in nodes])
+        self.families: Ints = np.unique(self.parent[1:], return_index=True)[1]
+        """Where the children of each node that has some begin, among all nodes but the root."""
+        ends = set(rows)
+        self.stop: Ints = np.array([bisect_left(rows, path) if path in ends else -1 for path in nodes])
+        """Per node: the place in `order` of the word that ends there, or -1."""
+        self.depth: Ints = np.array([len(spelling) for spelling in spelled])
+        self.path: Ints = np.zeros((len(spelled), int(self.depth.max())), dtype=np.int64)
+        """Shape (choices, longest spelling): the node after each sub-word of a choice; 0 beyond its end."""
+        for row, spelling in enumerate(spelled):
+            self.path[row, : len(spelling)] = [nodes[spelling[: depth + 1]] for depth in range(len(spelling))]
+
+    def hits(self, probabilities: Floats, targets: Ints) -> float:
+        """Greedy prediction of the sub-words of a piece: how many are right, in fractions where several were equally
+        likely (the chance of guessing right).
+
+        `probabilities`: shape (words, choices), each row a distribution over whole words; `targets`: shape (words,),
+        the choice that stands there. Where a word is the beginning of another (BEAT_1 of BEAT_1.5), the sub-word after
+        it is weighed against the next word's first; only there, going on counts as right when it outweighs
+        stopping, which can be too strict but never too lenient.
+        """
+        family = np.repeat(np.arange(len(self.families)), np.diff(self.families, append=len(self.low) - 1))
+        total = 0.0
+        for begin in range(0, len(targets), _ROWS_AT_ONCE):
+            some = slice(begin, begin + _ROWS_AT_ONCE)
+            weights, path = probabilities[some].astype(np.float64)[:, self.order], self.path[targets[some]]
+            sums = np.zeros((len(path), len(self.order) + 1))
+            np.cumsum(weights, axis=1, out=sums[:, 1:])
+            mass = sums.take(self.high, axis=1) - sums.take(self.low, axis=1)  # of each node: all words that begin so
+            best = np.maximum.reduceat(mass[:, 1:], self.families, axis=1)
+            tied = np.add.reduceat(mass[:, 1:] >= best.take(family, axis=1), self.families, axis=1, dtype=np.int32)
+            rows, own = np.arange(len(path))[:, None], family[path - 1]
+            right = (mass[rows, path] >= best[rows, own]) / tied[rows, own]
+            above = self.parent[path]
+            stopping = np.where(self.stop[above] >= 0, weights[rows, self.stop[above]], -1.0)
+            right[:, 1:] *= (mass[rows, path] > stopping)[:, 1:]
+            for row in range(len(path)):
+                if (place := begin + row) and not self._outweighs_going_on(
+                    probabilities[place - 1], int(targets[place - 1]), mass[row, path[row, 0]]
+                ):
+                    right[row, 0] = 0.0
+            total += float(right[path > 0].sum())
+        return total
+
+    def _outweighs_going_on(self, weights: Floats, before: int, first: float) -> bool:
+        """Whether a word's first sub-word, which weighs `first`, outweighs every way of going on with the word `before`
+        it, where that is the beginning of longer ones. `weights`: the distribution at that word."""
+        below = np.flatnonzero(self.parent == self.path[before, self.depth[before] - 1])
+        ways = [weights[self.order[self.low[child] : self.high[child]]].astype(np.float64).sum() for child in below]
+        return not ways or bool(weights[before] * first > max(ways))
+
+
+# --- Figures ---
 
 FACETS = ("when", "pitch", "length", "loudness", "harmony")
 """What a word decides. When: bars, positions, metre, tempo, form, the end; length: durations and pedal; loudness:
@@ -47,9 +145,6 @@ _FACET_OF_BEGINNING = {
 RESAMPLES = 2000
 LEVEL = 0.95
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
 
 
@@ -83,7 +178,7 @@ class LikelihoodScorer:
     """Turns distributions into `PieceLikelihood`s.
 
     `choices`: the words that a column stands for, in order. `masks`: words -> bools, shape (words + 1, choices), what
-    the grammar allows at each word and at END; None counts every word as a choice.
+    the grammar allows at each word and at the end; None counts every word as a choice.
     """
 
     def __init__(self, choices: Sequence[str], masks: Callable[[Sequence[str]], Bools] | None = None):
@@ -95,11 +190,11 @@ class LikelihoodScorer:
         self._facet_of = np.array([FACETS.index(facet_of(word)) for word in choices])
 
     def targets(self, words: Sequence[str]) -> Ints:
-        """Column of each word, and of END."""
-        return np.array([self.index_of[word] for word in [*words, END]], dtype=np.int64)
+        """Column of each word, and of the end."""
+        return np.array([self.index_of[word] for word in [*words, END_MARK]], dtype=np.int64)
 
     def score(self, tune: str, words: Sequence[str], log_probs: Floats) -> PieceLikelihood:
-        """Of a whole piece. Raises ValueError where `log_probs` has not one row for each word and END."""
+        """Of a whole piece. Raises ValueError where `log_probs` has not one row for each word and the end."""
         if len(log_probs) != len(words) + 1:
             raise ValueError(f"{log_probs.shape} is not the shape of {len(words) + 1} words by {len(self.index_of)}")
         return self.score_part(tune, words, 0, log_probs)
@@ -217,8 +312,8 @@ def ratio_interval(above: Floats, below: Floats, tunes: Sequence[str], seed: int
 
 
 def grammar_masks(words: Sequence[str]) -> Bools:
-    """What the grammar allows at each word of a piece and at END; shape (words + 1, music words + 1). After words that
-    the grammar refuses, everything counts as allowed."""
+    """What the grammar allows at each word of a piece and at the end; shape (words + 1, music words + 1). After words
+    that the grammar refuses, everything counts as allowed."""
     masks = np.ones((len(words) + 1, len(MUSIC_WORDS) + 1), dtype=bool)
     state = grammar.start()
     masks[:-1, -1] = False
@@ -246,7 +341,7 @@ class TextPiece:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        begin, end = self.text.find(_FIRST), self.text.rfind(END)
+        begin, end = self.text.find(_FIRST), self.text.rfind(END_MARK)
         if begin < 0 or end < begin:
             raise RecordError(f"text {self.text[:40]!r} holds no whole piece; run the stage convert again")
         return tuple(self.text[begin:end].split())
@@ -334,7 +429,7 @@ def load_texts(folder: Path, most: int, seed: int) -> Texts:
 
 # --- Each model and each floor on the same held-out pieces ---
 
-CHOICES = (*MUSIC_WORDS, END)
+CHOICES = (*MUSIC_WORDS, END_MARK)
 
 
 def make_scorer() -> LikelihoodScorer:
@@ -345,7 +440,7 @@ def score_model(
     lm: LanguageModel, pieces: Sequence[TextPiece], scorer: LikelihoodScorer, window: int, progress: bool = False
 ) -> list[PieceLikelihood]:
     """What a model makes of each piece, in the windows that training uses (`window` tokens)."""
-    from plagal.model.scoring import word_scores
+    from plagal.model.scorer import word_scores
 
     found: dict[int, PieceLikelihood] = {}
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from plagal.evaluation.subwords import END
 from plagal.music.score import Score
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -49,10 +48,10 @@ def _discounts(counts: Ints) -> Floats:
 
 
 class NGram:
-    """A model of pieces by the `order` - 1 words before each. `choices`: the words that it foretells, END last."""
+    """A model of pieces by the `order` - 1 words before each. `choices`: the words that it foretells, the end last."""
 
     def __init__(self, pieces: Sequence[Sequence[str]], choices: Sequence[str], order: int):
-        if order < 1 or choices[-1] != END:
+        if order < 1 or choices[-1] != END_MARK:
             raise ValueError("order must be 1 or more, and END the last choice")
         self.choices, self.order = tuple(choices), order
         self.index_of = {word: index for index, word in enumerate(choices)}
@@ -68,7 +67,7 @@ class NGram:
         self._levels = self._count(codes * len(choices) + np.concatenate(ids))
 
     def _ids(self, words: Sequence[str]) -> Ints:
-        return np.array([self.index_of[word] for word in [*words, END]], dtype=np.int64)
+        return np.array([self.index_of[word] for word in [*words, END_MARK]], dtype=np.int64)
 
     def _contexts(self, ids: Ints) -> Ints:
         """Shape (words, order - 1): the word before each, the one before that, and so on; `len(choices)` stands
@@ -108,7 +107,7 @@ class NGram:
         return codes
 
     def nats(self, words: Sequence[str]) -> float:
-        """-log p of a whole piece, END included."""
+        """-log p of a whole piece, the end included."""
         ids = self._ids(words)
         weight = np.full(len(ids), 1 / len(self.choices))
         for level, codes in zip(self._levels, self._known(self._contexts(ids)), strict=True):
@@ -119,7 +118,7 @@ class NGram:
         return float(-np.log(weight).sum())
 
     def log_probs(self, words: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Distributions over the choices at each word and at END; shape (words + 1, choices)."""
+        """Distributions over the choices at each word and at the end; shape (words + 1, choices)."""
         return np.log(self._distributions(self._contexts(self._ids(words)))).astype(np.float32)
 
     def _distributions(self, contexts: Ints) -> Floats:
@@ -134,14 +133,11 @@ class NGram:
         return result
 
     def sample(
-        self,
-        starts: Sequence[Sequence[str]],
-        allowed: Callable[[int, Sequence[str]], Bools | None],
-        max_words: int,
+        self, starts: Sequence[Sequence[str]], allowed: Callable[[int, Sequence[str]], Bools | None], max_words: int,
         seed: int,
-    ) -> list[list[str]]:
-        """Go on from each of `starts` until END or `max_words`. `allowed(piece, words so far)` gives the choices that
-        may come next (shape (choices,)) or None where the piece is done."""
+    ) -> list[list[str]]:  # fmt: skip
+        """Go on from each of `starts` until the end or `max_words`. `allowed(piece, words so far)` gives the choices
+        that may come next (shape (choices,)) or None where the piece is done."""
         drawing = np.random.default_rng(seed)
         pieces = [list(start) for start in starts]
         running = list(range(len(pieces)))
@@ -157,8 +153,8 @@ class NGram:
             drawn = (sums < drawing.random(len(running))[:, None] * sums[:, -1:]).sum(axis=1)
             for piece, choice in zip(running, drawn, strict=True):
                 pieces[piece].append(self.choices[choice])
-            running = [piece for piece in running if pieces[piece][-1] != END]
-        return [[word for word in piece if word != END] for piece in pieces]
+            running = [piece for piece in running if pieces[piece][-1] != END_MARK]
+        return [[word for word in piece if word != END_MARK] for piece in pieces]
 
     def _last_context(self, words: Sequence[str]) -> Ints:
         known = [self.index_of[word] for word in words[::-1][: self.order - 1]]
@@ -166,11 +162,9 @@ class NGram:
 
 
 def best_ngrams(
-    training_sets: Sequence[Sequence[Sequence[str]]],
-    held_out: Mapping[str, Sequence[Sequence[str]]],
-    choices: Sequence[str],
-    orders: Sequence[int],
-) -> dict[str, NGram]:
+    training_sets: Sequence[Sequence[Sequence[str]]], held_out: Mapping[str, Sequence[Sequence[str]]],
+    choices: Sequence[str], orders: Sequence[int],
+) -> dict[str, NGram]:  # fmt: skip
     """For each set of held-out pieces the model that foretells it best, over training sets and orders. Choosing by the
     held-out pieces themselves favours the floor, never the model that is held against it."""
     best: dict[str, tuple[float, NGram]] = {}
@@ -190,7 +184,7 @@ def xz_nats(training: Sequence[Sequence[str]], held_out: Mapping[str, Sequence[S
     codes: dict[str, int] = {}
 
     def packed(pieces: Sequence[Sequence[str]]) -> bytes:
-        ids = [codes.setdefault(word, len(codes)) for words in pieces for word in [*words, END]]
+        ids = [codes.setdefault(word, len(codes)) for words in pieces for word in [*words, END_MARK]]
         return np.array(ids, dtype="<u2").tobytes()
 
     def size(data: bytes) -> int:

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from plagal.evaluation.coherence import shipped
 from plagal.evaluation.report import COHERENCE_ROWS, HEADINGS, MODELS, SPLITS, TARGETS, Tree, get, table_rows
 from plagal.evaluation.samples import Sample
-from plagal.model.curve import conditions
+from plagal.model.trainer import conditions
 from plagal.music.piano import rendered, to_mp3
 from plagal.plumbing.files import atomic_path, write_text
 from plagal.sheet import to_png_pages
@@ -57,7 +57,8 @@ def write_page(
         samples=[
             {
                 "prompt": sample.asked.prompt, "name": picture.stem, "midi": sample.midi, "sound": _mp3(sample),
-                "answer": answer and _mp3(answer), "problems": sample.validity.problems, "sheet": _sheet(sample),
+                "answer": answer and _mp3(answer), "problems": sample.validity.problems,
+                "sheet": to_png_pages(sample.score)[0] if len(sample.score.notes) else None,
                 "picture": picture.read_bytes(),
             }
             for sample, answer, picture in zip(samples, answers, pictures, strict=True)
@@ -87,11 +88,6 @@ def made_by() -> str:
 
 def _mp3(sample: Sample) -> bytes | None:
     return to_mp3(rendered(sample.score)) if len(sample.score.notes) else None
-
-
-def _sheet(sample: Sample) -> bytes | None:
-    """The first page; PNG."""
-    return to_png_pages(sample.score)[0] if len(sample.score.notes) else None
 
 
 # --- Charts, and the same data as CSV for DVC's plots ---
@@ -204,7 +200,11 @@ def overlap_chart(tree: Tree) -> bytes:
 
 def curves_chart(curves: dict[str, Path]) -> bytes | None:
     """Training and validation loss by step; None where no curve is there. `curves`: name -> CSV of the trainer."""
-    found = {name: _read_csv(path) for name, path in curves.items() if path.exists()}
+    found = {
+        name: list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        for name, path in curves.items()
+        if path.exists()
+    }
     if not found:
         return None
     figure, axes = _figure(9, 2.8)
@@ -217,11 +217,6 @@ def curves_chart(curves: dict[str, Path]) -> bytes | None:
     axes.set(xlabel="step", ylabel="nats per token")
     axes.legend(fontsize=8, frameon=False)
     return _png(figure)
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
 
 
 def write_plots(tree: Tree, folder: Path) -> None:

@@ -392,10 +392,10 @@ def _sound(row: dict[str, Any]) -> bool:
     )
 
 
-def summarise_ratings(rows: Sequence[dict[str, Any]], seed: int, system: str | None = None) -> Ratings | None:
-    """Ratings (of one system, or of all) and the strengths of all that were compared. None where nobody has said
+def summarise_ratings(rows: Sequence[dict[str, Any]], seed: int) -> Ratings | None:
+    """Ratings and the strengths of all that were compared. None where nobody has said
     anything yet, never a number."""
-    rated = [row for row in rows if row["kind"] == "rating" and system in (None, row.get("system"))]
+    rated = [row for row in rows if row["kind"] == "rating"]
     compared = [row for row in rows if row["kind"] == "ab"]
     if not rated and not compared:
         return None

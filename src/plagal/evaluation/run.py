@@ -13,7 +13,6 @@ from plagal.evaluation import report
 from plagal.evaluation.coherence import bars_shuffled, notes_shuffled, random_notes, shipped
 from plagal.evaluation.control import Ears, MetreEar, StyleEar, follows_score, mean_verdicts
 from plagal.evaluation.features import windows
-from plagal.evaluation.gospel import mean_signs
 from plagal.evaluation.likelihood import (
     LikelihoodScorer,
     PieceLikelihood,
@@ -41,10 +40,10 @@ from plagal.evaluation.samples import (
     valid_share,
     write_samples,
 )
-from plagal.evaluation.structure import TrainingMusic, distribution, real_against_real, rows_of, structure
+from plagal.evaluation.structure import TrainingMusic, distribution, mean_signs, real_against_real, rows_of, structure
 from plagal.model.adapters import FUSE_REPORT, STAGES, TRAIN_REPORT, load_stage, trained_window
 from plagal.model.base import LanguageModel
-from plagal.model.scoring import pieces_that_fit
+from plagal.model.scorer import pieces_that_fit
 from plagal.music.score import Score
 from plagal.plumbing.files import read_json, write_json, write_text
 from plagal.plumbing.params import EvaluateSettings

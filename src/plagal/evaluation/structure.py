@@ -16,14 +16,16 @@ Metrics
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress, islice
 
 import numpy as np
 import numpy.typing as npt
 
 from plagal.evaluation.features import FEATURES, bar_contents, bars_of, cut, features, spread
+from plagal.music.chords import QUALITIES, Chord
+from plagal.music.harmony import hear_chords
 from plagal.music.score import DURATION, ONSET, PITCH, Score
 
 LAGS = (2, 4, 8)
@@ -88,9 +90,7 @@ def structure(scores: Sequence[Score], real: Sequence[Score] | None) -> dict[str
 
 Codes = npt.NDArray[np.uint64]
 
-LENGTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _LEAST_NOTES = 4
-_MOST_PAIRS = 5000
 _MULTIPLIER = 0x9E3779B97F4A7C15
 _PIECE_END = (1 << 40) + 1
 
@@ -114,7 +114,7 @@ class TrainingMusic:
             parts += [steps(piece), np.array([_PIECE_END], dtype=np.uint64)]
         self.notes: Codes = np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
         self.bars = {content for piece in pieces for content in bar_shapes(piece)}
-        self._index: dict[int, tuple[Codes, npt.NDArray[np.int64]]] = {}
+        self._hashes: dict[int, Codes] = {}
 
     def measure(self, pieces: Sequence[Score]) -> Copying | None:
         """None where there are no pieces."""
@@ -127,37 +127,22 @@ class TrainingMusic:
 
     def longest_run(self, piece: Score) -> int:
         """Notes in the longest run of the piece that some training piece holds; 0 for fewer than four."""
-        own, best = steps(piece), 0
-        starts = np.arange(len(own))
-        for length in LENGTHS:
-            starts = starts[starts + length - 1 <= len(own)]
-            found = self._places(own, starts, length)
-            seen = np.array([len(places) > 0 for places in found], dtype=bool)
-            if not seen.any():
-                break
-            starts = starts[seen]
-            pairs = (
-                (start, place) for start, places in zip(starts, compress(found, seen), strict=True) for place in places
-            )
-            best = max(self._extended(own, int(start), int(place)) for start, place in islice(pairs, _MOST_PAIRS))
-        return best
+        own = steps(piece)
 
-    def _places(self, own: Codes, starts: npt.NDArray[np.int64], length: int) -> list[npt.NDArray[np.int64]]:
-        """Where in training the runs of `length` notes (one step fewer) from each start occur."""
-        if length not in self._index:
-            hashes = window_hashes(self.notes, length - 1)
-            order = np.argsort(hashes, kind="stable")
-            self._index[length] = hashes[order], order
-        hashes, order = self._index[length]
-        wanted = window_hashes(own, length - 1)[starts] if len(starts) else np.zeros(0, dtype=np.uint64)
-        low, high = (np.searchsorted(hashes, wanted, side) for side in ("left", "right"))
-        return [order[first:last] for first, last in zip(low, high, strict=True)]
+        def is_new(length: int) -> bool:
+            """Whether no run of so many steps stands in training."""
+            wanted = window_hashes(own, length)
+            if length not in self._hashes:
+                self._hashes[length] = np.unique(window_hashes(self.notes, length))
+            known = self._hashes[length]
+            places = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+            return not len(known) or not (known[places] == wanted).any()
 
-    def _extended(self, own: Codes, start: int, place: int) -> int:
-        """How many notes the run that begins at both places really has."""
-        most = min(len(own) - start, len(self.notes) - place)
-        same = own[start : start + most] == self.notes[place : place + most]
-        return int(most if same.all() else same.argmin()) + 1
+        least, most = _LEAST_NOTES - 1, _LEAST_NOTES - 1
+        while most <= len(own) and not is_new(most):
+            most *= 2
+        held = bisect_left(range(least, min(most, len(own) + 1)), True, key=is_new)
+        return least + held if held else 0
 
 
 def steps(piece: Score) -> Codes:
@@ -300,3 +285,49 @@ def frechet(ours: Floats, theirs: Floats) -> float:
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ spreads[0] @ root), 0)).sum()
     distance = ((means[0] - means[1]) ** 2).sum() + np.trace(spreads[0]) + np.trace(spreads[1]) - 2 * cross
     return float(max(distance, 0.0))
+
+
+# --- Gospel's signs ---
+# Shares of the time that chords sound: `sevenths` (a seventh above the root), `ninths` (a ninth, natural or altered),
+# `sus` (a fourth or second in place of the third); and `passing`, the share of chords of half a bar at most whose bass
+# comes and goes by a half or whole step.
+
+SIGNS = ("sevenths", "ninths", "sus", "passing")
+
+
+def has_seventh(chord: Chord) -> bool:
+    return bool({10, 11} & set(QUALITIES[chord.quality])) or chord.quality == "dim7"
+
+
+def has_ninth(chord: Chord) -> bool:
+    """A second beside a third, or beside a fourth and a seventh; b9 and #9 over a dominant."""
+    steps = set(QUALITIES[chord.quality])
+    return (2 in steps and bool({3, 4, 10} & steps)) or (10 in steps and (1 in steps or {3, 4} <= steps))
+
+
+def is_sus(chord: Chord) -> bool:
+    steps = set(QUALITIES[chord.quality])
+    return not {3, 4} & steps and bool({2, 5} & steps)
+
+
+def gospel_signs(score: Score) -> dict[str, float]:
+    """The share 0-1 of each of SIGNS; all 0 where no chord is heard."""
+    chords = hear_chords(score) if len(score.notes) else []
+    if not chords:
+        return dict.fromkeys(SIGNS, 0.0)
+    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
+    lengths = np.diff([*(onset for onset, _ in chords), end]).clip(0).astype(float)
+    total = max(lengths.sum(), 1.0)
+    tests = {"sevenths": has_seventh, "ninths": has_ninth, "sus": is_sus}
+    shares = {name: float(lengths[[test(chord) for _, chord in chords]].sum() / total) for name, test in tests.items()}
+    half_bar = min(bar.end - bar.begin for bar in bars_of(score)) / 2
+    bass = np.array([chord.bass for _, chord in chords])
+    steps = np.isin(np.diff(bass) % 12, (1, 2, 10, 11))
+    passing = (lengths[1:-1] <= half_bar) & steps[:-1] & steps[1:]
+    return shares | {"passing": int(passing.sum()) / len(chords)}
+
+
+def mean_signs(scores: Sequence[Score]) -> dict[str, float | None]:
+    """Over pieces; None where there are none."""
+    found = [gospel_signs(score) for score in scores]
+    return {name: float(np.mean([one[name] for one in found])) if found else None for name in SIGNS}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,14 @@ from mlx.utils import tree_flatten
 
 from plagal.model.base import LanguageModel, load
 from plagal.model.checkpoint import sha256_of
-from plagal.model.curve import CurveRow, write_curve
-from plagal.model.grow import GrownEmbedding, merge_grown
 from plagal.model.tensors import save_tensors
-from plagal.model.words import word_text
+from plagal.model.words import GrownEmbedding, merge_grown, word_text
 from plagal.plumbing.errors import ModelError, TrainingError
-from plagal.plumbing.files import atomic_path, read_json, write_json
+from plagal.plumbing.files import read_json, write_json
 from plagal.plumbing.params import LoraSettings, TrainSettings
 from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
-ADAPTERS, ADAPTER_CONFIG, CURVE = "adapters.safetensors", "adapter_config.json", "curve.csv"
+ADAPTERS, ADAPTER_CONFIG = "adapters.safetensors", "adapter_config.json"
 TRAIN_REPORT = "train.json"
 """Beside a stage's model: what training it saw."""
 STAGES = ("base", "stage1", "stage2", "fused")
@@ -60,7 +57,9 @@ def _make_lora_trainable(lm: LanguageModel, lora: LoraSettings) -> None:
     config = lora_config(lm, lora)
     if lm.adapters is None:
         add_lora(lm, config)
-    elif not _same_layers(lm.adapters, config):
+    elif lm.adapters["num_layers"] != config["num_layers"] or any(
+        lm.adapters["lora_parameters"][key] != config["lora_parameters"][key] for key in ("rank", "scale", "keys")
+    ):  # dropout may differ
         raise TrainingError(f"{lm.folder}: the adapters to go on from have another rank, alpha, layers or projections")
     for module in lm.model.modules():
         if isinstance(module, GrownEmbedding):
@@ -68,13 +67,6 @@ def _make_lora_trainable(lm: LanguageModel, lora: LoraSettings) -> None:
         elif isinstance(module, LoRALinear):
             module.unfreeze(keys=["lora_a", "lora_b"], recurse=False)
             module.dropout = nn.Dropout(p=lora.dropout)
-
-
-def _same_layers(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two adapter configs lay the same layers over a base; dropout may differ."""
-    keys = ("rank", "scale", "keys")
-    same = all(a["lora_parameters"][key] == b["lora_parameters"][key] for key in keys)
-    return same and bool(a["num_layers"] == b["num_layers"])
 
 
 def lora_config(lm: LanguageModel, lora: LoraSettings) -> dict[str, Any]:
@@ -107,20 +99,6 @@ def remove_lora(lm: LanguageModel) -> None:
     remove_lora_layers(lm.model)
 
 
-def write_trained(
-    lm: LanguageModel, settings: TrainSettings, out_dir: Path, rows: Iterable[CurveRow], seen: Mapping[str, Any]
-) -> None:
-    """The folder that a run leaves: model or adapters, the curve, and what training saw; whole or not at all."""
-    with atomic_path(out_dir) as temporary:
-        temporary.mkdir()
-        if settings.mode == "full":
-            write_model(LanguageModel(**{**vars(lm), "config": with_window(lm.config, settings.max_tokens)}), temporary)
-        else:
-            write_adapters(lm, settings, temporary)
-        write_curve(temporary / CURVE, rows)
-        write_json(temporary / TRAIN_REPORT, dict(seen))
-
-
 def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> None:
     save_tensors(folder / ADAPTERS, dict(tree_flatten(lm.model.trainable_parameters())))
     config = {"window": settings.max_tokens, "base_sha256": base_sha256(lm.folder), **lora_config(lm, settings.lora)}
@@ -129,16 +107,11 @@ def write_adapters(lm: LanguageModel, settings: TrainSettings, folder: Path) -> 
     write_json(folder / ADAPTER_CONFIG, config)
 
 
-def write_model(lm: LanguageModel, folder: Path) -> None:
-    """An ordinary MLX model folder from what is in memory."""
-    write_folder(lm, dict(tree_flatten(lm.model.parameters())), lm.config, folder)
-
-
 def write_folder(lm: LanguageModel, weights: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
-    """Write weights and config with `lm`'s tokenizer, which knows the music words if `lm` does."""
+    """An ordinary MLX model folder: weights, config, and `lm`'s tokenizer, which knows the music words if `lm` does."""
     save_tensors(folder / "model.safetensors", weights, {"format": "mlx"})
     # A base that was not tuned for chat ends at another mark; what comes of it ends at ours, in stock generators too.
-    end = lm.word_tokens.end_id
+    end = lm.words.end_id
     config = {**config, "eos_token_id": end}
     if "quantization_config" in config:  # some readers know this name only
         config["quantization_config"] = config["quantization"]
@@ -152,7 +125,9 @@ def write_folder(lm: LanguageModel, weights: dict[str, Any], config: dict[str, A
 def write_tokenizer(lm: LanguageModel, folder: Path) -> None:
     """`lm`'s tokenizer, ending at our end mark; as it is on disk where it knows the music words there."""
     lm.tokenizer.eos_token = END_MARK
-    if not _holds_words(lm.folder / "tokenizer.json"):  # then the words, the chat template or both are new
+    known = lm.folder / "tokenizer.json"
+    if not known.exists() or json.dumps(word_text(MUSIC_WORDS[-1])) not in known.read_text(encoding="utf-8"):
+        # The words, the chat template or both are new.
         lm.tokenizer.save_pretrained(str(folder))
         settings = read_json(folder / "tokenizer_config.json")
         # transformers 5 writes a list under a name where 4 wants a dictionary; both read the list under the old name.
@@ -165,10 +140,6 @@ def write_tokenizer(lm: LanguageModel, folder: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (lm.folder / name).exists():
             shutil.copyfile(lm.folder / name, folder / name)
-
-
-def _holds_words(path: Path) -> bool:
-    return path.exists() and json.dumps(word_text(MUSIC_WORDS[-1])) in path.read_text(encoding="utf-8")
 
 
 def with_window(config: dict[str, Any], max_tokens: int) -> dict[str, Any]:
@@ -240,8 +211,8 @@ def load_stage(folder: Path, name: str) -> LanguageModel:
     return model
 
 
-def trained_window(folder: Path, usual: int = 512) -> int:
-    """Tokens that a model's training windows held."""
+def trained_window(folder: Path) -> int:
+    """Tokens that a model's training windows held; 512 where its folder does not say."""
     for file, way in ((folder / "config.json", ("plagal", "window")), (folder / ADAPTER_CONFIG, ("window",))):
         if file.exists():
             value: Any = read_json(file)
@@ -251,4 +222,4 @@ def trained_window(folder: Path, usual: int = 512) -> int:
                 return value
     if not folder.exists():
         raise ModelError(f"{folder} is missing; run the stage that makes it")
-    return usual
+    return 512

@@ -5,6 +5,7 @@ All come out as an ordinary MLX model folder, so every later step takes one road
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import shutil
@@ -18,10 +19,18 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from plagal.model.cpu import blas
 from plagal.model.cpu.kernels import on_cpu
-from plagal.model.grow import grow
 from plagal.model.memory import UNPACKED_SHARE
 from plagal.model.tensors import save_tensors
-from plagal.model.words import Encoding, LanguageModel, find_words, word_text
+from plagal.model.words import (
+    Encoding,
+    LanguageModel,
+    WordTokens,
+    add_rows,
+    find_words,
+    grow,
+    rows_of,
+    word_text,
+)
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.params import EmbeddedShape, ModelSettings
@@ -223,14 +232,7 @@ def unpack(model: Any) -> None:
     plain = []
     for name, module in packed:
         layer = nn.Linear(1, 1, bias=False)
-        layer.weight = mx.dequantize(
-            module.weight,
-            module.scales,
-            module.biases,
-            group_size=module.group_size,
-            bits=module.bits,
-            mode=module.mode,
-        )
+        layer.weight = rows_of(module, slice(None))
         if "bias" in module:
             layer.bias = module.bias
         plain.append((name, layer))
@@ -333,3 +335,63 @@ def load_tokenizer(folder: Path) -> Any:
 
 def total_bytes(tensors: Iterable[Any]) -> int:
     return sum(int(tensor.nbytes) for tensor in tensors)
+
+
+# --- A base of a given shape with random weights, in memory alone: what a rehearsal trains without the real one ---
+#
+# It takes the room and the time of the real one: packed where that is packed, in the precision that it has on this
+# device, grown by the music words. What it writes is noise.
+
+_TOKENIZER = EmbeddedShape(hidden_size=8, layers=1, heads=1, kv_heads=1, intermediate_size=8)
+"""The least model of our own: its tokenizer is what is wanted."""
+
+
+def make_random(config: dict[str, Any], folder: Path, encoding: Encoding = "event", seed: int = 0) -> LanguageModel:
+    """A base as `config` (config.json) describes it. `folder` gets a tokenizer and no weights. In the `text` encoding
+    words are spelled letter by letter: three times as long as a real tokenizer spells them. Raises ModelError for a
+    kind that mlx-lm does not know."""
+    try:
+        module = importlib.import_module(f"mlx_lm.models.{config['model_type']}")
+    except ImportError:
+        raise ModelError(f"model_type {config['model_type']!r}: mlx-lm knows no model of that kind") from None
+    mx.random.seed(seed)
+    model = module.Model(module.ModelArgs.from_dict(config))
+    if not on_cpu():  # half precision is slow on CPUs
+        model.set_dtype(mx.bfloat16)
+    packed = config.get("quantization")
+    if packed:
+        nn.quantize(model, packed["group_size"], packed["bits"])
+    for _, module_ in model.named_modules():  # one by one: all dense weights at once are eight times the packed ones
+        mx.eval(module_.parameters() if not module_.children() else [])
+    mx.clear_cache()
+    if on_cpu():
+        unpack(model)
+    words, tokenizer = _words(folder, encoding, config["vocab_size"])
+    lm = LanguageModel(model, tokenizer, words, dict(config), folder, encoding)
+    if encoding == "event":
+        shape, precision = (len(MUSIC_WORDS), config["hidden_size"]), model.model.norm.weight.dtype
+        add_rows(lm, config["vocab_size"], lambda _: (mx.random.normal(shape) * 0.02).astype(precision))
+    mx.eval(model.parameters())
+    return lm
+
+
+def _words(folder: Path, encoding: Encoding, vocabulary: int) -> tuple[WordTokens, Any]:
+    made = make_embedded(folder, _TOKENIZER, 0)
+    (made / "model.safetensors").unlink()
+    if encoding == "text":
+        tokenizer = read_json(made / "tokenizer.json")
+        ours = {word_text(word) for word in MUSIC_WORDS}
+        tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["content"] not in ours]
+        write_json(made / "tokenizer.json", tokenizer)
+        loaded = load_tokenizer(made)
+        return find_words(loaded, str(made)), loaded
+    loaded = load_tokenizer(made)
+    marks = find_words(loaded, str(made))
+    # The words' rows stand behind all of the base's own, as `grow` puts them.
+    rows = tuple((vocabulary + place,) for place in range(len(MUSIC_WORDS)))
+    return WordTokens(rows, marks.end_id, marks.pad_id), loaded
+
+
+def held_bytes(lm: LanguageModel) -> int:
+    """Of all weights in memory."""
+    return total_bytes(value for _, value in tree_flatten(lm.model.parameters()))

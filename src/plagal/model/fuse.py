@@ -16,13 +16,11 @@ from plagal.model.adapters import FUSE_REPORT
 from plagal.model.base import LanguageModel, find_folder, load, load_tokenizer, read_config, read_weights
 from plagal.model.cpu.kernels import cpu_kernels
 from plagal.model.cpu.lanes import Gradients
-from plagal.model.grow import EMBEDDING, HEAD, GrownEmbedding
-from plagal.model.loss import make_loss
+from plagal.model.loss import Window, make_loss, make_windows
 from plagal.model.memory import FUSE_TOKENS, FUSE_WINDOWS
-from plagal.model.scoring import windows_that_fit
+from plagal.model.scorer import windows_that_fit
 from plagal.model.trainer import validation_loss
-from plagal.model.windows import Window, make_windows
-from plagal.model.words import has_words
+from plagal.model.words import EMBEDDING, HEAD, GrownEmbedding, has_words
 from plagal.plumbing.errors import ModelError
 from plagal.plumbing.files import atomic_path, write_json, write_text
 
@@ -54,17 +52,9 @@ class FuseReport:
 
 
 def fuse(
-    base: str | Path,
-    adapter: str | Path,
-    out: str | Path,
-    valid_texts: Sequence[str],
-    *,
-    quantize_bits: int = 0,
-    max_lost_share: float = 0.01,
-    max_tokens: int = FUSE_TOKENS,
-    card: str = "",
-    draft: str | Path | None = None,
-) -> FuseReport:
+    base: str | Path, adapter: str | Path, out: str | Path, valid_texts: Sequence[str], *, quantize_bits: int = 0,
+    max_lost_share: float = 0.01, max_tokens: int = FUSE_TOKENS, card: str = "", draft: str | Path | None = None,
+) -> FuseReport:  # fmt: skip
     """Merge `adapter` into `base` and write `out`, an ordinary MLX model folder that stock mlx_lm loads.
 
     `quantize_bits`: what the touched layers of a quantized base are packed in again; where that costs more than
@@ -75,18 +65,19 @@ def fuse(
     """
     lm = load(base)
     windows = make_windows(lm, valid_texts, max_tokens, "the validation data")
-    base_loss = _loss(lm, windows)
+    base_loss = loss_on(lm, windows)
     window = int(adapters.load_adapters(lm, adapter).get("window", max_tokens))
-    adapted_loss = _loss(lm, windows)
-    attempts = _attempts(quantize_bits, "quantization" in lm.config)
+    adapted_loss = loss_on(lm, windows)
+    attempts = dict.fromkeys((quantize_bits, 8, 0) if quantize_bits and "quantization" in lm.config else (0,))
     with atomic_path(out) as temporary:
         for bits in attempts:
             if lm.model is None:  # the attempt before used it up; two models at once may be more than the machine holds
                 lm = load(base)
                 adapters.load_adapters(lm, adapter)
             plain = _write_merged(lm, bits, window, temporary)
-            loss = _loss(load(temporary), windows)
-            report = FuseReport(base_loss, adapted_loss, loss, _lost(base_loss, adapted_loss, loss), bits, plain)
+            loss, gained = loss_on(load(temporary), windows), base_loss - adapted_loss
+            lost = max(loss - adapted_loss, 0.0) / gained if gained > 0 else 0.0
+            report = FuseReport(base_loss, adapted_loss, loss, lost, bits, plain)
             if report.keeps(max_lost_share):
                 break
             log.warning("touched layers in %d bits would lose %.1f %% of the gain", bits, 100 * report.lost_share)
@@ -114,19 +105,6 @@ def _add_draft(draft: Path, folder: Path) -> None:
     write_json(folder / "config.json", {**config, "plagal": {**config.get("plagal", {}), "draft": DRAFT}})
 
 
-def _lost(base_loss: float, adapted_loss: float, fused_loss: float) -> float:
-    """Share of the gain that fusing cost."""
-    gained = base_loss - adapted_loss
-    return max(fused_loss - adapted_loss, 0.0) / gained if gained > 0 else 0.0
-
-
-def _attempts(bits: int, quantized: bool) -> list[int]:
-    """What to pack touched layers in, in the order of trial."""
-    if not bits or not quantized:
-        return [0]
-    return [bits, 0] if bits == 8 else [bits, 8, 0]
-
-
 def _write_merged(lm: LanguageModel, bits: int, window: int, folder: Path) -> tuple[str, ...]:
     """Write the fused model into a folder that is made anew. -> the layers of a quantized base that are plain now.
 
@@ -142,7 +120,7 @@ def _write_merged(lm: LanguageModel, bits: int, window: int, folder: Path) -> tu
         # The base may be kept in half precision on disk; it was adapted in fp32, and what is merged stays so.
         weights = {name: value.astype(mx.float32) for name, value in weights.items()}
     config = adapters.with_window(lm.config, window)
-    quantization = config.get("quantization")
+    quantization = dict(config.get("quantization", {}))
     plain = []
     for name in list(touched):
         packs = bool(bits and quantization) and not name.endswith((EMBEDDING, HEAD))
@@ -151,12 +129,12 @@ def _write_merged(lm: LanguageModel, bits: int, window: int, folder: Path) -> tu
         for part in _PARTS:
             weights.pop(f"{name}.{part}", None)
         if packs:
-            config = _with_layer(config, name, {"group_size": group_size, "bits": bits, "mode": "affine"})
+            quantization[name] = {"group_size": group_size, "bits": bits, "mode": "affine"}
         elif quantization:
-            config = _with_layer(config, name, False)
+            quantization[name] = False
             plain.append(name)
         weights |= {f"{name}.{part}": value for part, value in merged.items()}
-    adapters.write_folder(lm, weights, config, folder)
+    adapters.write_folder(lm, weights, config | ({"quantization": quantization} if quantization else {}), folder)
     return tuple(sorted(plain))
 
 
@@ -185,18 +163,10 @@ def merge_layer(module: Any, bits: int = 0, group_size: int = 0) -> dict[str, An
     return merged
 
 
-def _with_layer(config: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    return {**config, "quantization": {**config["quantization"], name: value}}
-
-
-def held_out_loss(lm: LanguageModel, texts: Sequence[str], max_tokens: int) -> float:
-    """Mean loss on `texts` [nats per token], in the windows that training uses."""
-    return _loss(lm, make_windows(lm, texts, max_tokens, "the held-out data"))
-
-
-def _loss(lm: LanguageModel, windows: Sequence[Window]) -> float:
+def loss_on(lm: LanguageModel, windows: Sequence[Window]) -> float:
+    """Mean loss [nats per token], of as many windows at once as there is memory for."""
     longest = max(len(window.ids) for window in windows)
     batch = max(windows_that_fit(lm, longest, FUSE_WINDOWS) // 2, 1)  # each lane takes one
     lm.model.freeze()
     with cpu_kernels(lm.model):
-        return validation_loss(Gradients(lm.model, make_loss(lm), lm.word_tokens.pad_id), lm, windows, batch)[0]
+        return validation_loss(Gradients(lm.model, make_loss(lm), lm.words.pad_id), lm, windows, batch)[0]

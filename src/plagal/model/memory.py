@@ -120,10 +120,6 @@ class Model:
         embedding = self.vocabulary * self.hidden
         return (self.weights - embedding) * self.bits / 8 + embedding * self.embedding_bits / 8
 
-    def unpacked(self) -> Model:
-        """With its linear layers in fp32, as `base.unpack` makes them where a CPU computes."""
-        return replace(self, bits=32.0)
-
     def lora_weights(self, lora: LoraSettings) -> int:
         d, kv, i = self.hidden, self.kv, self.intermediate
         ends = {"q_proj": 2 * d, "k_proj": d + kv, "v_proj": d + kv, "o_proj": 2 * d}
@@ -138,22 +134,13 @@ def chunk_positions(vocabulary: int) -> int:
 
 
 def predict(
-    config: Mapping[str, Any],
-    settings: TrainSettings,
-    *,
-    encoding: str = "event",
-    plain_loss: bool = False,
-    grown: bool = True,
-    activation_bytes: int = 4,
-    scoreless: bool = False,
-    unpacked: bool = False,
-) -> Need:
+    config: Mapping[str, Any], settings: TrainSettings, *, encoding: str = "event", plain_loss: bool = False,
+    grown: bool = True, activation_bytes: int = 4, scoreless: bool = False, unpacked: bool = False,
+) -> Need:  # fmt: skip
     """Peak of one training step. `plain_loss`: logits of the whole vocabulary at every position, as stock mlx-lm builds
     them; `grown`: the music words are new rows, trained beside a pretrained base; `activation_bytes`: 2 in half
-    precision; `scoreless`: attention's backward pass builds no scores, as on Metal; `unpacked`: see `Model.unpacked`.
-    """
-    m = Model.of_config(config)
-    m = m.unpacked() if unpacked else m
+    precision; `scoreless`: attention's backward pass builds no scores, as on Metal; `unpacked`: see `_model`."""
+    m = _model(config, unpacked)
     lora, s = settings.mode == "lora", activation_bytes
     rank = settings.lora.rank if lora else 0
     rows = new_rows(m, grown and lora, encoding)
@@ -172,7 +159,11 @@ def predict(
         attention = s * (_SCORES * kept + _LAYER_SCORES) * scores
     layer = s * (_LAYER * positions * (m.hidden + m.intermediate) + (0 if scoreless else _LAYER_SCORES * scores))
     if encoding == "text" and not plain_loss:
-        logits = _beyond_a_layer(_chunked_logits(positions, m.vocabulary), layer / 4, settings.gradient_checkpointing)
+        # What logits add to a layer's temporaries: with checkpointing the logits are gone before the first layer is
+        # computed again, so the larger of both is the peak; without, most of both are there at once.
+        chunked = min(_CHUNKED_LOGITS * positions, _CHUNKS_AHEAD * chunk_positions(m.vocabulary)) * m.vocabulary
+        beside = 0.0 if settings.gradient_checkpointing else _BESIDE_LAYER
+        logits = max(chunked, layer / 4) + beside * min(chunked, layer / 4) - layer / 4
     frozen = m.weight_bytes if lora else 0
     return Need(
         weights=frozen + rows * 4 if lora else trained * 4.0,
@@ -190,7 +181,7 @@ def predict_fuse(
 ) -> Need:
     """Peak of fusing within `budget` bytes: the base with its adapters, or the fused model, while its loss is measured.
     Merging itself holds one dense layer, less than that. `options` as of `predict`."""
-    m, s = _model(config, options), options.get("activation_bytes", 4)
+    m, s = _model(config, options.get("unpacked", False)), options.get("activation_bytes", 4)
     rows = new_rows(m, options.get("grown", True), options.get("encoding", "event"))
     adapted = m.weight_bytes + 4.0 * (m.lora_weights(settings.lora) + rows)
     weights = max(fused_bytes(m, settings, quantize_bits, rows), adapted)
@@ -203,7 +194,7 @@ def predict_evaluate(
 ) -> Need:
     """Peak of evaluating within `budget` bytes, one model at a time: the fused one while it scores windows, or while it
     writes as many pieces at once as fit. `options` as of `predict`."""
-    m, s = _model(config, options), options.get("activation_bytes", 4)
+    m, s = _model(config, options.get("unpacked", False)), options.get("activation_bytes", 4)
     rows = new_rows(m, options.get("grown", True), options.get("encoding", "event"))
     weights, tokens = fused_bytes(m, settings, quantize_bits, rows), settings.max_tokens
     scoring = _forward(m, windows_at_once(config, tokens, budget - weights, SCORED_WINDOWS, s), tokens, s)
@@ -225,9 +216,10 @@ def pieces_at_once(config: Mapping[str, Any], tokens: int, free_bytes: float, mo
     return int(min(max(free_bytes // each, 1), most))
 
 
-def _model(config: Mapping[str, Any], options: Mapping[str, Any]) -> Model:
+def _model(config: Mapping[str, Any], unpacked: bool) -> Model:
+    """`unpacked`: with its linear layers in fp32, as `base.unpack` makes them where a CPU computes."""
     m = Model.of_config(config)
-    return m.unpacked() if options.get("unpacked") else m
+    return replace(m, bits=32.0) if unpacked else m
 
 
 def _cache_bytes(m: Model, tokens: int, activation_bytes: int) -> float:
@@ -262,18 +254,6 @@ def _forward(m: Model, batch: int, tokens: int, activation_bytes: int) -> Need:
         attention=activation_bytes * _FORWARD_SCORES * batch * m.heads * tokens**2,
         logits=4.0 * _LOGITS * positions * (len(MUSIC_WORDS) + 1),
     )
-
-
-def _chunked_logits(positions: int, vocabulary: int) -> float:
-    """Numbers that the loss in chunks holds at its peak."""
-    return min(_CHUNKED_LOGITS * positions, _CHUNKS_AHEAD * chunk_positions(vocabulary)) * vocabulary
-
-
-def _beyond_a_layer(logits: float, layer: float, checkpointing: bool) -> float:
-    """What logits add to a layer's temporaries: with checkpointing the logits are gone before the first layer is
-    computed again, so the larger of both is the peak; without, most of both are there at once."""
-    beside = 0.0 if checkpointing else _BESIDE_LAYER
-    return max(logits, layer) + beside * min(logits, layer) - layer
 
 
 def longest_sequence(config: Mapping[str, Any], settings: TrainSettings, budget_bytes: float, **options: Any) -> int:

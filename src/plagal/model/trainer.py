@@ -1,41 +1,46 @@
 """The training loop: bounded by steps, resumed bit for bit, stopped before harm.
 
-All that decides the next step is in a checkpoint: trained weights, optimizer moments, step (and with it the
-learning rate and the
-place in the data and the random state, functions of it), the curve so far. mlx-lm gives the models, LoRA layers
-and schedules; its own loop keeps none of these.
+All that decides the next step is in a checkpoint: trained weights, optimizer moments, step (and with it the learning
+rate and the place in the data and the random state, functions of it), the curve so far. mlx-lm gives the models, LoRA
+layers and schedules; its own loop keeps none of these.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import logging
 import math
+import platform
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, astuple, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from tqdm import tqdm
 
 from plagal.model import adapters
 from plagal.model.base import LanguageModel, total_bytes
 from plagal.model.checkpoint import Run, best_name, load_checkpoint, own_run, step_name, step_of
-from plagal.model.cpu.kernels import checkpointed, cpu_kernels, on_cpu
-from plagal.model.cpu.lanes import Gradients, compiled
-from plagal.model.curve import Curve, CurveRow, Progress, conditions
-from plagal.model.loss import LossSum, make_loss
+from plagal.model.cpu import blas
+from plagal.model.cpu.kernels import checkpointed, cpu_kernels, fused, on_cpu
+from plagal.model.cpu.lanes import Gradients, compiled, lane_count
+from plagal.model.loss import LossSum, Window, batches_from, make_loss, make_windows
 from plagal.model.memory import budget_bytes, check_fits
-from plagal.model.windows import Window, batches_from, make_windows
 from plagal.plumbing.errors import LockedError, TrainingError
+from plagal.plumbing.files import atomic_path, write_json
 from plagal.plumbing.lock import ASKED_TO_END
 from plagal.plumbing.params import TrainSettings
 
 log = logging.getLogger(__name__)
 
+CURVE = "curve.csv"
 BETAS = (0.9, 0.95)  # as GPT-3 and most since; 0.999 remembers longer than these short runs last
 _ROWS_BETWEEN_EVALUATIONS = 5
 _NOT_VERSIONED = ("rows", "resumed_from", "seconds")
@@ -44,7 +49,97 @@ _SPIKE_NATS = 2.0  # a loss so far over its running mean, or over where it began
 _SPIKE_STEPS = 3
 _MEAN_KEPT = 0.95
 
+
+# --- What is told of a run while it goes: curve rows (versioned, no clock in them), a progress bar, a log (clocked) ---
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """Losses in nats per token; None where they were not measured at this step."""
+
+    step: int
+    train_loss: float | None
+    valid_loss: float | None
+    valid_nats_per_note: float | None
+    learning_rate: float
+
+
+def write_curve(path: str | Path, rows: Iterable[CurveRow]) -> None:
+    """CSV with CurveRow's columns, rounded so that platforms agree; an empty cell for what was not measured."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(field.name for field in fields(CurveRow))
+        for row in rows:
+            writer.writerow(["" if value is None else value if isinstance(value, int) else f"{value:.6g}"
+                             for value in astuple(row)])  # fmt: skip
+
+
+def conditions(processes: int = 1) -> dict[str, Any]:
+    """All that decides the last bits of a result, besides params and data."""
+    return {
+        "machine": platform.machine(),
+        "device": str(mx.default_device().type).rpartition(".")[2],
+        "blas": blas.blas_name(),
+        "lanes": max(lane_count(), processes) if on_cpu() else lane_count() * processes,
+        "fused": fused(),
+        "mlx": version("mlx"),
+    }
+
+
+Log = Callable[[dict[str, Any]], None]
+
+
+@contextmanager
+def open_log(path: str | Path | None) -> Iterator[Log]:
+    """The log of a run, if it has one: one JSON object a line, flushed at once."""
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("a", encoding="utf-8") if path is not None else nullcontext() as handle:
+
+        def log_values(values: dict[str, Any]) -> None:
+            if handle is not None:
+                handle.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
+                handle.flush()
+
+        yield log_values
+
+
+class Progress:
+    """A bar with ETA, loss, notes/s, tokens/s and peak memory."""
+
+    def __init__(self, steps: int, done: int, log_values: Log, shown: bool = True):
+        self._bar = tqdm(
+            total=steps, initial=done, unit="step", desc="train", dynamic_ncols=True, mininterval=0.5, disable=not shown
+        )
+        self._log = log_values
+        self._began = time.perf_counter()
+        self._targets = self._notes = self._steps = 0
+        self._mean: float | None = None
+
+    def close(self) -> None:
+        self._bar.close()
+        seconds = time.perf_counter() - self._began
+        if self._steps:
+            self._log({"steps": self._steps, "seconds": round(seconds, 3),
+                       "tokens_per_second": round(self._targets / seconds, 1),
+                       "notes_per_second": round(self._notes / seconds, 1)})  # fmt: skip
+
+    def update(self, loss: float, targets: int, notes: int) -> None:
+        self._targets, self._notes, self._steps = self._targets + targets, self._notes + notes, self._steps + 1
+        self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss
+        seconds = time.perf_counter() - self._began
+        self._bar.set_postfix_str(
+            f"loss {self._mean:.3f}, {self._notes / seconds:.0f} notes/s, {self._targets / seconds:.0f} tokens/s,"
+            f" {mx.get_peak_memory() / 1e9:.2f} GB",
+            refresh=False,
+        )
+        self._bar.update(1)
+
+
 RowCallback = Callable[[CurveRow], None]
+
+
+# --- The loop
 
 
 @dataclass(frozen=True)
@@ -91,28 +186,18 @@ class _State:
 
 
 def train(
-    lm: LanguageModel,
-    train_texts: Sequence[str],
-    valid_texts: Sequence[str],
-    settings: TrainSettings,
-    checkpoint_dir: str | Path,
-    out_dir: str | Path,
-    *,
-    seed: int = 0,
-    loss: LossSum | None = None,
-    on_row: RowCallback | None = None,
-    log_path: str | Path | None = None,
-    stop_after: int | None = None,
-) -> TrainReport:
+    lm: LanguageModel, train_texts: Sequence[str], valid_texts: Sequence[str], settings: TrainSettings,
+    checkpoint_dir: str | Path, out_dir: str | Path, *, seed: int = 0, loss: LossSum | None = None,
+    on_row: RowCallback | None = None, log_path: str | Path | None = None, stop_after: int | None = None,
+) -> TrainReport:  # fmt: skip
     """Train `lm` and write its best weights to `out_dir`: an ordinary model folder in mode `full`, mlx-lm adapters in
     mode `lora`; beside them the curve (curve.csv).
 
-    `checkpoint_dir` is this run's own (see `checkpoint.run_key`); a run found there is resumed. `stop_after`:
-    leave, with a
-    checkpoint, after so many steps in this process (for tests). `log_path`: JSON lines with speed and memory.
+    `checkpoint_dir` is this run's own (see `checkpoint.run_key`); a run found there is resumed. `stop_after`: leave,
+    with a checkpoint, after so many steps in this process (for tests). `log_path`: JSON lines with speed and memory.
     Raises TrainingError, CheckpointError, LockedError, DiskError.
     """
-    tokens = lm.word_tokens
+    tokens = lm.words
     grown = tokens.whole and lm.config["vocab_size"] > 2 * len(tokens.ids)
     check_fits(lm.config, settings, budget_bytes(), encoding="event" if tokens.whole else "text", grown=grown,
                activation_bytes=4 if on_cpu() else 2)  # fmt: skip
@@ -123,7 +208,7 @@ def train(
         _wait_for_all()  # so that none reads before the first holds the lock
         loop = _Loop(lm, train_windows, valid_windows, settings, run, seed, loss or make_loss(lm), on_row)
         checkpointing = checkpointed(lm.model, settings.gradient_checkpointing)
-        with Curve(log_path if loop.leads else None) as curve, cpu_kernels(lm.model), checkpointing:
+        with open_log(log_path if loop.leads else None) as curve, cpu_kernels(lm.model), checkpointing:
             report = loop.run(curve, stop_after)
         if report.steps >= settings.steps or report.stopped_early:
             loop.publish(Path(out_dir), report)
@@ -132,16 +217,9 @@ def train(
 
 class _Loop:
     def __init__(
-        self,
-        lm: LanguageModel,
-        train_windows: list[Window],
-        valid_windows: list[Window],
-        settings: TrainSettings,
-        run: Run,
-        seed: int,
-        loss: LossSum,
-        on_row: RowCallback | None,
-    ):
+        self, lm: LanguageModel, train_windows: list[Window], valid_windows: list[Window], settings: TrainSettings,
+        run: Run, seed: int, loss: LossSum, on_row: RowCallback | None,
+    ):  # fmt: skip
         self.lm, self.settings, self.seed, self.on_row, self.own = lm, settings, seed, on_row, run
         self.train_windows, self.valid_windows = train_windows, valid_windows
         mx.random.seed(seed)
@@ -151,34 +229,34 @@ class _Loop:
         self._apply = compiled(self._optimize)
         group = mx.distributed.init()
         self.leads = group.rank() == 0
-        self.gradients = Gradients(lm.model, loss, lm.word_tokens.pad_id, group)
+        self.gradients = Gradients(lm.model, loss, lm.words.pad_id, group)
         self.state = _State(conditions=conditions(group.size()))
         self._restore()
         self.resumed_from = self.state.step
         self.bytes = total_bytes(self._tensors().values())
 
-    def run(self, curve: Curve, stop_after: int | None = None) -> TrainReport:
+    def run(self, curve: Log, stop_after: int | None = None) -> TrainReport:
         state, settings, began = self.state, self.settings, time.perf_counter()
         if state.step == 0 and not state.rows:
             self._evaluate(curve)
         batches = batches_from(self.train_windows, settings.batch, self.seed, state.step * settings.accumulation)
         end = settings.steps if stop_after is None else min(settings.steps, state.step + stop_after)
-        with Progress(settings.steps, state.step, curve, self.leads) as progress:
+        with closing(Progress(settings.steps, state.step, curve, self.leads)) as progress:
             while state.step < end and not state.stopped:
-                self._before_step()
+                if self.leads:
+                    self._check_may_go_on()
                 windows = [[self.train_windows[i] for i in next(batches)] for _ in range(settings.accumulation)]
                 targets, notes, value = self._step(windows)
                 self._watch(value)
                 progress.update(value, targets, notes)
                 self._after_step(curve, last=state.step == end)
         report = self._report(time.perf_counter() - began)
-        curve.log({"end": state.step, "seconds": round(report.seconds, 3), "peak_bytes": mx.get_peak_memory()})
+        curve({"end": state.step, "seconds": round(report.seconds, 3), "peak_bytes": mx.get_peak_memory()})
         return report
 
-    def _before_step(self) -> None:
-        if self.leads:
-            self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
-        if self.leads and ASKED_TO_END.is_set():
+    def _check_may_go_on(self) -> None:
+        self.own.check_room(self.bytes * 2)  # a new checkpoint and a new best one
+        if ASKED_TO_END.is_set():
             if self.state.step:  # before the first step there is nothing to save yet
                 self._save()
             raise LockedError(
@@ -233,7 +311,7 @@ class _Loop:
             f" the last good checkpoint is {kept[-1] if kept else 'none yet'}"
         )
 
-    def _after_step(self, curve: Curve, last: bool) -> None:
+    def _after_step(self, curve: Log, last: bool) -> None:
         state, settings = self.state, self.settings
         ended = last or state.step == settings.steps
         if state.step % settings.evaluate_every == 0 or state.step == settings.steps:
@@ -244,7 +322,7 @@ class _Loop:
         if ended or state.stopped or state.step % settings.save_every == 0:
             self._save()
 
-    def _evaluate(self, curve: Curve) -> None:
+    def _evaluate(self, curve: Log) -> None:
         """The whole validation set, always."""
         valid, per_note = validation_loss(self.gradients, self.lm, self.valid_windows, self.settings.batch)
         state = self.state
@@ -259,14 +337,14 @@ class _Loop:
             if self.leads:
                 self.own.save(best_name(state.step), self._weights(), {"step": state.step, "valid_loss": valid})
 
-    def _row(self, curve: Curve, valid: float | None, per_note: float | None) -> None:
+    def _row(self, curve: Log, valid: float | None, per_note: float | None) -> None:
         state = self.state
         train_loss = state.loss_sum / state.targets if state.targets else None
         rate = float(self.optimizer.learning_rate.item())
         row = CurveRow(state.step, train_loss, valid, per_note, rate)
-        state.rows.append(row.as_list())
+        state.rows.append(list(astuple(row)))
         state.loss_sum, state.targets = 0.0, 0
-        curve.add(row)
+        curve(asdict(row))
         if self.on_row:
             self.on_row(row)
 
@@ -293,7 +371,10 @@ class _Loop:
         kept = [name for name in planned if name <= now][-self.settings.keep_newest :]
         for name in set(names) - set(kept):  # those after this one were damaged when the run was resumed
             self.own.remove(name)
-        needed = load_best_step(self.own.folder / kept[0])
+        try:
+            needed = int(load_checkpoint(self.own.folder / kept[0])[1]["best_step"])
+        except Exception:  # a damaged old checkpoint must not stop a run; it only keeps more than needed
+            needed = 0
         for name in self.own.names("best"):
             if step_of(name) < needed:
                 self.own.remove(name)
@@ -320,7 +401,6 @@ class _Loop:
 
     def _report(self, seconds: float) -> TrainReport:
         state = self.state
-        rows = tuple(CurveRow(*row) for row in state.rows)
         return TrainReport(
             steps=state.step,
             best_step=state.best_step,
@@ -330,7 +410,7 @@ class _Loop:
             stopped_early=state.stopped,
             tokens=state.all_targets,
             notes=state.all_notes,
-            rows=rows,
+            rows=tuple(CurveRow(*row) for row in state.rows),
             resumed_from=self.resumed_from,
             seconds=seconds,
         )
@@ -342,23 +422,25 @@ class _Loop:
         self.lm.model.load_weights(list(best.items()), strict=False)
         self.lm.model.eval()
         mx.eval(self.lm.model.parameters())
-        if self.leads:
+        if not self.leads:
+            return
+        with atomic_path(out_dir) as temporary:
+            temporary.mkdir()
+            if self.settings.mode == "full":
+                config = adapters.with_window(self.lm.config, self.settings.max_tokens)
+                weights = dict(tree_flatten(self.lm.model.parameters()))
+                adapters.write_folder(self.lm, weights, config, temporary)
+            else:
+                adapters.write_adapters(self.lm, self.settings, temporary)
+            write_curve(temporary / CURVE, report.rows)
             told = {key: value for key, value in asdict(report).items() if key not in _NOT_VERSIONED}
-            adapters.write_trained(self.lm, self.settings, out_dir, report.rows, told)
+            write_json(temporary / adapters.TRAIN_REPORT, told)
 
 
 def _wait_for_all() -> None:
     """Until every process of an mlx.launch run has come here; no time with one process."""
     if mx.distributed.init().size() > 1:
         mx.eval(mx.distributed.all_sum(mx.array(1.0)))
-
-
-def load_best_step(checkpoint: Path) -> int:
-    """Step of the best weights that a checkpoint refers to; 0 where it cannot be read (then all are kept)."""
-    try:
-        return int(load_checkpoint(checkpoint)[1]["best_step"])
-    except Exception:  # a damaged old checkpoint must not stop a run; it only keeps more than needed
-        return 0
 
 
 def validation_loss(
@@ -383,11 +465,7 @@ def _make_optimizer(settings: TrainSettings) -> Any:
         return adamw
     # Weight decay 0: MLX adds it to the gradient before the momentum, where orthogonalizing undoes it.
     muon = optim.Muon(_schedule(settings, settings.muon_learning_rate), momentum=0.95, weight_decay=0.0)
-    return optim.MultiOptimizer([muon, adamw], [_is_matrix])
-
-
-def _is_matrix(name: str, weight: Any) -> bool:
-    return weight.ndim == 2 and ".layers." in f".{name}"
+    return optim.MultiOptimizer([muon, adamw], [lambda name, weight: weight.ndim == 2 and ".layers." in f".{name}"])
 
 
 def _schedule(settings: TrainSettings, rate: float) -> Any:

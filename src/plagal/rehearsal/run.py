@@ -8,24 +8,37 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from plagal.asking.request import read_request
+from plagal.compose.write import draft
+from plagal.model import adapters, memory, trainer
+from plagal.model.base import LanguageModel, held_bytes, load, make_random, place_base, read_config
+from plagal.model.cpu.kernels import on_cpu
+from plagal.model.fuse import merge_layer, touched_layers
+from plagal.model.loss import make_windows
+from plagal.model.memory import peak_bytes, predict_evaluate, predict_fuse, unpacks
+from plagal.model.scorer import ModelScorer, windows_that_fit, word_scores
+from plagal.music.arranger.arrange import STYLES, arrange
 from plagal.plumbing.errors import PlagalError
 from plagal.plumbing.files import read_jsonl
 from plagal.plumbing.params import Params, TrainSettings
-from plagal.rehearsal.machine import describe_machine, resident_peak_bytes, swap_bytes
-from plagal.rehearsal.scratch import scratch
-from plagal.rehearsal.shapes import EMBEDDED, is_there, shape_of
+from plagal.rehearsal.machine import (
+    EMBEDDED,
+    describe_machine,
+    is_there,
+    resident_peak_bytes,
+    scratch,
+    shape_of,
+    swap_bytes,
+)
+from plagal.tokens.codec import encode
 from plagal.tokens.vocabulary import TRAINING_TEMPLATE
-
-if TYPE_CHECKING:
-    from plagal.model.base import LanguageModel
-    from plagal.model.curve import CurveRow
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +101,11 @@ def rehearse(
     `config`: shape of a base that is neither here nor known; `layers`: cut a base of random weights to so many, 0 keeps
     all. Raises PlagalError only where no base can be made at all: what goes wrong later is part of the report.
     """
-    from plagal.model.memory import budget_bytes, peak_bytes
-
     began, swap = time.monotonic(), swap_bytes()
     with scratch(CHECKPOINTS) as folder:
         machine = describe_machine(folder)
         (lm, shape, source), loading = _timed(lambda: _base(params, folder, config, layers))
-        budget, grown = budget_bytes(), source != "made here"
+        budget, grown = memory.budget_bytes(), source != "made here"
         base_bytes = peak_bytes(start_anew=True)
         stages: dict[str, Stage] = {}
         for name, settings in (("stage1", params.train_stage1), ("stage2", params.train_stage2)):
@@ -134,9 +145,6 @@ def _base(
     params: Params, folder: Path, config: dict[str, Any] | None, layers: int
 ) -> tuple[LanguageModel, dict[str, Any], str]:
     """The base in memory, its shape before music words grow it, and where its weights are from."""
-    from plagal.model.base import load, place_base, read_config
-    from plagal.model.random_base import make_random
-
     if config is None and not layers and is_there(params.model):
         base = place_base(params.model, folder / "base", params.seed)
         lm = load(base, params.model.encoding)
@@ -149,29 +157,22 @@ def _base(
 
 def _planned(params: Params, settings: TrainSettings, shape: dict[str, Any], budget: float, grown: bool) -> Stage:
     """A stage with the plan's need, at the profile's length or, where that does not fit, at the longest that does."""
-    from plagal.model.cpu.kernels import on_cpu
-    from plagal.model.memory import longest_sequence, on_metal, predict, unpacks
-
     options: dict[str, Any] = {
         "encoding": params.model.encoding, "grown": grown, "activation_bytes": 4 if on_cpu() else 2,
-        "scoreless": on_metal(), "unpacked": unpacks(shape),
+        "scoreless": memory.on_metal(), "unpacked": unpacks(shape),
     }  # fmt: skip
-    wanted = predict(shape, settings, **options).total
+    wanted = memory.predict(shape, settings, **options).total
     length = settings.max_tokens
     if wanted > budget:
-        length = longest_sequence(shape, settings, budget, **options)
+        length = memory.longest_sequence(shape, settings, budget, **options)
     fitting = settings.model_copy(update={"max_tokens": length})
-    return Stage(length, settings.max_tokens, predict(shape, fitting, **options).total, budget, wanted)
+    return Stage(length, settings.max_tokens, memory.predict(shape, fitting, **options).total, budget, wanted)
 
 
 def _train(
     lm: LanguageModel, settings: TrainSettings, stage: Stage, folder: Path, texts: list[str], seed: int, seconds: float
 ) -> None:
     """One step at full length with its checkpoint, then steps of music, taken up from there. Fills `stage`."""
-    from plagal.model import adapters, trainer
-    from plagal.model.memory import peak_bytes
-    from plagal.model.windows import make_windows
-
     if stage.max_tokens < 64:
         stage.failed = "no length fits"
         return
@@ -203,7 +204,7 @@ def _train(
         evaluated = []
         end = times[0] + seconds
 
-        def on_row(row: CurveRow) -> None:
+        def on_row(row: trainer.CurveRow) -> None:
             if stage.resumed_at_step < 0:
                 stage.resumed_at_step = row.step - 1
             times.append(time.monotonic())
@@ -226,7 +227,7 @@ def _train(
 
 def _full_text(lm: LanguageModel, max_tokens: int) -> str:
     """A text that fills a window of `max_tokens` but for a few: bars of one note each."""
-    tokens = lm.word_tokens
+    tokens = lm.words
     bar = ["BAR_START", "BEAT_0", "NOTE_ON_60", "DUR_QUARTER", "VEL_MF"]
     head = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80"]
     prompt = "Generate gospel in C major"
@@ -241,9 +242,6 @@ def _texts(stage: str) -> list[str]:
     path = TEXT / stage / "train.jsonl"
     if path.exists():
         return [row["text"] for row in read_jsonl(path)]
-    from plagal.music.arranger.arrange import STYLES, arrange
-    from plagal.tokens.codec import encode
-
     names = list(STYLES)
     pieces = [arrange(None, names[seed % len(names)], seed=seed) for seed in range(_ARRANGED)]
     prompt = "Generate gospel in C major"
@@ -255,15 +253,6 @@ def _after_training(
 ) -> dict[str, Any]:
     """What fusing and evaluating take. The model is evaluated as it will be: without adapters. Its peak is what was
     measured beside the weights that are here, and the weights of the plan: fused ones are packed otherwise."""
-    from plagal.asking.request import read_request
-    from plagal.compose.write import draft
-    from plagal.model.adapters import remove_lora
-    from plagal.model.fuse import merge_layer, touched_layers
-    from plagal.model.memory import SCORED_WINDOWS, peak_bytes, predict_evaluate, predict_fuse, unpacks
-    from plagal.model.random_base import held_bytes
-    from plagal.model.scorer import ModelScorer
-    from plagal.model.scoring import windows_that_fit, word_scores
-
     report: dict[str, Any] = {}
     try:
         last = f"layers.{len(lm.model.layers) - 1}."
@@ -275,7 +264,7 @@ def _after_training(
 
         settings = params.train_stage2
         lm.model.eval()
-        remove_lora(lm)
+        adapters.remove_lora(lm)
         gc.collect()  # of training
         weights = held_bytes(lm)
         for name, plan in (("fuse", predict_fuse), ("evaluate", predict_evaluate)):
@@ -284,7 +273,7 @@ def _after_training(
                         unpacked=unpacks(shape))  # fmt: skip
             report[f"{name}_planned_bytes"] = need.total
         length = min(settings.max_tokens, ModelScorer(lm).window)
-        windows = windows_that_fit(lm, length, SCORED_WINDOWS)
+        windows = windows_that_fit(lm, length, memory.SCORED_WINDOWS)
         peak_bytes(start_anew=True)
         full = [_full_text(lm, length)] * windows
         _, seconds = _timed(lambda: word_scores(lm, full, max_tokens=length))
@@ -317,17 +306,15 @@ def _hours(stage: Stage, settings: TrainSettings, window_seconds: float) -> list
 
 def _disk(params: Params, shape: dict[str, Any], stages: dict[str, Stage], folder: Path) -> dict[str, Any]:
     """[bytes] that the whole run will put on this disk, and what is free."""
-    from plagal.model.memory import Model, fused_bytes, new_rows
-
-    model, settings = Model.of_config(shape), params.train_stage2
+    model, settings = memory.Model.of_config(shape), params.train_stage2
     kept = {
         # Checkpoints of a stage go when the next begins; the newest few, one more while it is written, and two best.
         name: (trained.keep_newest + 1) * stage.checkpoint_bytes + 2 * stage.best_bytes
         for (name, stage), trained in zip(stages.items(), (params.train_stage1, settings), strict=True)
     }
-    rows = new_rows(model, params.model.base != EMBEDDED, params.model.encoding)
+    rows = memory.new_rows(model, params.model.base != EMBEDDED, params.model.encoding)
     models = float(sum(stage.best_bytes for stage in stages.values()))
-    models += fused_bytes(model, settings, params.fuse.quantize_bits, rows)
+    models += memory.fused_bytes(model, settings, params.fuse.quantize_bits, rows)
     fetched = 0 if is_there(params.model) else model.weight_bytes
     needed = max(kept.values(), default=0) + _DVC_COPIES * models + fetched
     return {
@@ -380,3 +367,68 @@ def verdict(report: dict[str, Any], params: Params) -> list[str]:
             " `dvc gc -w` drops old runs"
         )
     return changes or ["go"]
+
+
+# --- The rehearsal's figures as lines for a terminal ---
+
+_GIGA = 1e9
+
+
+def report_lines(report: dict[str, Any]) -> Iterator[str]:
+    machine, base = report["machine"], report["base"]
+    system = f"macOS {machine['macos']}" if machine["macos"] else machine["system"]
+    yield f"{machine['chip']}, {machine['memory_gb']} GB, {system}, MLX {machine['mlx']} on {machine['device']}"
+    yield (
+        f"base {base['name']}: {base['layers']} layers, weights {base['weights']}, {base['encoding']};"
+        f" one process may use {report['budget_bytes'] / _GIGA:.1f} GB"
+    )
+    for name, stage in report["stages"].items():
+        yield from _stage_lines(f"train_{name}", stage)
+    if "fused_seconds_a_layer" in report:
+        yield f"fuse: {report['fused_seconds_a_layer']} s a layer, {_plan_of(report, 'fuse')}"
+    if "evaluated_peak_bytes" in report:
+        yield (
+            f"evaluate: {report['evaluated_seconds_a_window']} s a window, peak"
+            f" {_gb(report['evaluated_peak_bytes'])} with {report['evaluated_windows']} windows,"
+            f" {_plan_of(report, 'evaluate')}"
+        )
+    if "words_a_second" in report:
+        yield f"writing: {report['words_a_second']} words a second, one piece, under the grammar"
+    disk = report["disk"]
+    yield (
+        f"disk: {_gb(disk['needed_bytes'])} (checkpoints {_gb(disk['checkpoints_bytes'])}, models"
+        f" {_gb(disk['models_bytes'])} twice, here and in DVC's cache; to fetch {_gb(disk['fetched_bytes'])});"
+        f" {_gb(disk['free_bytes'])} free"
+    )
+    yield f"swap grew by {_gb(max(report['swap_grown_bytes'], 0))}; the whole rehearsal took {report['seconds']:.0f} s"
+    for line in report["verdict"]:
+        yield line if line == "go" else f"change: {line}"
+
+
+def _stage_lines(name: str, stage: dict[str, Any]) -> Iterator[str]:
+    if stage["peak_bytes"]:
+        off = 100 * stage["off_the_plan"]
+        yield (
+            f"{name}: peak {_gb(stage['peak_bytes'])} at {stage['max_tokens']} tokens, planned"
+            f" {_gb(stage['planned_bytes'])} ({abs(off):.1f} % {'more' if off > 0 else 'less'} than planned)"
+        )
+    if stage["step_seconds"] and stage["hours"]:
+        low, likely, high = stage["hours"]
+        without = "" if stage["evaluated_windows"] else ", its evaluations not counted (no validation text yet)"
+        yield (
+            f"{name}: {statistics.fmean(stage['step_seconds']):.2f} s a step ({len(stage['step_seconds'])} timed):"
+            f" {likely:.2g} hours, {low:.2g} to {high:.2g}{without}"
+        )
+    if stage["checkpoint_bytes"]:
+        yield f"{name}: a checkpoint of {_gb(stage['checkpoint_bytes'])}, taken up at step {stage['resumed_at_step']}"
+    if stage["failed"]:
+        yield f"{name}: {stage['failed']}"
+
+
+def _plan_of(report: dict[str, Any], name: str) -> str:
+    key = f"{name}_planned_bytes"
+    return f"planned {_gb(report[key])} for all of it" if key in report else "not planned"
+
+
+def _gb(size: float) -> str:
+    return f"{size / _GIGA:.2f} GB" if size >= _GIGA else f"{size / 1e6:.0f} MB"

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import uvicorn
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse
@@ -32,12 +36,16 @@ from plagal.asking.wording import spoken
 from plagal.music.keys import MAJOR_KEYS, MINOR_KEYS
 from plagal.music.midi import to_midi_bytes
 from plagal.plumbing import __version__
+from plagal.plumbing.errors import InputError
 from plagal.serving.desk import (
     MOST_SEMITONES,
+    Choice,
     Created,
     CreatedPair,
     Desk,
     Health,
+    Pair,
+    Piece,
     PieceAnswer,
     Systems,
     Words,
@@ -45,7 +53,6 @@ from plagal.serving.desk import (
     piece_json,
     score_of,
 )  # fmt: skip
-from plagal.serving.events import event_schema
 from plagal.serving.guards import (
     LOOPBACK,
     MOST_BODY_BYTES,
@@ -57,7 +64,7 @@ from plagal.serving.guards import (
     path_in_app,
     want_json,
 )
-from plagal.serving.store import Choice, Pair, Piece
+from plagal.serving.service import event_schema
 from plagal.sheet import to_musicxml, to_pdf
 from plagal.tokens.vocabulary import DENSITIES, MOST_BARS
 
@@ -185,7 +192,7 @@ def _get(app: FastAPI, path: str, **named: Any) -> Callable[[_Endpoint], _Endpoi
 
 
 def _find(desk: Desk, piece_id: str) -> Piece:
-    piece = desk.store.pieces.find(piece_id)
+    piece = desk.pieces.find(piece_id)
     if piece is None:
         raise ProblemError(404, f"there is no piece {piece_id!r}; only the newest {desk.limits.pieces} are kept")
     return piece
@@ -292,7 +299,7 @@ def _add_reading(app: FastAPI, desk: Desk) -> None:
 
 def _add_opinions(app: FastAPI, desk: Desk) -> None:
     def find_pair(pair_id: str) -> Pair:
-        pair = desk.store.pairs.find(pair_id)
+        pair = desk.pairs.find(pair_id)
         if pair is None:
             raise ProblemError(404, f"there is no pair {pair_id!r}; it may be forgotten: ask for another")
         return pair
@@ -372,11 +379,91 @@ class _Page(Mount):
         return (Match.NONE, {}) if own else super().matches(scope)
 
 
-def _add_page(app: FastAPI, folder: Path = PAGE) -> None:
-    if (folder / "index.html").is_file():
-        app.router.routes.append(_Page("/", StaticFiles(directory=folder, html=True), name="page"))
+def _add_page(app: FastAPI) -> None:
+    if (PAGE / "index.html").is_file():
+        app.router.routes.append(_Page("/", StaticFiles(directory=PAGE, html=True), name="page"))
     else:
+        _get(app, "/", include_in_schema=False)(lambda: HTMLResponse(_NO_PAGE))
 
-        @_get(app, "/", include_in_schema=False)
-        async def no_page(_: Request) -> HTMLResponse:
-            return HTMLResponse(_NO_PAGE)
+
+# --- The process that answers: it loads the models, takes an address, and listens until it is told to end ---
+#
+# Its limits are uvicorn's. What uvicorn has no limit for (a head that trickles, a reader that takes nothing) is a
+# reverse proxy's business, which docs/serving.md sets up.
+
+_SHUTDOWN_SECONDS = 3
+KEEP_ALIVE_SECONDS = 75
+"""Longer than nginx and most balancers keep an idle connection (60 s): else they ask on one that is just closing."""
+MOST_CONNECTIONS = 1024
+_OTHER_FILES = 64
+"""Descriptors for all that is not a connection."""
+
+
+class EndingServer(uvicorn.Server):
+    """uvicorn's; `before_end` is called as soon as it is to end, so that streams are over before they would be cut."""
+
+    def __init__(self, config: uvicorn.Config, before_end: Callable[[], None]):
+        super().__init__(config)
+        self._before_end = before_end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(asyncio.to_thread(self._before_end))
+        await super().shutdown(sockets)
+        await ending
+
+
+def listen(
+    desk: Desk, host: str = "127.0.0.1", port: int = 8000, token: str | None = None,
+    public_hosts: tuple[str, ...] = (), root_path: str = "",
+) -> Listening:  # fmt: skip
+    """Load the models and take the address. `public_hosts`: names by which a reverse proxy is asked for it.
+    Raises InputError where it cannot listen there, ModelError where a model is missing."""
+    loopback = host in LOOPBACK
+    if token is None and not loopback:
+        raise InputError(f"--host {host} is open to the network: give --token-file FILE, or stay on 127.0.0.1")
+    if token is None and public_hosts:
+        raise InputError(f"--allow-host {public_hosts[0]} opens it to the network: give --token-file FILE")
+    if root_path and not re.fullmatch(r"(/[^/?#\s]+)+", root_path):
+        raise InputError(f"--root-path {root_path}: write the prefix as in /plagal")
+    desk.start()
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        taken = socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        desk.close()
+        raise InputError(f"cannot listen on {host}:{port} ({error}); choose another --port") from None
+    # With its protocol's number asyncio sets TCP_NODELAY. Without, each answer on a kept connection waits 40 ms for the
+    # client's acknowledgement of its head.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, taken.detach())
+    hosts = (*LOOPBACK, *public_hosts) if loopback or public_hosts else None
+    config = uvicorn.Config(
+        create_app(desk, token, hosts, root_path), http="h11", ws="none", log_level="warning", access_log=False,
+        server_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        limit_concurrency=most_connections(),
+    )  # fmt: skip
+    name = f"[{host}]" if ":" in host else host
+    return Listening(f"http://{name}:{taken.getsockname()[1]}", EndingServer(config, desk.close), taken)
+
+
+def most_connections() -> int:
+    """As many as this process may hold with files to spare; at least 16."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(16, min(MOST_CONNECTIONS, allowed - _OTHER_FILES))
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A server that has its address and its models; `run` answers until `stop` or a signal."""
+
+    address: str
+    server: uvicorn.Server
+    taken: socket.socket
+
+    def run(self) -> None:
+        with self.taken:
+            self.server.run(sockets=[self.taken])
+
+    def stop(self) -> None:
+        self.server.should_exit = True

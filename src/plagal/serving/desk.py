@@ -10,12 +10,12 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, Field
@@ -28,11 +28,152 @@ from plagal.music.keys import chord_symbol, key_name, key_then
 from plagal.music.levels import in_hands
 from plagal.music.score import Score
 from plagal.plumbing.errors import BusyError, InputError, ModelError, disk_error
-from plagal.serving.guards import Problem
-from plagal.serving.service import new_seed
-from plagal.serving.store import MOST_PIECES, Choice, Pair, Piece, Store, new_id
+from plagal.serving.guards import Problem, problem, problem_of
+from plagal.serving.service import Event, EventReader, new_seed
 from plagal.serving.writer import Job, Status, Writer
 from plagal.tokens.codec import decode, encode
+
+# --- The pieces and pairs that a server remembers: a bounded number, in memory, the oldest forgotten first ---
+
+MOST_PIECES = 512
+MOST_PAIRS = 256
+ID_BYTES = 9
+
+
+@dataclass
+class Piece:
+    """A piece of the model's (`job`) or one that was there at once (`ready`: its words). `hidden_until`: jobs that
+    must be over before this piece shows anything, so that a listener cannot tell by the wait who wrote it."""
+
+    id: str
+    system: str
+    request: Request
+    job: Job | None = None
+    ready: Sequence[str] = ()
+    blind: bool = False
+    hidden_until: tuple[Job, ...] = ()
+    watchers: int = 0
+    asked_for: float = field(default_factory=time.monotonic)
+
+    @property
+    def written_by(self) -> str | None:
+        """model, previous or arranger; None while the likelier of two is not found."""
+        return self.system if self.blind or self.job is None else self.job.written_by
+
+    @property
+    def visible(self) -> bool:
+        return all(job.over for job in self.hidden_until)
+
+    @property
+    def status(self) -> Status:
+        if not self.visible:
+            return "queued"
+        return self.job.status if self.job is not None else "done"
+
+    @property
+    def over(self) -> bool:
+        return self.visible and (self.job is None or self.job.over)
+
+    @property
+    def words(self) -> list[str]:
+        """What is written and may be shown."""
+        if not self.visible:
+            return []
+        return list(self.job.words if self.job is not None else self.ready)
+
+    @property
+    def problem(self) -> dict[str, Any] | None:
+        """Why it will never be done; None where it is or may be."""
+        if self.status == "cancelled":
+            return problem(409, "the piece was cancelled")
+        error = self.job.error if self.job is not None and self.status == "failed" else None
+        return problem_of(error) if error is not None else None
+
+    async def events(self) -> AsyncIterator[Event]:
+        """queued, then what its words say as they come, then done or problem. They are made anew from the words for
+        each reader, so nothing but the words is kept."""
+        yield Event("queued", {"ahead": self.job.ahead if self.job is not None else 0})
+        reader, seen = self.reader(), 0
+        while True:
+            over, words = self.over, self.words[seen:]
+            seen += len(words)
+            for word in words:
+                for event in reader.feed(word):
+                    yield event
+            if over:
+                done = self.status == "done"
+                seconds = self.job.seconds if self.job is not None and not self.blind else 0.0
+                shown = None if self.blind else self.job
+                named = {"writer": shown.written_by, "judge": shown.judge} if shown is not None else {}
+                yield reader.done(seconds, **named) if done else Event("problem", self.problem or {})
+                return
+            # The job whose progress changes what there is to see: another one's, while the piece is hidden.
+            job = next((job for job in self.hidden_until if not job.over), self.job)
+            if job is not None:
+                async for _ in job.follow(seen if job is self.job else len(job.words)):
+                    if self.visible:
+                        break
+
+    @property
+    def event_count(self) -> int:
+        """Of a piece that is over: so many events it has, and so the last one is numbered."""
+        reader = self.reader()
+        return 2 + sum(1 for word in self.words for _ in reader.feed(word))
+
+    def reader(self) -> EventReader:
+        return EventReader(self.request.kept_bars + self.request.new_bars)
+
+
+@dataclass(frozen=True)
+class Pair:
+    id: str
+    a: Piece
+    b: Piece
+    raters: set[str] = field(default_factory=set)
+    """Who has chosen already."""
+
+    @property
+    def over(self) -> bool:
+        return self.a.over and self.b.over
+
+
+_Kept = TypeVar("_Kept", Piece, Pair)
+
+
+class _Shelf(Generic[_Kept]):
+    """At most `most` things by their ids. Threads may share it."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self._kept: dict[str, _Kept] = {}
+        self._lock = threading.Lock()
+
+    def put(self, thing: _Kept) -> None:
+        with self._lock:
+            self._kept[thing.id] = thing
+            while len(self._kept) > self._most:
+                over = next((key for key, other in self._kept.items() if other.over), None)
+                if over is None:
+                    del self._kept[thing.id]
+                    raise BusyError(f"{self._most} pieces are being written, which is the limit; try again in a moment")
+                del self._kept[over]
+
+    def find(self, key: str) -> _Kept | None:
+        return self._kept.get(key)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def new_id() -> str:
+    """Not to be guessed: who has the id may read the piece."""
+    return secrets.token_urlsafe(ID_BYTES)
+
+
+Choice = Literal["a", "b", "tie"]
+
+
+# --- The desk ---
 
 PAIR_BARS = 8
 MOST_SEMITONES = 11
@@ -67,14 +208,14 @@ class Measures:
             "plagal_http_requests", "Answers by route and status.", ["route", "status"], registry=self.registry
         )
         self.ratings = Counter("plagal_ratings", "Ratings and choices heard.", ["kind"], registry=self.registry)
-        self._queued = self._histogram("plagal_queue_seconds", "From asking to the start of writing.")
-        self._first = self._histogram("plagal_first_word_seconds", "From asking to the first word.")
-        self._written = self._histogram("plagal_write_seconds", "From the start of writing to its end.")
+        self._queued, self._first, self._written = (
+            Histogram(f"plagal_{name}_seconds", what, buckets=_SECONDS, registry=self.registry)
+            for name, what in (("queue", "From asking to the start of writing."),
+                               ("first_word", "From asking to the first word."),
+                               ("write", "From the start of writing to its end."))
+        )  # fmt: skip
         Gauge("plagal_queue", "Pieces that wait.", registry=self.registry).set_function(queue)
         Gauge("plagal_busy", "Whether a piece is being written.", registry=self.registry).set_function(busy)
-
-    def _histogram(self, name: str, what: str) -> Histogram:
-        return Histogram(name, what, buckets=_SECONDS, registry=self.registry)
 
     def over(self, job: Job) -> None:
         """A job has ended, however it did."""
@@ -99,18 +240,14 @@ class Desk:
     def __init__(self, model: Path | None, output: Path, previous: Path | None = None, limits: Limits | None = None):
         self.limits = limits or Limits()
         self.ratings = output / "ratings.jsonl"
-        self.writer = self._writer(model)
-        self.previous = self._writer(previous) if previous is not None else None
-        self.store = Store(self.limits.pieces)
+        asked: dict[str, Any] = {"queue_limit": self.limits.queue, "queue_seconds": self.limits.queue_seconds,
+                                 "write_seconds": self.limits.write_seconds}  # fmt: skip
+        self.writer = Writer(model, **asked)
+        self.previous = Writer(previous, **asked) if previous is not None else None
+        self.pieces, self.pairs = _Shelf[Piece](self.limits.pieces), _Shelf[Pair](MOST_PAIRS)
         self.measures = Measures(lambda: self.writer.queue, lambda: self.writer.busy)
         self._ratings_lock = threading.Lock()
         self._being_read = threading.Semaphore(self.limits.queue)
-
-    def _writer(self, model: Path | None) -> Writer:
-        limits = self.limits
-        return Writer(
-            model, queue_limit=limits.queue, queue_seconds=limits.queue_seconds, write_seconds=limits.write_seconds
-        )
 
     def start(self) -> None:
         """Load the models. Raises ModelError."""
@@ -136,12 +273,12 @@ class Desk:
         if not isinstance(values, dict):
             raise InputError('the body is not a JSON object; send one such as {"prompt": "slow worship ballad in Db"}')
         request = read_request(
-            values, find=self.store.finished_words, find_request=self._request_of, seed=new_seed(), tries=1
+            values, find=self._finished_words, find_request=self._request_of, seed=new_seed(), tries=1
         )
         job = Job(request, on_over=self.measures.over)
         piece = Piece(new_id(), "model", request, job)
         try:
-            self.store.pieces.put(piece)
+            self.pieces.put(piece)
             self.writer.submit(job)
         except BaseException:
             job.cancel()
@@ -158,8 +295,17 @@ class Desk:
         finally:
             self._being_read.release()
 
+    def _finished_words(self, key: str) -> list[str]:
+        """Of a piece that is done. Raises InputError where there is none."""
+        piece = self.pieces.find(key)
+        if piece is None:
+            raise InputError(f"there is no piece {key!r}; it may be forgotten: only the newest are kept")
+        if piece.status != "done":
+            raise InputError(f"piece {key!r} is {piece.status}, not done; wait until it is")
+        return piece.words
+
     def _request_of(self, piece_id: str) -> Request:
-        source = self.store.pieces.find(piece_id)
+        source = self.pieces.find(piece_id)
         if source is None or source.blind:
             raise InputError(f"vary.piece: there is no piece {piece_id!r}; only the newest are kept")
         return source.request
@@ -203,9 +349,9 @@ class Desk:
         a, b = (mine, other) if secrets.randbelow(2) else (other, mine)
         pair = Pair(new_id(), a, b)
         try:
-            self.store.pieces.put(mine)
-            self.store.pieces.put(other)
-            self.store.pairs.put(pair)
+            self.pieces.put(mine)
+            self.pieces.put(other)
+            self.pairs.put(pair)
             if other.job is not None and self.previous is not None:
                 self.previous.submit(other.job)
             self.writer.submit(job)
@@ -292,7 +438,7 @@ def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
     return request, words
 
 
-# --- what a client sees
+# --- What a client sees ---
 
 
 class Created(BaseModel):

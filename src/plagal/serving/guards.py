@@ -171,13 +171,9 @@ class Guards:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        token: str | None = None,
-        hosts: tuple[str, ...] | None = LOOPBACK,
-        root_path: str = "",
+        self, app: ASGIApp, token: str | None = None, hosts: tuple[str, ...] | None = LOOPBACK, root_path: str = "",
         on_answer: Callable[[str, int], None] = lambda _route, _status: None,
-    ):
+    ):  # fmt: skip
         self.app = app
         self._on_answer, self._root_path = on_answer, root_path
         self._token = token.encode() if token else None

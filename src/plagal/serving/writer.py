@@ -182,14 +182,9 @@ class Writer:
     model (None) and is written by who submits it."""
 
     def __init__(
-        self,
-        model: str | Path | None,
-        *,
-        queue_limit: int = QUEUE_LIMIT,
-        queue_seconds: float = QUEUE_SECONDS,
-        write_seconds: float = WRITE_SECONDS,
-        batch: int = BATCH,
-    ):
+        self, model: str | Path | None, *, queue_limit: int = QUEUE_LIMIT, queue_seconds: float = QUEUE_SECONDS,
+        write_seconds: float = WRITE_SECONDS, batch: int = BATCH,
+    ):  # fmt: skip
         self.model = Path(model) if model is not None else None
         self.queue_limit, self.queue_seconds = queue_limit, queue_seconds
         self.write_seconds, self.batch = write_seconds, batch
@@ -268,32 +263,25 @@ class Writer:
     # --- in the writer's thread
 
     def _run(self) -> None:
-        from plagal.model.cpu.lanes import leave_thread
-
-        try:
-            self._serve()
-        finally:
-            leave_thread()
-
-    def _serve(self) -> None:
         from plagal.model.base import load
-        from plagal.model.cpu.lanes import keep_little
+        from plagal.model.cpu.lanes import keep_little, leave_thread
         from plagal.model.scorer import ModelScorer
 
         keep_little()
         try:
-            scorer = ModelScorer(load(self.model or ""), memory=True)
-        except PlagalError as error:
-            self._load_error = error
-        except Exception as error:  # whatever stops it must reach the caller that waits
-            log.exception("the model could not be loaded")
-            self._load_error = ModelError(f"{self.model}: could not be loaded ({type(error).__name__})")
-        self._loaded.set()
-        if self._load_error is not None:
-            return
-        while jobs := self._next():
-            self._write(scorer, jobs)
-            self.writing = []
+            try:
+                scorer = ModelScorer(load(self.model or ""), memory=True)
+            except PlagalError as error:
+                self._load_error = error
+            except Exception as error:  # whatever stops it must reach the caller that waits
+                log.exception("the model could not be loaded")
+                self._load_error = ModelError(f"{self.model}: could not be loaded ({type(error).__name__})")
+            self._loaded.set()
+            while self._load_error is None and (jobs := self._next()):
+                self._write(scorer, jobs)
+                self.writing = []
+        finally:
+            leave_thread()
 
     def _next(self) -> list[Job]:
         """Wait for jobs that can be written together; none when the writer closes."""

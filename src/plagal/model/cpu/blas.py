@@ -14,6 +14,7 @@ import ctypes
 import logging
 import os
 import platform
+import shutil
 import struct
 import sys
 import time
@@ -40,12 +41,9 @@ _loaded: list[Any] = []
 _threads: int | None = None
 
 
-def load_fast_blas(threads: int | None = None) -> str:
-    """Put OpenBLAS under MLX, once for each process. Returns the BLAS's name.
-
-    `threads`: how many it may use; by default OMP_NUM_THREADS or OPENBLAS_NUM_THREADS, else all cores this process
-    may use.
-    """
+def load_fast_blas() -> str:
+    """Put OpenBLAS under MLX, once for each process. Returns the BLAS's name. It may use OPENBLAS_NUM_THREADS or
+    OMP_NUM_THREADS threads, else all cores that this process may use."""
     if sys.platform != "linux":
         return blas_name()
     # MLX hands out work breadth first up to this width: wide enough that lanes (lanes.py) run side by side.
@@ -57,8 +55,11 @@ def load_fast_blas(threads: int | None = None) -> str:
             _loaded.extend(_bridge_openblas())
         except (ImportError, OSError, AttributeError) as error:
             log.warning("MLX runs on its slow built-in BLAS: %s", error)
-    if threads is not None or _threads is None:
-        set_threads(threads or _threads_wanted())
+    if _threads is None:
+        named = (os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+        wanted = next((int(text) for text in named if text.isdigit() and int(text) > 0), 0)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        set_threads(wanted or cores or 1)
     return blas_name()
 
 
@@ -119,7 +120,8 @@ def describe(seconds: float = 0.5) -> dict[str, Any]:
         "mlx": version("mlx"),
         "memory_gb": round(memory_bytes() / _GIGA, 1),
         "device_memory_gb": round(limit / _GIGA, 1) if limit else None,
-        "compiler": _compiler(),
+        # mx.compile needs g++ on the CPU of Linux; without it the same steps run unfused.
+        "compiler": shutil.which("g++") if sys.platform == "linux" else "built in",
     }
 
 
@@ -128,12 +130,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def measured_gflops(seconds: float = 0.5, size: int = 1024) -> float:
+def measured_gflops(seconds: float) -> float:
     """Speed of a square fp32 matrix product on MLX's default device [GFLOP/s], the best of those `seconds` hold."""
     import mlx.core as mx
 
-    a = mx.full((size, size), 0.5)
-    b = mx.full((size, size), 0.25)
+    size = 1024
+    a, b = mx.full((size, size), 0.5), mx.full((size, size), 0.25)
     mx.eval(a @ b)
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -141,20 +143,6 @@ def measured_gflops(seconds: float = 0.5, size: int = 1024) -> float:
         mx.eval(a @ b)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best / _GIGA if best < float("inf") else 0.0
-
-
-def _compiler() -> str | None:
-    """mx.compile needs g++ on the CPU of Linux; without it the same steps run unfused."""
-    import shutil
-
-    return shutil.which("g++") if sys.platform == "linux" else "built in"
-
-
-def _threads_wanted() -> int:
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name, "").isdigit() and int(os.environ[name]) > 0:
-            return int(os.environ[name])
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bridge_openblas() -> list[Any]:

@@ -18,8 +18,7 @@ import numpy as np
 from mlx.utils import tree_map
 
 from plagal.model.cpu.kernels import fused, on_cpu
-from plagal.model.loss import LossSum, batch_arrays
-from plagal.model.windows import Batch, Window, collate
+from plagal.model.loss import Batch, LossSum, Window, batch_arrays, collate
 
 CPU_LANES = 2
 
@@ -134,11 +133,7 @@ def _counts(windows: Sequence[Window]) -> tuple[int, int]:
     return sum(len(w.ids) - w.first for w in windows), sum(w.notes for w in windows)
 
 
-KEPT_BYTES = 8 << 20
-"""Enough for the buffers that one step gives to the next."""
-
-
-def keep_little(kept_bytes: int = KEPT_BYTES) -> None:
-    """Give freed buffers back beyond `kept_bytes`, for a process that lives for months: MLX keeps one for each size
-    that it has ever needed, and pieces of other lengths need other sizes."""
-    mx.set_cache_limit(kept_bytes)
+def keep_little() -> None:
+    """Give freed buffers back, for a process that lives for months: MLX keeps one for each size that it has ever
+    needed, and pieces of other lengths need other sizes. 8 MiB are enough for what one step gives to the next."""
+    mx.set_cache_limit(8 << 20)

@@ -1,13 +1,9 @@
-"""The fused model as GGUF, for llama.cpp, Ollama and LM Studio: its tokenizer keeps one token a music word.
-
-Weights are written as they are, tensor by tensor. MLX's 4-bit groups (w = scale q + bias) are GGUF's Q4_1 blocks
-(w = d q + m) of 32: the same numbers, a group of 64 as two blocks. What no block holds is written plain, in fp16.
-Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-"""
+"""What was learned, in other programs' formats. No stage imports this, so an edit here trains nothing anew."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,17 +12,153 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
 
-from plagal.export.report import GRAMMAR_UNTOLD, Export, ids_to_compare
+from plagal.model.adapters import load_stage, whole_model_under_stage2, write_tokenizer
+from plagal.model.base import BASE_POINTER, find_folder, load, load_stock, read_config, read_weights
+from plagal.model.gguf import LAYERS, TOP, in_halves
+from plagal.model.tensors import as_floats, as_numpy, dense_of, fits_unpacked, logits_of, put_weights, unpacked_weight
+from plagal.model.words import merged_rows
 from plagal.plumbing.errors import ModelError
-from plagal.plumbing.files import atomic_path, read_json
+from plagal.plumbing.files import atomic_path, read_json, write_json
+from plagal.tokens.vocabulary import prompt_text
 
-_TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-_LAYER = {
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-}  # fmt: skip
+# --- What an export tells, and what both sides of a comparison read ---
+
+PROMPT = "Generate 8 bars of gospel in C major at 80 BPM in 4/4"
+_PIECE = (
+    "SONG_START KEY_C TIMESIG_4_4 TEMPO_80 BAR_START BEAT_0 NOTE_ON_48 DUR_HALF VEL_MF NOTE_ON_64 DUR_QUARTER VEL_F"
+    " BEAT_1 NOTE_ON_67 DUR_QUARTER VEL_F BEAT_2 NOTE_ON_53 DUR_HALF VEL_MF BAR_START"
+)
+GRAMMAR_UNTOLD = "the grammar: other programs write any word anywhere; `parse_token_response` mends what they answer"
+
+
+@dataclass(frozen=True)
+class Export:
+    """`off`: the largest difference between what was written, read back, and the model, of `what` (a logit, a weight);
+    `scale`: the largest of them; `untold`: what the format cannot say, a line each."""
+
+    path: Path
+    size_bytes: int
+    off: float
+    scale: float
+    untold: tuple[str, ...]
+    what: str = "logit"
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.path}: {self.size_bytes / 1e6:.1f} MB"
+        yield f"read back: no {self.what} is off by more than {self.off:.2g} (the largest is {self.scale:.3g})"
+        for line in self.untold:
+            yield f"not in it: {line}"
+
+
+def ids_to_compare(lm: Any) -> list[int]:
+    """A prompt and the beginning of a piece, in the tokens of `lm`."""
+    return [*lm.encode_text(prompt_text(PROMPT)), *map(int, lm.words.encode(_PIECE.split()))]
+
+
+# --- The fused model as a folder of its own for mlx-lm and transformers: nothing in it refers to this project's ---
+
+
+def to_mlx(fused: Path, out: Path) -> Export:
+    """Copy the folder, links followed, and compare what stock mlx-lm loads. Raises ModelError where it is none."""
+    folder = find_folder(fused)
+    with atomic_path(out) as temporary:
+        shutil.copytree(folder, temporary)
+        lm = load(fused)
+        ids = ids_to_compare(lm)
+        ours, theirs = logits_of(lm.model, ids), logits_of(load_stock(temporary), ids)
+        size = sum(file.stat().st_size for file in temporary.iterdir())
+    return Export(out, size, float(np.abs(ours - theirs).max()), float(np.abs(ours).max()), (GRAMMAR_UNTOLD,))
+
+
+# --- Stage 2's adapter as Hugging Face PEFT keeps it: adapter_model.safetensors and adapter_config.json ---
+#
+# mlx-lm's lora_a is [in, rank] and lora_b [rank, out]; PEFT's lora_A and lora_B are their transposes, scaled by alpha /
+# rank. The music words' rows go along as whole tables (`modules_to_save`), as PEFT saves a vocabulary that grew.
+# Format: https://huggingface.co/docs/peft/developer_guides/checkpoint
+
+_PREFIX, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+def to_peft(models: Path, out: Path) -> Export:
+    """Write the folder `out` from the adapters of `models`/stage2. Raises ModelError where they are missing or
+    damaged."""
+
+    lm = load_stage(models, "stage2")
+    if lm.adapters is None:
+        raise ModelError(f"{models / 'stage2'} holds no adapter; run the stage train_stage2")
+    ours, lora = lm.adapters, lm.adapters["lora_parameters"]
+    tensors: dict[str, Any] = {}
+    for name, module in lm.model.named_modules():
+        if "lora_a" in module:
+            tensors[f"{_PREFIX}{name}{_A}"] = np.ascontiguousarray(as_floats(module.lora_a).T)
+            tensors[f"{_PREFIX}{name}{_B}"] = np.ascontiguousarray(as_floats(module.lora_b).T)
+    tables = {name: as_floats(rows) for name, rows in merged_rows(lm.model).items()}
+    layers = len(lm.model.layers)
+    base = whole_model_under_stage2(models)
+    pointer = base / BASE_POINTER
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": read_json(pointer)["base"] if pointer.exists() else str(base),
+        "r": lora["rank"],
+        "lora_alpha": lora["scale"] * lora["rank"],
+        "lora_dropout": lora["dropout"],
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "target_modules": sorted(key.rpartition(".")[2] for key in lora["keys"]),
+        "layers_to_transform": list(range(layers - ours["num_layers"], layers)),
+        "layers_pattern": "layers",
+        "modules_to_save": sorted(name.rpartition(".")[2] for name in tables) or None,
+    }
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        save_file(tensors | {f"{_PREFIX}{name}.weight": rows for name, rows in tables.items()},
+                  temporary / WEIGHTS, {"format": "pt"})  # fmt: skip
+        write_json(temporary / CONFIG, config)
+        write_tokenizer(lm, temporary)
+        size = sum(file.stat().st_size for file in temporary.iterdir())
+        off, scale = _peft_compared(lm, base, temporary)
+    untold = [GRAMMAR_UNTOLD, f"the window that was learned, {ours.get('window')} tokens"]
+    if tables:
+        untold.append(
+            f"the base's new size: call resize_token_embeddings({lm.config['vocab_size']}) before you load it"
+        )
+    if "quantization" in lm.config:
+        untold.append("the packed base: PEFT wants it in a format of torch's, on which last digits differ")
+    return Export(out, size, off, scale, tuple(untold))
+
+
+def _peft_compared(lm: Any, base: Path, folder: Path) -> tuple[float, float]:
+    """The largest difference of a logit between `lm` and `base` with what `folder` says added to it, and the largest
+    logit."""
+
+    tensors, config = load_file(folder / WEIGHTS), read_json(folder / CONFIG)
+    other, scale = load(base, "text" if config["modules_to_save"] else None), config["lora_alpha"] / config["r"]
+    modules, weights = dict(other.model.named_modules()), {}
+    for key, value in tensors.items():
+        name = key.removeprefix(_PREFIX)
+        if name.endswith(_A):
+            name = name.removesuffix(_A)
+            weights[name] = dense_of(modules[name]) + scale * (tensors[f"{_PREFIX}{name}{_B}"] @ value)
+        elif not name.endswith(_B):
+            weights[name.removesuffix(".weight")] = value
+    put_weights(other.model, weights)
+    ids = ids_to_compare(lm)
+    ours, theirs = logits_of(lm.model, ids), logits_of(other.model, ids)
+    return float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
+
+
+# --- The fused model as GGUF, for llama.cpp, Ollama and LM Studio: its tokenizer keeps one token a music word ---
+#
+# Weights are written as they are, tensor by tensor. MLX's 4-bit groups (w = scale q + bias) are GGUF's Q4_1 blocks
+# (w = d q + m) of 32: the same numbers, a group of 64 as two blocks. What no block holds is written plain, in fp16.
+# Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+_NAMES = {ours: theirs for theirs, ours in (TOP | LAYERS).items()}
 _PRETOKENIZER = {"qwen2": "qwen2", "llama": "smollm"}
 """Architecture -> llama.cpp's name for how text is split before it is merged."""
 _BLOCK, _BLOCK_BYTES = 32, 20  # of Q4_1
@@ -58,8 +190,6 @@ def to_gguf(fused: Path, out: Path) -> Export:
     """Write the file `out` from a fused folder. Raises ModelError for one that is neither Qwen2- nor llama-shaped."""
     import gguf
 
-    from plagal.model.base import find_folder, read_config, read_weights
-
     logging.getLogger("gguf").setLevel(logging.ERROR)  # it says at length which file it writes
     folder = find_folder(fused)
     config = read_config(folder)
@@ -82,7 +212,9 @@ def to_gguf(fused: Path, out: Path) -> Export:
             writer.write_tensor_data(tensor.make())
         writer.close()
         size = temporary.stat().st_size
-        off, scale, what = _compared(fused, temporary, weights, config, {tensor.name: tensor for tensor in tensors})
+        off, scale, what = _gguf_compared(
+            fused, temporary, weights, config, {tensor.name: tensor for tensor in tensors}
+        )
     untold = [GRAMMAR_UNTOLD]
     untold.append(f"the window that was learned, {config.get('plagal', {}).get('window')} tokens")
     unpacked = sum(f"{tensor.module}.scales" in weights and tensor.kind == "F16" for tensor in tensors)
@@ -92,8 +224,6 @@ def to_gguf(fused: Path, out: Path) -> Export:
 
 
 def _tensors(weights: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[_Tensor]:
-    from plagal.model.exchange import as_numpy, unpacked_weight
-
     heads = {"self_attn.q_proj": config["num_attention_heads"], "self_attn.k_proj": config["num_key_value_heads"]}
     for key, value in weights.items():
         module, _, part = key.rpartition(".")
@@ -104,7 +234,7 @@ def _tensors(weights: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
         turn: Callable[[Array], Array] = partial(_in_pairs, heads=turned)
         packing = _packing(config, module)
         if value.ndim == 1:
-            yield _Tensor(name, module, "F32", value.shape, lambda v=value, t=turn: t(_floats(v)))  # type: ignore[misc]
+            yield _Tensor(name, module, "F32", value.shape, lambda v=value, t=turn: t(as_floats(v)))  # type: ignore[misc]
         elif f"{module}.scales" in weights and _is_q4_1(weights, module, packing):
             width = value.shape[1] * 32 // packing["bits"]
             shape = (value.shape[0], width // _BLOCK * _BLOCK_BYTES)
@@ -121,18 +251,10 @@ def _tensors(weights: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
 
 
 def _gguf_name(module: str) -> str:
-    if module in _TOP:
-        return _TOP[module]
-    number, _, own = module.removeprefix("model.layers.").partition(".")
-    if own not in _LAYER:
+    number, _, own = module.removeprefix("model.layers.").partition(".") if module not in _NAMES else ("", "", module)
+    if own not in _NAMES:
         raise ModelError(f"{module}: no such tensor goes to GGUF")
-    return f"blk.{number}.{_LAYER[own]}"
-
-
-def _floats(value: Any) -> Array:
-    from plagal.model.exchange import as_floats
-
-    return as_floats(value)
+    return f"blk.{number}.{_NAMES[own]}" if number else _NAMES[own]
 
 
 def _in_pairs(rows: Array, heads: int) -> Array:
@@ -144,13 +266,6 @@ def _in_pairs(rows: Array, heads: int) -> Array:
     return np.ascontiguousarray(pairs).reshape(rows.shape)
 
 
-def _in_halves(rows: Array, heads: int) -> Array:
-    """Back from `_in_pairs`."""
-    if not heads:
-        return rows
-    return rows.reshape(heads, rows.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows.shape)
-
-
 def _packing(config: Mapping[str, Any], module: str) -> dict[str, Any]:
     quantization = config.get("quantization") or {}
     own = quantization.get(module, quantization)
@@ -160,7 +275,7 @@ def _packing(config: Mapping[str, Any], module: str) -> dict[str, Any]:
 def _is_q4_1(weights: Mapping[str, Any], module: str, packing: Mapping[str, Any]) -> bool:
     if packing.get("bits") != 4 or packing.get("mode", "affine") != "affine" or packing["group_size"] % _BLOCK:
         return False
-    return all(np.abs(_floats(weights[f"{module}.{part}"])).max() < _LARGEST_HALF for part in ("scales", "biases"))
+    return all(np.abs(as_floats(weights[f"{module}.{part}"])).max() < _LARGEST_HALF for part in ("scales", "biases"))
 
 
 def _q4_1(weights: Mapping[str, Any], module: str, turn: Callable[[Array], Array]) -> Array:
@@ -171,7 +286,7 @@ def _q4_1(weights: Mapping[str, Any], module: str, turn: Callable[[Array], Array
     codes = nibbles[..., :16] | nibbles[..., 16:] << 4
     repeats = nibbles.shape[1] // weights[f"{module}.scales"].shape[1]
     ends = [
-        np.repeat(turn(_floats(weights[f"{module}.{part}"])), repeats, axis=1)
+        np.repeat(turn(as_floats(weights[f"{module}.{part}"])), repeats, axis=1)
         .astype(np.float16)[..., None]
         .view(np.uint8)
         for part in ("scales", "biases")
@@ -222,15 +337,12 @@ def _write_tokenizer(writer: Any, folder: Path, config: Mapping[str, Any]) -> No
         writer.add_chat_template(settings["chat_template"])
 
 
-def _compared(
+def _gguf_compared(
     fused: Path, file: Path, weights: Mapping[str, Any], config: Mapping[str, Any], tensors: Mapping[str, _Tensor]
 ) -> tuple[float, float, str]:
     """The largest difference of a logit between the folder and the file read back, the largest logit, and "logit"; of
     weights, where two plain models are more than the machine holds."""
     import gguf
-
-    from plagal.model.base import load
-    from plagal.model.exchange import as_floats, fits_unpacked, logits_of, put_weights, unpacked_weight
 
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     read: dict[str, Array] = {}
@@ -241,7 +353,7 @@ def _compared(
         part = found.name.rpartition(".")[2]
         value = gguf.quants.dequantize(found.data, found.tensor_type)
         if config["model_type"] == "llama":
-            value = _in_halves(value, heads.get(found.name.split(".")[-2], 0))
+            value = in_halves(value, heads.get(found.name.split(".")[-2], 0))
         if part != "weight":
             continue
         if small:

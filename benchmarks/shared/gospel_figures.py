@@ -17,14 +17,14 @@ in a piece of no off-beats) is None and counts nowhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from plagal.evaluation.features import bars_of
 from plagal.music.arranger.harmony_grammar import devices_in, family, scale_steps
-from plagal.music.chords import QUALITIES, Chord, parse_chord
+from plagal.music.chords import Chord, parse_chord
 from plagal.music.hands import unplayable
 from plagal.music.harmony import hear_chords, hear_key
 from plagal.music.keys import key_tonic
@@ -60,7 +60,11 @@ def gospel_figures(score: Score, style: str = "gospel") -> Figures:
     per_16 = _BARS / max(bars, 1.0)
     kinds = [family(chord.quality) for _, chord in chords]
     return {
-        "devices": per_16 * sum(len(devices_in(row, key, style)) for key, row in _by_key(chords, keys)),
+        "devices": per_16
+        * sum(
+            len(devices_in([chord for onset, chord in chords if begin <= onset < until], key, style))
+            for key, begin, until in _spans(keys)
+        ),
         "dominants": per_16 * kinds.count("dominant"),
         "diminished": per_16 * (kinds.count("diminished") + kinds.count("half")),
         "suspended": per_16 * kinds.count("suspended"),
@@ -84,25 +88,18 @@ def mean_figures(scores: Iterable[tuple[Score, str]]) -> Figures:
     return found
 
 
-def _by_key(chords: Sequence[tuple[int, Chord]], keys: Sequence[Key]) -> list[tuple[Key, list[Chord]]]:
-    """The chords that stand in each key."""
-    rows = []
-    for number, key in enumerate(keys):
-        begin = key.onset if number else 0
-        until = keys[number + 1].onset if number + 1 < len(keys) else None
-        rows.append((key, [chord for onset, chord in chords if onset >= begin and (until is None or onset < until)]))
-    return rows
+def _spans(keys: Sequence[Key]) -> list[tuple[Key, float, float]]:
+    """Each key with the ticks from which and until which it holds; the first from the start."""
+    begins = [0, *(key.onset for key in keys[1:]), math.inf]
+    return list(zip(keys, begins[:-1], begins[1:], strict=True))
 
 
 def _foreign(score: Score, keys: Sequence[Key]) -> float:
     foreign = 0
     onsets, classes = score.notes[:, ONSET], score.notes[:, PITCH] % 12
-    for number, key in enumerate(keys):
-        inside = onsets >= (key.onset if number else 0)
-        if number + 1 < len(keys):
-            inside &= onsets < keys[number + 1].onset
+    for key, begin, until in _spans(keys):
         scale = [(key_tonic(key) + step) % 12 for step in scale_steps(key.minor)]
-        foreign += int(np.count_nonzero(inside & ~np.isin(classes, scale)))
+        foreign += int(np.count_nonzero((onsets >= begin) & (onsets < until) & ~np.isin(classes, scale)))
     return foreign / len(score.notes)
 
 
@@ -167,49 +164,3 @@ def _silent_quarters(score: Score, end: int) -> float:
     last = -(-end // TICKS_PER_QUARTER)
     struck = len(set((score.notes[:, ONSET] // TICKS_PER_QUARTER).tolist()))
     return 1 - struck / max(1, last - first)
-
-
-# --- Gospel's signs ---
-# Shares of the time that chords sound: `sevenths` (a seventh above the root), `ninths` (a ninth, natural or altered),
-# `sus` (a fourth or second in place of the third); and `passing`, the share of chords of half a bar at most whose bass
-# comes and goes by a half or whole step.
-
-SIGNS = ("sevenths", "ninths", "sus", "passing")
-
-
-def has_seventh(chord: Chord) -> bool:
-    return bool({10, 11} & set(QUALITIES[chord.quality])) or chord.quality == "dim7"
-
-
-def has_ninth(chord: Chord) -> bool:
-    """A second beside a third, or beside a fourth and a seventh; b9 and #9 over a dominant."""
-    steps = set(QUALITIES[chord.quality])
-    return (2 in steps and bool({3, 4, 10} & steps)) or (10 in steps and (1 in steps or {3, 4} <= steps))
-
-
-def is_sus(chord: Chord) -> bool:
-    steps = set(QUALITIES[chord.quality])
-    return not {3, 4} & steps and bool({2, 5} & steps)
-
-
-def gospel_signs(score: Score) -> dict[str, float]:
-    """The share 0-1 of each of SIGNS; all 0 where no chord is heard."""
-    chords = hear_chords(score) if len(score.notes) else []
-    if not chords:
-        return dict.fromkeys(SIGNS, 0.0)
-    end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
-    lengths = np.diff([*(onset for onset, _ in chords), end]).clip(0).astype(float)
-    total = max(lengths.sum(), 1.0)
-    tests = {"sevenths": has_seventh, "ninths": has_ninth, "sus": is_sus}
-    shares = {name: float(lengths[[test(chord) for _, chord in chords]].sum() / total) for name, test in tests.items()}
-    half_bar = min(bar.end - bar.begin for bar in bars_of(score)) / 2
-    bass = np.array([chord.bass for _, chord in chords])
-    steps = np.isin(np.diff(bass) % 12, (1, 2, 10, 11))
-    passing = (lengths[1:-1] <= half_bar) & steps[:-1] & steps[1:]
-    return shares | {"passing": int(passing.sum()) / len(chords)}
-
-
-def mean_signs(scores: Sequence[Score]) -> dict[str, float | None]:
-    """Over pieces; None where there are none."""
-    found = [gospel_signs(score) for score in scores]
-    return {name: float(np.mean([one[name] for one in found])) if found else None for name in SIGNS}
