@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -23,12 +24,20 @@ from plagal.music.keys import key_tonic, parse_key
 from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, Marker, Score
 from plagal.plumbing.errors import InputError
 from plagal.plumbing.files import atomic_path
-from plagal.sheet.musicxml import Look, document
+from plagal.sheet.musicxml import document
 from plagal.sheet.written import swings, written
 
 __all__ = ["SHEET_SUFFIXES", "check_name", "to_musicxml", "to_pdf", "to_png_pages", "to_svg_pages", "write_sheet"]
 
 SHEET_SUFFIXES = (".musicxml", ".xml", ".pdf", ".svg", ".png")
+
+
+class Look(TypedDict, total=False):
+    """How a page is to be, as `to_musicxml` takes it."""
+
+    lead: bool
+    numbers: bool
+    key: str | None
 
 
 def to_musicxml(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> str:
@@ -47,47 +56,44 @@ def to_musicxml(score: Score, *, lead: bool = False, numbers: bool = False, key:
     swung = swings(score)
     hands = np.ones(len(score.notes), dtype=np.int8) if score.hands is None else score.hands
     staves = written(score, hands, swung)
-    return document(score, staves[:1] if lead else staves, Look(lead, numbers), swung)
+    return document(score, staves[:1] if lead else staves, swung, lead=lead, numbers=numbers)
 
 
-def to_svg_pages(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> list[str]:
+def to_svg_pages(score: Score, **look: Unpack[Look]) -> list[str]:
     """The score as SVG, one text for each page of A4. Raises as `to_musicxml`."""
     from plagal.sheet.engrave import svg_pages
 
-    return svg_pages(to_musicxml(score, lead=lead, numbers=numbers, key=key))
+    return svg_pages(to_musicxml(score, **look))
 
 
-def to_pdf(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> bytes:
+def to_pdf(score: Score, **look: Unpack[Look]) -> bytes:
     """The score as a PDF of A4 pages. Raises as `to_musicxml`."""
     from plagal.sheet.engrave import pdf
 
-    return pdf(to_svg_pages(score, lead=lead, numbers=numbers, key=key), score.title)
+    return pdf(to_svg_pages(score, **look), score.title)
 
 
-def to_png_pages(score: Score, *, lead: bool = False, numbers: bool = False, key: str | None = None) -> list[bytes]:
+def to_png_pages(score: Score, **look: Unpack[Look]) -> list[bytes]:
     """The score as PNG, one picture for each page of A4. Raises as `to_musicxml`."""
     from plagal.sheet.engrave import png
 
-    return [png(page) for page in to_svg_pages(score, lead=lead, numbers=numbers, key=key)]
+    return [png(page) for page in to_svg_pages(score, **look)]
 
 
-def write_sheet(
-    score: Score, path: str | Path, *, lead: bool = False, numbers: bool = False, key: str | None = None
-) -> list[Path]:
+def write_sheet(score: Score, path: str | Path, **look: Unpack[Look]) -> list[Path]:
     """Write the sheet in the form that the path's ending says; SVG and PNG have a file a page ("-2" and on). The files
     written, each whole or not at all. Raises InputError for another ending, DiskError, and as `to_musicxml`."""
     path = Path(path)
     ending = check_name(path)
-    look = {"lead": lead, "numbers": numbers, "key": key}
     pages: list[bytes]
     if ending == ".pdf":
-        pages = [to_pdf(score, **look)]  # type: ignore[arg-type]
+        pages = [to_pdf(score, **look)]
     elif ending == ".png":
-        pages = to_png_pages(score, **look)  # type: ignore[arg-type]
+        pages = to_png_pages(score, **look)
     elif ending == ".svg":
-        pages = [page.encode() for page in to_svg_pages(score, **look)]  # type: ignore[arg-type]
+        pages = [page.encode() for page in to_svg_pages(score, **look)]
     else:
-        pages = [to_musicxml(score, **look).encode()]  # type: ignore[arg-type]
+        pages = [to_musicxml(score, **look).encode()]
     names = [path.with_stem(f"{path.stem}-{number}") if number > 1 else path for number in range(1, len(pages) + 1)]
     for name, page in zip(names, pages, strict=True):
         with atomic_path(name) as temporary:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,17 +34,10 @@ _PHRASE = 4
 _UNIT_NAMES = {36: ("quarter", True), 24: ("quarter", False)}
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a page is to be: `lead` a lead sheet, `numbers` Nashville numbers instead of chord names."""
-
-    lead: bool = False
-    numbers: bool = False
-
-
-def document(score: Score, staves: Sequence[Staff], look: Look, swung: bool) -> str:
-    """The document. `staves`: what stands on each, the upper first."""
-    return _Document(score, staves, look, swung).text()
+def document(score: Score, staves: Sequence[Staff], swung: bool, *, lead: bool, numbers: bool) -> str:
+    """The document. `staves`: what stands on each, the upper first; `lead`: a lead sheet; `numbers`: Nashville numbers
+    instead of chord names."""
+    return _Document(score, staves, swung, lead, numbers).text()
 
 
 _Event = tuple[int, int, ET.Element]
@@ -53,13 +45,13 @@ _Event = tuple[int, int, ET.Element]
 
 
 class _Document:
-    def __init__(self, score: Score, staves: Sequence[Staff], look: Look, swung: bool) -> None:
-        self.score, self.staves, self.look, self.swung = score, staves, look, swung
+    def __init__(self, score: Score, staves: Sequence[Staff], swung: bool, lead: bool, numbers: bool) -> None:
+        self.score, self.staves, self.swung, self.numbers = score, staves, swung, numbers
         self.bars: Bars = page_bars(score, staves)
         self.names = spelled(score)
         self.clefs = [_clefs(score, staff, self.bars, number) for number, staff in enumerate(staves)]
         self.events = sorted([*self._tempos(), *self._sections(), *self._harmonies()], key=lambda event: event[:2])
-        if not look.lead:
+        if not lead:
             self.events = sorted([*self.events, *self._pedals(), *self._dynamics()], key=lambda event: event[:2])
         self.next_event = 0
 
@@ -138,11 +130,10 @@ class _Document:
             measure.append(attributes)
         for later in score.keys:
             if start < later.onset < end and place + (later.onset > start):
-                self._insert(later.onset, -1, _with_key(later))
-
-    def _insert(self, tick: int, order: int, element: ET.Element) -> None:
-        self.events.insert(self.next_event, (tick, order, element))
-        self.events[self.next_event :] = sorted(self.events[self.next_event :], key=lambda event: event[:2])
+                change = ET.Element("attributes")
+                _add_key(change, later)
+                self.events.insert(self.next_event, (later.onset, -1, change))
+                self.events[self.next_event :] = sorted(self.events[self.next_event :], key=lambda event: event[:2])
 
     def _voice(
         self, measure: ET.Element, place: int, number: int, layer: int, inside: Sequence[Chord],
@@ -317,7 +308,8 @@ class _Document:
         shown: float | None = None
         slowing = False
         for number, tempo in enumerate(self.score.tempos):
-            metre = _metre_at(self.score.metres, tempo.onset)
+            metres = self.score.metres
+            metre = next((metre for metre in reversed(metres) if metre.onset <= tempo.onset), metres[0])
             beat = metre.tempo_beat_ticks
             speed = tempo.quarters_per_minute
             after = self.score.tempos[number + 1] if number + 1 < len(self.score.tempos) else None
@@ -351,8 +343,7 @@ class _Document:
     def _sections(self) -> Iterable[_Event]:
         for marker in self.score.markers:
             if marker.kind == "section":
-                element = ET.Element("direction", placement="above")
-                _add(_add(element, "direction-type"), "rehearsal", marker.text.capitalize())
+                element = _direction("above", "rehearsal", marker.text.capitalize())
                 yield max(marker.onset, self.bars.starts[0]), 1, element
 
     def _harmonies(self) -> Iterable[_Event]:
@@ -362,11 +353,10 @@ class _Document:
             key = key_then(self.score.keys, onset) or Key(0, 0)
             root, text, bass = printed(chord, key)
             element = ET.Element("harmony")
-            if self.look.numbers or chord == before:
+            if self.numbers or chord == before:
                 element.set("print-object", "no")
-            if self.look.numbers and chord != before:
-                words = ET.Element("direction", placement="above")
-                _add(_add(words, "direction-type"), "words", nashville(chord, key)).set("font-weight", "bold")
+            if self.numbers and chord != before:
+                words = _direction("above", "words", nashville(chord, key), **{"font-weight": "bold"})
                 yield max(onset, self.bars.starts[0]), 3, words
             before = chord
             _add_name(_add(element, "root"), "root", root)
@@ -384,13 +374,11 @@ class _Document:
     def _pedals(self) -> Iterable[_Event]:
         down = False
         for pedal in self.score.pedals:
-            element = ET.Element("direction", placement="below")
             kind = "stop" if pedal.state == "off" else "change" if down else "start"
-            if pedal.state == "half" or (kind == "change"):
-                element = ET.Element("sound", {"damper-pedal": "50" if pedal.state == "half" else "yes"})
-                yield pedal.onset, 5, element
+            if pedal.state == "half" or kind == "change":
+                yield pedal.onset, 5, ET.Element("sound", {"damper-pedal": "50" if pedal.state == "half" else "yes"})
                 continue
-            _add(_add(element, "direction-type"), "pedal", type=kind, line="yes", sign="no")
+            element = _direction("below", "pedal", type=kind, line="yes", sign="no")
             _add(element, "staff", len(self.staves))
             down = pedal.state != "off"
             yield max(pedal.onset, self.bars.starts[0]), 4, element
@@ -413,14 +401,10 @@ class _Document:
             mark = min(_MARKS, key=lambda pair: abs(pair[0] - level))
             if shown is None or (mark != shown and abs(level - shown[0]) > 10 and abs(loud[number] - level) < 10):
                 shown = mark
-                element = ET.Element("direction", placement="below")
-                _add(_add(_add(element, "direction-type"), "dynamics"), mark[1])
+                element = _direction("below", "dynamics")
+                _add(element[0][0], mark[1])
                 _add(element, "staff", 1)
                 yield self.bars.starts[place], 1, element
-
-
-def _metre_at(metres: Sequence[Metre], onset: int) -> Metre:
-    return next((metre for metre in reversed(metres) if metre.onset <= onset), metres[0])
 
 
 def _sign(metre: Metre) -> tuple[int, int]:
@@ -434,16 +418,16 @@ def _add(parent: ET.Element, tag: str, text: object = None, **attributes: str) -
     return element
 
 
+def _direction(placement: str, tag: str, text: object = None, **attributes: str) -> ET.Element:
+    element = ET.Element("direction", placement=placement)
+    _add(_add(element, "direction-type"), tag, text, **attributes)
+    return element
+
+
 def _add_key(attributes: ET.Element, key: Key) -> None:
     element = _add(attributes, "key")
     _add(element, "fifths", key.fifths)
     _add(element, "mode", "minor" if key.minor else "major")
-
-
-def _with_key(key: Key) -> ET.Element:
-    attributes = ET.Element("attributes")
-    _add_key(attributes, key)
-    return attributes
 
 
 def _add_name(element: ET.Element, what: str, name: str) -> None:

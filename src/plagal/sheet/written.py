@@ -116,7 +116,8 @@ def pieces(
     for low, high in spans:
         if start < high and end > low and not (start <= low and end >= high):
             inner = [
-                Piece(a, b - a, *_in_triplet(b - a), (low, high)) for a, b in _cut(max(start, low), min(end, high))
+                Piece(a, b - a, *_PLAIN[(b - a) * 3 // 2], (low, high))
+                for a, b in _cut(max(start, low), min(end, high))
             ]
             before = pieces(start, low, metre, spans, rest) if start < low else []
             after = pieces(high, end, metre, spans, rest) if end > high else []
@@ -153,10 +154,6 @@ def _is_syncope(start: int, middle: int, end: int, strengths: Sequence[int]) -> 
     return middle - start == end - middle and (end - start, strengths[middle]) in (
         (24, _BEAT), (48, _HALF_BAR), (48, _BEAT),
     )  # fmt: skip
-
-
-def _in_triplet(ticks: int) -> tuple[str, int]:
-    return _PLAIN[ticks * 3 // 2]
 
 
 def _cut(start: int, end: int) -> list[tuple[int, int]]:
@@ -353,7 +350,7 @@ def _grids(struck: Sequence[tuple[int, int]], beats: Sequence[tuple[int, int]], 
             inside.append((struck[place][0] - begin, struck[place][1]))
             place += 1
         size = end - begin
-        is_swung = swung and size == 24 and any(_near_swung(onset) for onset, _ in inside)
+        is_swung = swung and size == 24 and any(_SWUNG[0] <= onset <= _SWUNG[-1] for onset, _ in inside)
         is_swung = is_swung and not any(6 < onset < 10 for onset, _ in inside)
         if is_swung:
             inside = [(_straight(onset), pitch) for onset, pitch in inside]
@@ -362,10 +359,6 @@ def _grids(struck: Sequence[tuple[int, int]], beats: Sequence[tuple[int, int]], 
         for eighth in range(begin // 3, end // 3):
             grids[eighth] = (begin, end, step, is_swung)
     return grids
-
-
-def _near_swung(onset: int) -> bool:
-    return _SWUNG[0] <= onset <= _SWUNG[-1]
 
 
 def _straight(onset: int) -> int:
