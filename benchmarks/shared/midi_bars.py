@@ -10,16 +10,7 @@ import numpy as np
 
 from plagal.music.grid import bar_lines
 from plagal.music.notation import load_notation
-from plagal.music.score import (
-    HIGHEST_PITCH,
-    LOWEST_PITCH,
-    ONSET,
-    PITCH,
-    TICKS_PER_QUARTER,
-    VELOCITY,
-    Metre,
-    Score,
-)
+from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Score
 from shared.places import chorales
 
 USUAL_VELOCITY = 80

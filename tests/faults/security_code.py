@@ -21,11 +21,7 @@ YAMLS = {"yaml.unsafe_load", "yaml.full_load", "yaml.unsafe_load_all", "yaml.ful
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pty.spawn", "os.spawnl"}
 SHELL_NAMES = {"sh", "bash", "zsh", "dash", "cmd", "cmd.exe", "powershell"}
 STARTS = {"run", "Popen", "call", "check_call", "check_output"}
-_RUN_DOCUMENTS = (
-    "tests/pipeline/document_runner.py",
-    "tests/pipeline/test_examples.py",
-    "tests/unit/test_lesson.py",
-)
+_RUN_DOCUMENTS = ("tests/pipeline/document_runner.py", "tests/pipeline/test_examples.py", "tests/unit/test_lesson.py")
 """Run the commands and the code of our own documents and examples as readers do, in a shell and in a notebook's way."""
 
 

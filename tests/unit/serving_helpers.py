@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 from model_helpers import tiny_base
 
+from faults.served import parse_events
 from plagal.serving.api import listen
 from plagal.serving.desk import Desk, Limits
 
@@ -48,15 +48,6 @@ def events(client: httpx.Client, piece: str, last: int | None = None) -> list[tu
     with client.stream("GET", f"/api/pieces/{piece}/events", headers=headers) as answer:
         assert answer.status_code == 200
         return parse_events("".join(answer.iter_text()))
-
-
-def parse_events(text: str) -> list[tuple[int, str, dict[str, Any]]]:
-    found = []
-    for frame in text.split("\n\n"):
-        lines = dict(line.split(": ", 1) for line in frame.splitlines() if not line.startswith(":"))
-        if lines:
-            found.append((int(lines["id"]), lines["event"], json.loads(lines["data"])))
-    return found
 
 
 def done(client: httpx.Client, **asked: Any) -> dict[str, Any]:

@@ -95,11 +95,7 @@ def test_an_excerpt_begins_under_what_held_there():
     assert cut.keys == (Key(0, -5),)
     assert cut.tempos == (Tempo(0, 60.0), Tempo(54, 72.0))
     assert cut.metres == (Metre(0, 2, 4),)
-    assert cut.markers == (
-        Marker(0, "section", "CHORUS"),
-        Marker(0, "chord", "Gdom7"),
-        Marker(104, "chord", "Cmaj"),
-    )
+    assert cut.markers == (Marker(0, "section", "CHORUS"), Marker(0, "chord", "Gdom7"), Marker(104, "chord", "Cmaj"))
     assert cut.pedals == (Pedal(0, "on"), Pedal(4, "off"))
 
 

@@ -93,8 +93,7 @@ def test_what_gospel_pianists_play_is_allowed(row: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "row",
-    ["A7b9 F#m7", "F#dim7 Bb", "C Gbmaj9", "G7 F", "Fm6 A", "C Ebm9", "E7#9b13 Bb", "Bb9 Dbmaj7", "C/F# F"],
+    "row", ["A7b9 F#m7", "F#dim7 Bb", "C Gbmaj9", "G7 F", "Fm6 A", "C Ebm9", "E7#9b13 Bb", "Bb9 Dbmaj7", "C/F# F"]
 )
 def test_what_leads_nowhere_is_forbidden(row: str) -> None:
     assert not accepted(chords(row), parse_key("C"), GOSPEL)[-1] or not all(

@@ -40,9 +40,7 @@ def test_a_kill_while_dvc_saves_a_trained_model_costs_no_step(project: Path, cap
     assert "resumed at step 6 of 6" in caplog.text
 
 
-def test_a_stage_whose_starter_is_gone_names_no_run_after_a_base_that_may_be_going(
-    project: Path,
-) -> None:
+def test_a_stage_whose_starter_is_gone_names_no_run_after_a_base_that_may_be_going(project: Path) -> None:
     lm = base.load(project / "base1")
     (project / "base1" / "model.safetensors").unlink()  # as the next `dvc repro` does before it starts the stage anew
     ASKED_TO_END.set()

@@ -199,6 +199,9 @@ def _reads(text: str) -> bool:
         return False
 
 
+# --- music of one's own
+
+
 SOURCES = Path("data") / "midi_sources"
 WITHOUT = "PLAGAL_WITHOUT_MUSIC"
 """Set to 1: go on although music is missing that was there before."""

@@ -7,15 +7,12 @@ import difflib
 import io
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from plagal.plumbing.errors import ParamsError
 from plagal.plumbing.files import parse_yaml, write_text
-
-if TYPE_CHECKING:
-    from ruamel.yaml import YAML
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -214,15 +211,6 @@ def _text_of(path: Path) -> str:
         raise ParamsError(f"{path} is not UTF-8 text") from None
 
 
-def _yaml() -> YAML:
-    from ruamel.yaml import YAML
-
-    yaml = YAML()  # round trip: keeps comments, order and quotes, and constructs plain data only
-    yaml.preserve_quotes = True
-    yaml.width = 120
-    return yaml
-
-
 def _lay_over(below: MutableMapping[str, Any], above: MutableMapping[str, Any]) -> None:
     for key, value in above.items():
         if isinstance(value, MutableMapping) and isinstance(below.get(key), MutableMapping):
@@ -239,12 +227,6 @@ def profile_path(name: str, folder: Path = Path("profiles")) -> Path:
     return folder / f"{name}.yaml"
 
 
-def _dumped(yaml: YAML, value: Any) -> str:
-    text = io.StringIO()
-    yaml.dump(value, text)
-    return text.getvalue()
-
-
 def apply_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
     """Lay an overlay over params.yaml, check the result, write it, and return the difference as a unified diff ("" for
     none). Raises ParamsError; then params.yaml is as it was."""
@@ -257,9 +239,11 @@ def apply_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
 
 def with_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
     """The text of params.yaml with an overlay laid over it. Raises ParamsError."""
-    yaml = _yaml()
+    from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    yaml = YAML()  # round trip: keeps comments, order and quotes, and constructs plain data only
+    yaml.preserve_quotes, yaml.width = True, 120
     documents = []
     try:
         for text, file in ((_text_of(params), params), (_text_of(overlay), overlay)):
@@ -270,6 +254,8 @@ def with_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
             documents.append(value or {})
         merged, laid = documents
         _lay_over(merged, laid)
-        return _dumped(yaml, merged)
+        written = io.StringIO()
+        yaml.dump(merged, written)
+        return written.getvalue()
     except (YAMLError, ValueError, RecursionError) as error:
         raise ParamsError(f"{overlay} or {params} is not YAML: {' '.join(str(error).split())}") from None
