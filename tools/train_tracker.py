@@ -5,11 +5,11 @@
 The shipped net began as that of version 0.1 (48 channels, seven layers, 2,080 batches), widened once by hand, with
 weights that at first change nothing, to 64 channels, an eighth layer and outputs for the bar's length; then 6,400
 batches with this program, half an hour of one core: 1,200 at `--rate 1.5e-3`, 200 at 1.1e-3, the rest at 2e-3 falling
-to its end. After 1,400 the downbeats of made pieces had an F of .81, after all .85;
-those of transcribed ones (.85, .84) and the metre (.75, .72) are no better. The widening is no part of
-this program: the same net cannot be made again from nothing. Whoever trains on begins with these by --further. At last, and alone with --fit, it performs 300 pieces to weigh what speaks for each
-metre, and 160 arrangements of validation tunes, an eighth of them with their onsets at random, to weigh how sure a
-reading is.
+to its end. After 1,400 the downbeats of made pieces had an F of .81, after all .85; those of transcribed ones (.85,
+.84) and the metre (.75, .72) are no better. The widening is no part of this program: the same net cannot be made again
+from nothing. Whoever trains on begins with these by --further. At last, and alone with --fit, it performs 300 pieces
+to weigh what speaks for each metre, and 160 arrangements of validation tunes, an eighth of them with their onsets at
+random, to weigh how sure a reading is.
 
 Material: the arranger's settings of the tune book's training tunes, music21's chorales, and any folders of MIDI given
 with --folder; nothing of a tune that is tested on (`--not FOLDER` names more of those, by ear). It stops after its
