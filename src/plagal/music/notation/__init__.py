@@ -39,7 +39,6 @@ def load_all(path: str | Path) -> Iterator[Score]:
         for tune in split_tunes(read_text(path)):
             yield score_from_abc(tune, str(path))
     else:
-        from plagal.music.notation import humdrum_as_musicxml, lilypond_as_musicxml
         from plagal.music.notation.musicxml import load_musicxml, score_from_musicxml
 
         losses: Counter[str] = Counter()
