@@ -134,6 +134,16 @@ def test_in_d_flat_major_no_f_sharp_stands_under_a_chord_on_b() -> None:
     assert spelled(chord) == [-7, -6, -5, -3]  # C flat, G flat, D flat, E flat
 
 
+def test_octaves_struck_at_once_have_one_name() -> None:
+    """Adim7 between Ab and Bbm: the hands had an A natural and a B double flat."""
+    walk = [(0, 32, 36), (0, 44, 36), (0, 63, 36), (36, 33, 36), (36, 45, 36), (36, 63, 36), (36, 66, 36), (36, 69, 36),
+            (72, 34, 36), (72, 46, 36), (72, 65, 36), (72, 68, 36), (72, 73, 36)]  # fmt: skip
+    symbols = tuple(Marker(onset, "chord", text) for onset, text in ((0, "Abmaj"), (36, "Adim7"), (72, "Bbmin7")))
+    score = played(*walk, keys=(Key(0, -4),), metres=(Metre(0, 12, 8),), markers=symbols)
+    names = spelled(score)
+    assert {name for name, note in zip(names, score.notes, strict=True) if note[1] % 12 == 9} == {3}
+
+
 def test_an_upbeat_s_own_metre_is_not_printed() -> None:
     upbeat = played((0, 60, 24), (24, 64, 96), metres=(Metre(0, 1, 4), Metre(24, 4, 4)), keys=(Key(0, 0),))
     document = to_musicxml(upbeat)

@@ -46,7 +46,16 @@ def spelled(score: Score) -> list[int]:
     """For each note its place on the line of fifths: F# is 6, Gb is -6."""
     keys = [key_then(score.keys, int(onset)) or Key(0, 0) for onset in score.notes[:, ONSET]]
     chosen = names(score.notes[:, PITCH], score.notes[:, ONSET], [key.fifths for key in keys])
-    return _by_chords(score, keys, chosen)
+    chosen = _by_chords(score, keys, chosen)
+    # Octaves of one moment have one name, the nearer to the key: no A natural stands under a B double flat.
+    struck: dict[tuple[int, int], list[int]] = {}
+    for row, (onset, pitch) in enumerate(score.notes[:, [ONSET, PITCH]].tolist()):
+        struck.setdefault((onset, pitch % 12), []).append(row)
+    for rows in struck.values():
+        nearest = min((chosen[row] for row in rows), key=lambda name: abs(name - keys[rows[0]].fifths - 2))
+        for row in rows:
+            chosen[row] = nearest
+    return chosen
 
 
 def _by_chords(score: Score, keys: list[Key], chosen: list[int]) -> list[int]:
