@@ -22,15 +22,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
-from plagal.music.arranger.styles import STYLES, YAML_LOADER, load_style
+from plagal.music.arranger.styles import STYLES, load_style, read_table
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.keys import key_of, key_tonic
 from plagal.music.score import Key
@@ -141,17 +139,10 @@ class Device:
 
 
 @cache
-def _read(name: str) -> dict[str, Any]:
-    text = (resources.files("plagal.music.arranger") / "grammar" / f"{name}.yaml").read_text(encoding="utf-8")
-    read: dict[str, Any] = yaml.load(text, Loader=YAML_LOADER)  # noqa: S506 - a safe loader, the C one where there is one
-    return read
-
-
-@cache
 def devices() -> dict[str, Device]:
     """Every device by name, the most particular first."""
     found = {}
-    for name, raw in _read("devices")["devices"].items():
+    for name, raw in read_table("grammar", "devices")["devices"].items():
         chords, to, before = (tuple(map(_pattern, raw.get(part, ()))) for part in ("chords", "to", "from"))
         found[name] = Device(name, chords, to, before, raw["otherwise"], raw.get("asked", False))
     return found
@@ -160,7 +151,10 @@ def devices() -> dict[str, Device]:
 @cache
 def progressions() -> dict[str, tuple[_Pattern, ...]]:
     """What several chords say together, by name."""
-    return {name: tuple(_pattern(text) for text in row) for name, row in _read("devices")["progressions"].items()}
+    return {
+        name: tuple(_pattern(text) for text in row)
+        for name, row in read_table("grammar", "devices")["progressions"].items()
+    }
 
 
 @cache
@@ -168,7 +162,7 @@ def _family_data(style: str) -> dict[str, Any]:
     """The data of the family that a style belongs to. Raises ParamsError that names the styles there are."""
     known: list[str] = []
     for name in FAMILIES:
-        raw = _read(name)
+        raw = read_table("grammar", name)
         if style in raw["styles"]:
             return raw
         known += raw["styles"]

@@ -22,7 +22,7 @@ STYLES = (
 """The first four and the last two are gospel, "hymnal" is the plain setting that gospel starts from; the rest serve
 stage 1."""
 
-YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Event = tuple[float, str, float]
 """Part of the beat, gesture, length in beats; written as "0.5 shape 0.5"."""
@@ -110,10 +110,16 @@ class Style:
 
 
 @cache
+def read_table(folder: str, name: str) -> dict[str, Any]:
+    """One of the arranger's YAML files, as it stands."""
+    text = (resources.files("plagal.music.arranger") / folder / f"{name}.yaml").read_text(encoding="utf-8")
+    read: dict[str, Any] = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, the C one where there is one
+    return read
+
+
+@cache
 def load_style(name: str) -> Style:
     """A style by name. Raises ParamsError that names those there are."""
     if name not in STYLES:
         raise ParamsError(f"style {name!r} is not known; choose one of {', '.join(STYLES)}")
-    text = (resources.files("plagal.music.arranger.styles") / f"{name}.yaml").read_text(encoding="utf-8")
-    raw = yaml.load(text, Loader=YAML_LOADER)  # noqa: S506 - a safe loader, the C one where there is one
-    return TypeAdapter(Style).validate_python({"name": name, **raw})
+    return TypeAdapter(Style).validate_python({"name": name, **read_table("styles", name)})
