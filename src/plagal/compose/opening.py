@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from plagal.asking.lexicon import arranger_style
 from plagal.asking.progression import Progression
 from plagal.asking.request import USUAL_METRE, Request
 from plagal.music.arranger.form import ENDINGS, INTROS, chord_of, numerals_of
+from plagal.music.arranger.harmony_grammar import Halves, chorus
 from plagal.music.chords import Chord
 from plagal.music.harmony import beat_ticks
 from plagal.music.keys import key_tonic
@@ -224,11 +226,36 @@ def returning_bars(request: Request) -> dict[int, int]:
     ):
         return {}
     returns = {}
+    if form := chorus_bars(request):
+        return _returning_in(form, request.new_bars)
     for bar in range(PHRASE_BARS, request.new_bars - 1):  # the last bar is the end's
         phrase, place = divmod(bar, PHRASE_BARS)
         back = {0: 4, 1: 1, 2: 0, 3: 3}[phrase % 4] * PHRASE_BARS
         if back and back <= bar and place < RETURNING_BARS:
             returns[bar] = bar - back
+    return returns
+
+
+def chorus_bars(request: Request) -> dict[int, Halves]:
+    """Number of a bar, from 1 -> the degrees that the style's own form has there, as a blues has its twelve bars: after
+    an introduction, and behind the bars that are too many. Empty where there is none, or chords are given."""
+    if request.chords or request.melody is not None or request.kept_bars or request.refill is not None:
+        return {}
+    style, bars = arranger_style(request.style), request.new_bars
+    intro = {placed.bar for placed in form_chords(request) if placed.bar < bars // 2}
+    first = max(intro, default=-1) + 1
+    first += (bars - first) % PHRASE_BARS
+    return {first + number: halves for number, halves in enumerate(chorus(style, bars - first), 1)}
+
+
+def _returning_in(form: dict[int, Halves], bars: int) -> dict[int, int]:
+    """Of a form of its own those bars come back, a line or a chorus later, that have the same chords there."""
+    returns = {}
+    for bar in range(PHRASE_BARS, bars - 2):  # the last two lead to the end
+        for back in (PHRASE_BARS, 12):
+            same = bar + 1 in form and form[bar + 1] == form.get(bar + 1 - back)
+            if same and bar not in returns and (back == PHRASE_BARS or bar % PHRASE_BARS < RETURNING_BARS):
+                returns[bar] = bar - back
     return returns
 
 

@@ -5,8 +5,9 @@ piece of the style keeps. It never widens: where nothing would be left, the gram
 valid whatever is asked.
 
 - harmony: a chord is one that the style lets follow the one before (`plagal.music.arranger.harmony_grammar`):
-  diatonic, or a device that leads somewhere, and then there it goes. Until 0.1.0 a mask demanded a diatonic root and
-  one foreign tone at most: it banned a chord of 88 of our own 90 arrangements.
+  diatonic, or a device that leads somewhere, and then there it goes, within a bar. Until 0.1.0 a mask demanded a
+  diatonic root and one foreign tone at most: it banned a chord of 88 of our own 90 arrangements. Within a bar no chord
+  is said again over its own bass. A blues goes by its twelve bars, or eight or sixteen.
   Where the model chooses one, the style's own weights lean on its odds (`leaning`), and each bar says its harmony.
 - notes: of the chord in force and of the key, as far as the chord does not alter them; blue notes where the style has
   them. What is foreign to the chord passes quickly. Where a chord is written its bass, or one of its tones, is lowest.
@@ -41,6 +42,7 @@ from plagal.compose.opening import (
     Form,
     PlacedNote,
     bar_ticks,
+    chorus_bars,
     form_chords,
     notes_a_bar,
     placed_chords,
@@ -70,6 +72,7 @@ _LOW = 48
 """Below middle C's octave only root, third and fifth keep an asked chord clear."""
 _FREE_FROM = 60
 """From middle C up, notes of the key that do not belong to the chord last a quarter at most; the melody lies there."""
+_LONGEST_AWAY_BARS = 2
 _LONGEST_TICKS = 16 * TICKS_PER_QUARTER
 _LAST_CHORD_NOTES = 4
 
@@ -95,6 +98,7 @@ class Steering:
         self._chord_at = {place: chord for place, chord in self._chord_at.items() if place[0] not in self._form_bars}
         self._chord_at |= {(placed.bar, placed.tick): placed.chord for placed in form}
         metre = Metre(0, *request.metre_in_force)
+        self._chorus = chorus_bars(request)
         self._beat_ticks = metre.tempo_beat_ticks
         self._level = LEVELS[request.level or "advanced"]
         self._places_of_level = self._level.places_in(metre)
@@ -125,6 +129,10 @@ class Steering:
         self._before: Chord | None = None
         """The chord before that in force."""
         self._chord_bar = 0
+        self._again = False
+        """Whether the chord in force is the one before it once more, in the same bar: its bass moves then."""
+        self._root_since, self._away_since = 0, 0
+        """Ticks since when its root has sounded, and since when harmony has been away from home, if it is."""
         self._notes_in_bar = 0
         self._hands_of_level = Reach(self._level) if self._level.position is not None else None
         self._ceiling, self._ceiling_until = HIGHEST_PITCH, (0, 0)
@@ -166,7 +174,13 @@ class Steering:
             self._pedal_down, self._pedal_moved = kind == g.PEDAL, True
         elif kind == g.CHORD:
             self._before, self._chord = self._chord, parse_chord(word.removeprefix("CHORD_"))
+            self._again = self._chord_bar == state.bars and word == _chord_word(self._before)
             self._chord_bar = state.bars
+            now = self._now(state)
+            if self._before is None or self._before.root != self._chord.root:
+                self._root_since = now
+            if self._before is None or not self._is_foreign(self._before):
+                self._away_since = now
             self._here.wants_chord = False
             self._here.own = self._here.chord is None
             asked = self._here.chord
@@ -251,8 +265,7 @@ class Steering:
             return ()
         if self._is_last(self._state):
             return ("PEDAL_OFF", "PEDAL_ON") if self._pedal_down else ("PEDAL_ON",)
-        same = self._chord is not None and word == f"CHORD_{ROOT_NAMES[self._chord.root]}{self._chord.quality}"
-        return ("PEDAL_OFF", "PEDAL_ON") if self._pedal_down and not same else ()
+        return ("PEDAL_OFF", "PEDAL_ON") if self._pedal_down and word != _chord_word(self._chord) else ()
 
     # --- what may follow
 
@@ -310,18 +323,42 @@ class Steering:
         if self._key is None or self._is_fixed(state) or self._here.chord is not None:
             return wanted
         if self._chord_bar != state.bars and (last or (self._key_is_asked and self._chord is None)):
-            tonic = masks.tonic_chords(key_tonic(self._key), self._key.minor)
+            tonic = masks.tonic_chords(key_tonic(self._key), self._key.minor, bool(self._chorus))
             at_chord = state.kind in (g.BEAT, g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF)
             return tonic & (masks.CHORD_WORDS | masks.PEDALS) if at_chord else wanted & tonic
         if self._chord_due(state):
             follow = masks.to_cadence if state.position == self._cadence_tick(state) else masks.grammatical_chords
-            return follow(self._key, self._style, self._chord) & masks.HARMONY
+            return self._onward_chords(follow(self._key, self._style, self._chord), state) & masks.HARMONY
         if state.kind == g.CHORD and self._chord is not None:
             below = masks.grammatical_basses(self._key, self._style, self._chord, self._before)
+            if self._again and self._before is not None:
+                below = below & ~masks.one(f"BASS_{ROOT_NAMES[self._before.bass]}")
+                return below & masks.BASS_WORDS if self._before.bass == self._before.root else wanted & below
             return wanted & (below & ~masks.BASS_WORDS if last else below)
         if self._at_cadence(state) and self._chord is not None and masks.leads_home(self._key, self._chord):
             wanted = wanted & masks.cadences(self._key)  # from there only what leads home as well
-        return wanted & masks.grammatical_chords(self._key, self._style, self._chord)
+        return self._onward_chords(wanted & masks.grammatical_chords(self._key, self._style, self._chord), state)
+
+    def _onward_chords(self, mask: Mask, state: g.State) -> Mask:
+        """Without the chords that would keep a foreign root over a bar line, half a bar after it began, or harmony away
+        from home for two bars, as far as others are left."""
+        chord, key = self._chord, self._key
+        if chord is None or key is None or self._chord_bar == state.bars or not self._is_foreign(chord):
+            return mask
+        ways = [masks.on_root(chord.root)] if self._now(state) - self._root_since >= state.bar_ticks // 2 else []
+        if self._now(state) - self._away_since >= _LONGEST_AWAY_BARS * state.bar_ticks:
+            ways.append(masks.foreign_chords(key, self._style))
+        for way in ways:
+            if (mask & ~way & masks.CHORD_WORDS).any():
+                mask = mask & ~way
+        return mask
+
+    def _now(self, state: g.State) -> int:
+        """Ticks from the start of the piece."""
+        return self._bar_start + max(state.position, 0)
+
+    def _is_foreign(self, chord: Chord) -> bool:
+        return self._key is not None and harmony_grammar.classify(chord, self._key, self._style) != "diatonic"
 
     def _chord_due(self, state: g.State) -> bool:
         """Whether a bar line is to say its harmony here, the same once more or another, or a cadence its chord."""
@@ -338,7 +375,13 @@ class Steering:
         if self._hands_of_level is not None:  # hands that stay where they lie reach no richer harmony than the model's
             return None
         on_beat, stood = state.position % TICKS_PER_QUARTER == 0, self._chord_bar < state.bars
-        phrase_ends = state.bars % PHRASE_BARS == 0 and state.position >= state.bar_ticks // 2
+        half = int(state.position >= state.bar_ticks // 2)
+        if state.bars in self._chorus:  # its form says where chords change
+            halves = self._chorus[state.bars]
+            on_beat = state.position == 0 or (state.position == state.bar_ticks // 2 and halves[0] != halves[1])
+            stood = stood and len(halves[half]) > 1
+            return masks.leaning(self._key, self._style, self._chord, on_beat, stood, False, halves[half])
+        phrase_ends = state.bars % PHRASE_BARS == 0 and half == 1
         return masks.leaning(self._key, self._style, self._chord, on_beat, stood, phrase_ends)
 
     def _at_cadence(self, state: g.State) -> bool:
@@ -362,7 +405,7 @@ class Steering:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
         if self._here.wants_chord and self._here.chord is not None and state.position >= 0 and state.kind != g.BAR:
             chord = self._here.chord
-            return masks.one(f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}") | masks.PEDALS
+            return masks.one(_chord_word(chord)) | masks.PEDALS
         if not self._is_fixed(state):
             return masks.ALL
         return ~(masks.CHORD_WORDS | masks.BASS_WORDS)
@@ -553,6 +596,10 @@ class _Here:
 
 
 _PITCH_CLASS = {name: pitch_class for pitch_class, name in enumerate(ROOT_NAMES)}
+
+
+def _chord_word(chord: Chord | None) -> str:
+    return "" if chord is None else f"CHORD_{ROOT_NAMES[chord.root]}{chord.quality}"
 
 
 def _swung(tick: int) -> int:

@@ -328,6 +328,27 @@ def _weight_in_c(style: str, minor: bool, chord: Chord, previous: Chord | None, 
     return float(root_and_quality * allowed_basses(key, style, chord, previous)[chord.bass])
 
 
+Halves = tuple[frozenset[int], frozenset[int]]
+"""Degrees of a bar's first half and of its second, in semitones above the tonic."""
+
+
+@cache
+def chorus(style: str, bars: int) -> tuple[Halves, ...]:
+    """The form that a style's harmony has of its own, bar by bar: the twelve of a blues and again twelve, or eight or
+    sixteen where that comes out. Empty where the style has none, or the bars make none."""
+    for length, raw in _family_data(style).get("choruses", {}).items():
+        rest = chorus(style, bars - length) if bars > length else ()
+        if bars == length or rest:
+            return (*map(_halves, raw), *rest)
+    return ()
+
+
+def _halves(text: str) -> Halves:
+    first, _, second = text.partition("-")
+    read = [frozenset(DEGREES[degree] for degree in half.split("|")) for half in (first, second or first)]
+    return read[0], read[1]
+
+
 def classify(chord: Chord, key: Key, style: str = "gospel") -> str:
     """ "diatonic" (of the key, or a blue colour that counts as home), a device's name, or "foreign"."""
     table, place = _table(style, key.minor, True), ((chord.root - key_tonic(key)) % 12, QUALITY_INDEX[chord.quality])
