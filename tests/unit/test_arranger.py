@@ -101,8 +101,8 @@ def test_the_chord_markers_tell_what_is_played(arranged: list[Score]) -> None:
             complete += {(chord.root + step) % 12 for step in essential(chord.quality)} <= present
             chords += 1
             assert chord.bass == int(notes[(notes[:, ONSET] == start), PITCH].min()) % 12
-        # Blue notes and licks lie outside their chords, and a shout is full of them.
-        assert inside >= (0.85 if style == "shout" else 0.9) * (inside + outside), (tune, style, seed)
+        # Blue notes, licks and what is pushed ahead of its chord lie outside the chord, and a shout is full of them.
+        assert inside >= (0.8 if style == "shout" else 0.9) * (inside + outside), (tune, style, seed)
     assert complete >= 0.95 * chords
 
 
@@ -123,8 +123,9 @@ def test_outer_voices_seldom_march_in_fifths_or_octaves(arranged: list[Score]) -
     for score in arranged:
         outer = []
         for onset, _ in played_chords(score):
-            keys = score.notes[score.notes[:, ONSET] == onset, PITCH]
-            if len(keys):
+            struck = score.notes[:, ONSET] == onset
+            keys = score.notes[struck, PITCH]
+            if score.hands is not None and set(score.hands[struck].tolist()) == {0, 1}:  # a bass in octaves has no top
                 outer.append((int(keys.min()), int(keys.max())))
         for (low, high), (next_low, next_high) in pairwise(outer):
             moved = low != next_low and high != next_high and (next_low - low) * (next_high - high) > 0
@@ -166,7 +167,7 @@ def test_arranging_leaves_the_global_random_numbers_alone() -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_tune_is_heard_on_top_in_order(style: str) -> None:
-    """With `bars`, at least nine melody notes in ten sound where the tune has them."""
+    """With `bars`, at least nine melody notes in ten sound where the tune has them, or are pushed half a beat ahead."""
     tune = find_tune("what_a_friend")
     score = arrange(tune, style, key="F", seed=2, bars=tune.bars)
     feel = next(
@@ -178,7 +179,12 @@ def test_the_tune_is_heard_on_top_in_order(style: str) -> None:
     struck = {(int(row[ONSET]), int(row[PITCH]) % 12) for row in score.notes}
     for feel in ("straight", "swing", "compound"):
         place = layout(tune.metre, feel).place
-        found = max(found, sum((place(onset), pitch % 12) in struck for onset, pitch, _ in tune.notes))
+        early = 12 if load_style(style).push else 0
+        found = max(
+            found,
+            sum({(place(onset), pitch % 12), (place(onset - early), pitch % 12)} & struck != set()
+                for onset, pitch, _ in tune.notes),
+        )  # fmt: skip
     assert found >= 0.9 * len(tune.notes)
 
 
@@ -356,3 +362,40 @@ def test_form_repeats_the_pick_up_inside_the_bar_before() -> None:
 
 
 # Hands.
+
+
+def test_in_a_shout_the_bass_keeps_the_beat_and_the_right_hand_answers_behind_it(arranged: list[Score]) -> None:
+    for style, least_behind, most_behind in (("shout", 0.6, 1.0), ("worship", 0.0, 0.2)):
+        behind = chords = kept = beats = 0
+        for (_, drawn, _), score in zip(DRAWN, arranged, strict=True):
+            if drawn != style or score.hands is None:
+                continue
+            for onset in np.unique(score.notes[:, ONSET]):
+                struck = score.notes[:, ONSET] == onset
+                if int(score.hands[struck].sum()) >= 3:
+                    chords += 1
+                    behind += score.metres[0].denominator == 4 and onset % 24 != 0
+            left = set(score.notes[score.hands == 0, ONSET].tolist())
+            kept += sum(beat in left for beat in range(0, max(left), 24))
+            beats += len(range(0, max(left), 24))
+        assert least_behind <= behind / chords <= most_behind, style
+        assert style != "shout" or kept >= 0.85 * beats
+
+
+def test_shouts_go_at_many_tempos_and_none_like_a_hymn(arranged: list[Score]) -> None:
+    shouts = [score for (_, style, _), score in zip(DRAWN, arranged, strict=True) if style == "shout"]
+    tempos = {score.tempos[0].quarters_per_minute for score in shouts}
+    assert len(tempos) >= 8 and min(tempos) >= 138
+
+
+@pytest.mark.parametrize("bars", [8, 12, 16, 24])
+def test_a_blues_without_a_tune_goes_by_its_own_bars(bars: int) -> None:
+    """One where it begins and ends, four where the second line does, the fifth in the third."""
+    for seed in range(6):
+        score = arrange(None, "blues", key="G", bars=bars, seed=seed)
+        bar, named = score.metres[0].bar_ticks, played_chords(score)
+        at_bar = [[chord for onset, chord in named if onset <= number * bar][-1] for number in range(bars)]
+        degree = [None, *((chord.root - 7) % 12 for chord in at_bar)]
+        assert degree[1] == degree[bars] == 0
+        assert [degree[3], degree[2]] == [5, 7] if bars == 8 else [degree[5], degree[7]] == [5, 0]
+        assert degree[6 if bars == 8 else 9] in (2, 7)

@@ -14,6 +14,7 @@ import numpy as np
 
 from plagal.music.arranger.figuration import pedals, play, tempos
 from plagal.music.arranger.form import Form, FormWishes, Layout, LeadSheet, Span, layout
+from plagal.music.arranger.harmony_grammar import Halves, chorus
 from plagal.music.arranger.lines import complete_line
 from plagal.music.arranger.reharmonize import apply_devices, colour
 from plagal.music.arranger.styles import STYLES, Style, load_style
@@ -59,7 +60,8 @@ def arrange(
     intensity: int | None = None,
 ) -> Score:
     """An arrangement of a tune: one of the book by its name or title, a score's top line (harmonised where it has no
-    chord markers), or None: then the seed picks one of the book or, with `chords`, a melody is made over these.
+    chord markers), or None: then the seed picks one of the book or, with `chords` or where the style has a form of its
+    own (the twelve bars of a blues), a melody is made over these.
 
     `key` is a tonic such as "Db" (the tune keeps its mode), None an own tune's own one, else one of the style's.
     `tempo` counts beats a minute: quarters, dotted quarters in compound metres. `bars` asks for exactly so many bars.
@@ -72,7 +74,11 @@ def arrange(
     """
     how = load_style(style)
     asked_key = parse_key(key) if isinstance(key, str) else key
-    piece = _the_tune(tune, seed, asked_key, chords, metre)
+    form = () if tune is not None or chords is not None else chorus(style, bars or 0) or chorus(style, _CHORUS_BARS)
+    if form and metre in (None, (4, 4), (12, 8)):
+        piece = _tune_in(form, style, asked_key, metre, seed)
+    else:
+        form, piece = (), _the_tune(tune, seed, asked_key, chords, metre)
     own = chords is not None or isinstance(tune, Score)
     rng = random.Random(f"{piece.name} {style} {seed}")
     if (metre is None and how.in_four) or metre in ((4, 4), (12, 8)):
@@ -94,10 +100,10 @@ def arrange(
         piece = replace(piece, chords=moved)
     speed = _speed(piece, how, plan, tempo, rng)
     wishes = FormWishes(bars, tuple(sections) if sections is not None else None, intro, ending, modulate, intensity)
-    form = Form(piece, how, plan, home, rng, wishes)
-    form.lay()
-    lead = form.lead
-    spans = apply_devices(lead, how, rng) if chords is None else lead.spans
+    laid = Form(piece, how, plan, home, rng, wishes)
+    laid.lay()
+    lead = laid.lead
+    spans = apply_devices(lead, how, rng) if chords is None and not form else lead.spans
     spans = colour(lead, spans, how, rng, keep=chords is not None)
     notes, right = play(lead, spans, complete_line(lead, spans, how, rng), how, rng)
     if chords is None:  # own chords keep the names that they were given
@@ -111,7 +117,7 @@ def arrange(
         notes=array,
         metres=(Metre(0, lead.metre.numerator, lead.metre.denominator),),
         tempos=tempos(lead, speed, how.slows),
-        keys=tuple(form.keys),
+        keys=tuple(laid.keys),
         pedals=pedals(array, lead, spans, how.pedal),
         markers=_markers(lead, spans),
         title=piece.title,
@@ -122,6 +128,29 @@ def arrange(
 def _metres(metre: Metre) -> str:
     plans = [layout(metre, feel).metre for feel in ("straight", "swing", "compound")]
     return ", ".join(sorted({f"{plan.numerator}/{plan.denominator}" for plan in plans} | {"4/4", "12/8"}))
+
+
+_CHORUS_BARS = 12
+_ON_DEGREE = {
+    False: {0: "dom7", 2: "min7", 5: "dom7", 6: "dim7", 7: "dom7", 9: "7b9"},
+    True: {0: "min7", 2: "halfdim7", 5: "min7", 6: "dim7", 7: "7b9", 9: "halfdim7"},
+}
+"""The plain chord on each degree of such a form, by mode."""
+
+
+def _tune_in(form: Sequence[Halves], style: str, key: Key | None, metre: tuple[int, int] | None, seed: int) -> Tune:
+    """A melody over a style's own form, which has no tune: where the form leaves a choice, the seed chooses."""
+    rng = random.Random(f"form {seed}")
+    home = key if key is not None else key_of(0, False)
+    bars = []
+    for number, halves in enumerate(form, 1):
+        steps = [rng.choice(sorted(half)) for half in (halves if number < len(form) else ({0},))]
+        steps = steps[:1] if halves[0] == halves[-1] else steps
+        bars.append(
+            [Chord(root := (key_tonic(home) + step) % 12, _ON_DEGREE[home.minor][step], root) for step in steps]
+        )
+    tune = tune_over(bars, home, Metre(0, *(metre or (4, 4))), rng)
+    return replace(tune, name=f"{style} {seed}", title=f"{len(form)}-bar {style}")
 
 
 def _the_tune(
@@ -168,8 +197,9 @@ def _home(tune: Tune, style: Style, key: Key | None, rng: random.Random) -> Key:
 
 
 def _speed(tune: Tune, style: Style, plan: Layout, tempo: float | None, rng: random.Random) -> float:
-    """Quarter notes a minute: those of the tempo asked for [beats a minute], or the tune's own, somewhat varied, within
-    the style's bounds. Raises InputError for a tempo that no word says."""
+    """Quarter notes a minute: those of the tempo asked for [beats a minute], or the tune's own, somewhat varied; where
+    that is not the style's, one of the half of its tempos that lies nearer. Cut at the bounds instead, every shout went
+    at 132. Raises InputError for a tempo that no word says."""
     if tempo is not None:
         quarters = tempo * plan.beat / 24
         if not SLOWEST <= quarters <= FASTEST:
@@ -177,7 +207,10 @@ def _speed(tune: Tune, style: Style, plan: Layout, tempo: float | None, rng: ran
             slowest, fastest = (bound * 24 / plan.beat for bound in (SLOWEST, FASTEST))
             raise InputError(f"tempo {tempo:g}: give {slowest:.3g} to {fastest:.3g} {unit} a minute")
         return quarters
-    beats = min(max(tune.tempo * rng.uniform(0.85, 1.1), style.tempo[0]), style.tempo[1])
+    slowest, fastest = style.tempo
+    beats = tune.tempo * rng.uniform(0.85, 1.1)
+    if not slowest <= beats <= fastest:
+        beats = rng.uniform((slowest + fastest) / 2, slowest if beats < slowest else fastest)
     return float(round(beats * plan.beat / 24))
 
 

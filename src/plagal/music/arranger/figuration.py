@@ -250,7 +250,8 @@ class RightHand:
             if onset < span.onset:
                 continue
             played.append((onset, pitch, ticks, velocity(lead, onset, MELODY)))
-            count = max(2, texture.under) if riff else texture.under if onset % lead.beat == 0 else 0
+            firm = onset % lead.beat == 0 or onset % lead.beat + ticks > lead.beat  # on a beat, or held over one
+            count = max(2, texture.under) if riff else texture.under if firm else 0
             if onset > span.onset and count:
                 played.extend(self._under(span, (onset, pitch, ticks), count, inner if not riff else ()))
         return played
@@ -288,9 +289,9 @@ class RightHand:
 
     def _strikes(self, span: Span, texture: RightTexture) -> list[tuple[int, int]]:
         """When the inner voices sound, and how long: from where the chord begins, and where the texture strikes them
-        again."""
+        again; of one that answers, only there, but where the chord begins off the beat."""
         lead = self._lead
-        lengths = {span.onset: span.ticks}
+        lengths = {span.onset: span.ticks} if not texture.answers or span.onset % lead.beat else {}
         for beat, length in texture.comp:
             if beat * lead.stretch >= lead.beats_per_bar:
                 continue
@@ -298,6 +299,7 @@ class RightHand:
                 onset = bar + (int(beat) * lead.beat + lead.offset(beat % 1)) * lead.stretch
                 if span.onset < onset < span.end:
                     lengths[onset] = max(lead.beat // 3, round(length * lead.beat))
+        lengths = lengths or {span.onset: span.ticks}
         ordered = [*sorted(lengths), span.end]
         return [(start, min(end - start, lengths[start])) for start, end in pairwise(ordered)]
 
@@ -332,26 +334,33 @@ _LAST_TEXTURE = RightTexture(name="last", weight=1.0, levels=(1,), voices=3)
 """The last chord is struck once and held."""
 
 
+_BREAK = LeftFigure(name="break", weight=1.0, levels=(4,), first=((0.0, "octave", 0.5),), then=((),))
+
+
 class _Phrases:
-    """Which figure and texture each phrase has, drawn when first asked for."""
+    """Which figure and texture each phrase has, and whether it ends in a break, drawn when first asked for."""
 
     def __init__(self, lead: LeadSheet, style: Style, rng: random.Random) -> None:
         self._lead, self._rng = lead, rng
         feel = "compound" if lead.beat > 24 else "simple"
         self._left = [figure for figure in style.left if figure.feel in ("any", feel)]
         self._right = [texture for texture in style.right if texture.feel in ("any", feel)]
-        self._drawn: dict[tuple[int, int], tuple[LeftFigure, RightTexture]] = {}
+        self._breaks = style.breaks
+        self._drawn: dict[tuple[int, int], tuple[LeftFigure, RightTexture, bool]] = {}
 
     def at(self, section: Section, onset: int) -> tuple[LeftFigure, RightTexture]:
-        key = (section.first, (onset // self._lead.bar - section.first) // _PHRASE_BARS)
+        phrase, bar = divmod(onset // self._lead.bar - section.first, _PHRASE_BARS)
+        key = (section.first, phrase)
         if key not in self._drawn:
             left = [figure for figure in self._left if section.level in figure.levels] or self._left
             right = [texture for texture in self._right if section.level in texture.levels] or self._right
             self._drawn[key] = (
                 self._rng.choices(left, [figure.weight for figure in left])[0],
                 self._rng.choices(right, [texture.weight for texture in right])[0],
+                section.riff and bool(self._breaks) and self._rng.random() < self._breaks,
             )
-        return self._drawn[key]
+        figure, texture, breaks = self._drawn[key]
+        return _BREAK if breaks and bar == _PHRASE_BARS - 1 else figure, texture
 
 
 def play(
@@ -366,7 +375,8 @@ def play(
     onsets = [note[0] for note in line]
     left: list[HandNote] = []
     right = [(*note, velocity(lead, note[0], MELODY)) for note in line if note[0] < spans[0].onset]
-    for number, span in enumerate(spans):
+    above = _as_pushed(spans, line, lead) if style.push else spans
+    for number, (span, heard) in enumerate(zip(spans, above, strict=True)):
         after = spans[number + 1].chord if number + 1 < len(spans) else None
         section = lead.section_at(span.onset)
         figure, texture = phrases.at(section, span.onset) if after else (_LAST_FIGURE, _LAST_TEXTURE)
@@ -374,9 +384,24 @@ def play(
         ceiling = min((pitch - _ROOM_UNDER_MELODY for _, pitch, _ in sounding), default=127)
         low = left_hand.play(span, after, figure, ceiling)
         left.extend(low)
-        right.extend(right_hand.play(span, texture, sounding, low, section.riff))
+        right.extend(right_hand.play(heard, texture, _sounding(line, onsets, heard), low, section.riff))
     right = reachable(right)
     return together(reachable(left), right), {(note[0], note[1]) for note in right}
+
+
+def _as_pushed(spans: Sequence[Span], line: Sequence[MelodyNote], lead: LeadSheet) -> list[Span]:
+    """Where the right hand has each chord: half a beat early with a melody note that is struck there and held over."""
+    early = lead.beat - lead.offset(0.5)
+    held = {onset + early for onset, _, ticks in line if ticks > early}
+    starts = [
+        span.onset - early if span.onset in held and last.ticks > early else span.onset
+        for last, span in pairwise(spans)
+    ]
+    starts = [spans[0].onset, *starts]
+    return [
+        Span(start, end, span.chord)
+        for start, end, span in zip(starts, [*starts[1:], spans[-1].end], spans, strict=True)
+    ]
 
 
 def _sounding(line: Sequence[MelodyNote], onsets: Sequence[int], span: Span) -> list[MelodyNote]:

@@ -255,7 +255,7 @@ def _shaken(
 
 def _ornamented(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: random.Random) -> list[MelodyNote]:
     """The tune; some notes led to by a neighbour on the last part of the beat before, some crushed into from below."""
-    tune = sorted(lead.melody)
+    tune = _pushed(sorted(lead.melody), lead, style.push, rng)
     done: list[MelodyNote] = []
     at = 0
     for number, (onset, pitch, ticks) in enumerate(tune):
@@ -273,6 +273,24 @@ def _ornamented(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: rando
             done.append((onset, pitch, ticks))
         else:
             done += [(onset, pitch, led[0] - onset), led]
+    return done
+
+
+def _pushed(tune: list[MelodyNote], lead: LeadSheet, chance: float, rng: random.Random) -> list[MelodyNote]:
+    """The tune with notes on the beat struck before it: they cut what they come from, and the last bar stays where it
+    is. What comes back is pushed as it was: drawn anew each time, half the bars that returned did so no longer."""
+    if not chance:
+        return tune
+    early, draw = lead.beat - lead.offset(0.5), rng.random()
+    done = tune[:1]
+    for onset, pitch, ticks in tune[1:]:
+        start, before, length = done[-1]
+        carries = onset % lead.beat == 0 and ticks >= lead.beat and start < onset - early < lead.end - lead.bar - early
+        if carries and random.Random(f"{draw} {onset % lead.bar} {pitch} {ticks}").random() < chance:
+            done[-1] = (start, before, min(length, onset - early - start))
+            done.append((onset - early, pitch, ticks + early))
+        else:
+            done.append((onset, pitch, ticks))
     return done
 
 

@@ -179,6 +179,9 @@ _KEEP_PLAN = 0.35
 """What the planned name is worth against a better-spelt one [tones]."""
 
 
+_WALKS_BELOW = 48
+"""Under C3 only a chord's own bass names it: what walks on to the next made an A flat 7 a 7b13 or a 7#11."""
+
 _LONGEST = 24 * 16
 """Ticks after which a note is no longer looked for."""
 
@@ -194,7 +197,7 @@ def name_played(spans: Sequence[Span], notes: Sequence[HandNote]) -> list[Span]:
         shares = [0.0] * 12  # of the span, in which each step above the root sounds
         for onset, pitch, ticks, _ in ordered[bisect_left(onsets, span.onset - _LONGEST, 0, begin) : end]:
             inside = min(span.end, onset + ticks) - max(span.onset, onset)
-            if inside > 0:
+            if inside > 0 and not (onset > span.onset and pitch < _WALKS_BELOW):
                 shares[(pitch - root) % 12] += inside / span.ticks
         if onsets[begin : begin + 1] == [span.onset] and ordered[begin][1] % 12 in span.chord.pitch_classes:
             bass = ordered[begin][1] % 12

@@ -61,6 +61,8 @@ class RightTexture:
     """Whether the melody is doubled an octave below where a chord begins."""
     comp: tuple[tuple[float, float], ...] = ()
     """Further strikes of the inner voices: beat within the bar (parts allowed), length in beats."""
+    answers: bool = False
+    """Whether the inner voices leave the beat to the left hand: where a chord begins on one they wait for `comp`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,12 @@ class Style:
     """Whether tunes in three or in compound time are brought into 4/4: nobody shouts a waltz."""
     slows: bool = True
     """Whether the ending slows down."""
+    push: float = 0.0
+    """Chance that a melody note of a beat or more is struck half a beat early and held over the beat, and with it the
+    right hand's chord where one begins there."""
+    breaks: float = 0.0
+    """Chance that in the last bar of four of a vamp the left hand strikes each chord once and leaves the rest to the
+    right."""
     tremolo: float = 0.0
     """Chance that the right hand shakes a melody note of two beats or more with the chord below it."""
     texture: str = "hands"
