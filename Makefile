@@ -57,7 +57,7 @@ check: setup ## lint, types, import contracts
 test: setup ## all tests
 	pytest
 
-repro: setup ## run whatever is not up to date, then show metrics and samples
+repro: setup ## run every stage that is not up to date, then show metrics and samples
 	@plagal mend
 	@plagal rehearse --if-large
 	dvc repro
@@ -67,19 +67,19 @@ $(STAGES): setup
 	@plagal mend
 	dvc repro $@
 
-metrics-diff: setup ## the table against main that a reviewer pastes
+metrics-diff: setup ## the table against main, for a pull request
 	@plagal metrics diff
 
 generate: setup ## PROMPT="slow worship ballad in Db" OUT=out/prompt.mid
 	plagal generate "$(PROMPT)" -o "$(OUT)"
 
-bench: setup ## every benchmark, an hour or two; writes benchmarks/README.md
+bench: setup ## every benchmark (takes an hour or two); writes benchmarks/README.md
 	python benchmarks/run.py
 
-faults: setup ## try every fault, hours; writes docs/reliability.md's table
+faults: setup ## cause every fault (takes hours); writes docs/reliability.md's table
 	python tests/faults/run.py
 
-faults-short: setup ## CI's form of it: minutes, nothing written
+faults-short: setup ## CI's short form: minutes, writes nothing
 	python tests/faults/run.py --short
 
 web: web/node_modules/.package-lock.json ## build the page that plagal serve shows; needs Node 20 or newer
@@ -90,7 +90,7 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	  || { echo "The page needs Node 20 or newer, with npm; Plagal itself runs without it."; exit 1; }
 	npm --prefix web ci --no-audit --no-fund --loglevel=error
 
-web-test: ## the page's tests: units, then the real service in a real Chromium (CHROMIUM=path); skipped, in words, where a part is missing
+web-test: ## the page's tests: units, then the service in a real Chromium (CHROMIUM=path); says what it skips
 	@tests/browser/run
 
 wheel: setup ## dist/: wheel and source (with the page if `make web` built it), tested versions, SBOM of the environment
@@ -100,6 +100,6 @@ wheel: setup ## dist/: wheel and source (with the page if `make web` built it), 
 	sed -n 's/^\([A-Za-z0-9._-]*==[^\\]*[^ \\]\) *\\*$$/\1/p' requirements.lock > dist/constraints.txt
 	cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible -o dist/sbom.cdx.json
 
-clean: ## remove what can be made again: environment, caches, logs (models and data stay in DVC)
+clean: ## remove environment, caches and logs (models and data stay in DVC)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis logs out dist web/node_modules web/public/samples
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Beats, bars and metre heard in playing that keeps to no grid, beside partitura's estimator on the same notes.
+"""How well beats, bars and metre are heard in playing without a click, compared with partitura's estimator.
 
     python benchmarks/beats.py [--json] [--pieces N] [--performances N]
 

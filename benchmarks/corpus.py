@@ -1,4 +1,4 @@
-"""What collecting and preparing costs a file, and how much memory it takes, at 1,000 and at 10,000 files.
+"""What it costs to collect and prepare a file, and how much memory it takes, for 1,000 and for 10,000 files.
 
     python benchmarks/corpus.py [--json] [--files 10000]
 

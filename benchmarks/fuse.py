@@ -1,5 +1,5 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
-"""Adapters merged into a 4-bit base: what is lost on the way, ours and stock `mlx_lm.fuse`.
+"""How much of the training is lost when adapters are merged into a 4-bit base, by ours and by stock `mlx_lm.fuse`.
 
     python benchmarks/fuse.py [--json]
 

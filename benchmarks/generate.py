@@ -1,4 +1,4 @@
-"""Writing music, beside mlx-lm's own generator on the same bases, alone and under a grammar by llguidance.
+"""How fast and how validly music is written, compared with mlx-lm's generator, alone and with llguidance.
 
     python benchmarks/generate.py [--model models/fused] [--large models/large] [--before f193edd] [--json]
 

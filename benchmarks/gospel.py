@@ -1,4 +1,4 @@
-"""How much gospel is in pieces: a model's beside the arranger's, and these beside real ones; bare tunes harmonised.
+"""How much gospel is in a model's pieces, the arranger's and real ones, and how well bare tunes are harmonised.
 
     python benchmarks/gospel.py [FOLDER] [--json] [--pieces N] [--free FOLDER]
 

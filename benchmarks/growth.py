@@ -1,5 +1,5 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
-"""How cost grows with the work: corpus x10, sequence x4, model x4, clients x10, each with its exponent.
+"""How cost grows with the work (corpus x10, sequence x4, model x4, clients x10), each with its exponent.
 
     python benchmarks/growth.py [--json] [--rounds 3] [--model models/fused] [--only PART ...]
 

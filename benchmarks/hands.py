@@ -1,4 +1,4 @@
-"""Which hand plays which note: ours beside a split at middle C, the share of notes that are right.
+"""How many notes get the right hand, compared with a split at middle C.
 
     python benchmarks/hands.py [--json] [--notes 250]
 

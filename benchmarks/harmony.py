@@ -1,4 +1,4 @@
-"""Chords and keys heard in pieces whose harmony is known, beside the chord recogniser chorder on the same pieces.
+"""How well chords and keys are heard in pieces whose harmony is known, compared with the chord recogniser chorder.
 
     python benchmarks/harmony.py [--json] [--pieces N]
 

@@ -1,4 +1,4 @@
-"""What music loses on its way through words and a MIDI file and back, as the table in docs/words.md.
+"""What music loses when it becomes words, then a MIDI file, then words again; this makes the table in docs/words.md.
 
     python benchmarks/losses.py [--json]
 

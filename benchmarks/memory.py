@@ -1,6 +1,6 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
-"""The memory plan against mx.get_peak_memory(), over settings that vary length, rank, layers, batch, checkpointing and
-vocabulary; and what a training step needs above the weights, beside stock mlx-lm.
+"""How well the memory plan predicts mx.get_peak_memory() over many settings, and what a training step needs above the
+weights, compared with stock mlx-lm.
 
     python benchmarks/memory.py [--json] [--only plan|above]
 

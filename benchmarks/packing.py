@@ -1,4 +1,4 @@
-"""How much of what a training step computes is padding, on the pipeline's own texts.
+"""How much of a training step is padding, on the pipeline's own texts.
 
     python benchmarks/packing.py [--text data/text] [--json]
 

@@ -1,4 +1,4 @@
-"""The model beside the arranger and the n-gram: nats a note on held-out gospel, coherence of what each writes, and what
+"""The model compared with the arranger and the n-gram: nats a note on held-out gospel, coherence, and what
 people preferred.
 
     python benchmarks/quality.py [--json] [--models models] [--data data] [--pieces 40] [--ratings out/ratings.jsonl]

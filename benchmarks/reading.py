@@ -1,4 +1,4 @@
-"""What is read of written music, beside independent readers of the same files.
+"""How well written music is read, compared with independent readers of the same files.
 
     python benchmarks/reading.py [--json] [--tunes N] [--list]
 

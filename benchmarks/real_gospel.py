@@ -1,4 +1,4 @@
-"""What the pipeline's models make of real gospel that none of them has seen, beside the n-gram of the same run.
+"""How well the pipeline's models predict real gospel that none has seen, compared with the n-gram of the same run.
 
     python benchmarks/real_gospel.py [FOLDER] [--json] [--pieces N] [--data data] [--models models]
 

@@ -1,4 +1,4 @@
-"""`dvc repro` and `make repro` when there is nothing to do, beside plain DVC with as many stages and files.
+"""How long `dvc repro` and `make repro` take with nothing to do, compared with plain DVC of the same size.
 
     python benchmarks/repro.py [--json] [--rounds 5]
 

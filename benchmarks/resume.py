@@ -1,5 +1,5 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
-"""kill -9 at random moments, then run again: does it end as if nothing had happened?
+"""Whether a run that is killed at random moments (kill -9) and started again ends as if nothing had happened.
 
     python benchmarks/resume.py [--json] [--kills 20] [--seed 1]
 

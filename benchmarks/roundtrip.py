@@ -1,4 +1,4 @@
-"""What a round trip loses, what a note costs and how fast it is read back: our words, miditok's REMI and ABC, on the
+"""What a round trip loses, what a note costs and how fast it is read back, in our words, miditok's REMI and ABC, on the
 same scores.
 
     python benchmarks/roundtrip.py [--json] [--pieces 12] [--rounds 3]

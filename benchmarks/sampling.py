@@ -1,4 +1,4 @@
-"""Which temperature and top-p to write with, chosen on tunes that neither training nor `evaluate` looks at.
+"""Which temperature and top-p write best, on tunes that neither training nor `evaluate` looks at.
 
     python benchmarks/sampling.py [--json] [--models models] [--data data] [--pieces 64]
 

@@ -1,4 +1,4 @@
-"""Stages 1 and 2 trained, fused and evaluated under several seeds: what of each headline figure is luck.
+"""How much of each headline figure is luck: stages 1 and 2 trained, fused and evaluated with several seeds.
 
     python benchmarks/seeds.py [--json] [--seeds 7 8 9] [--quick] [--work FOLDER]
 

@@ -1,4 +1,4 @@
-"""`plagal serve` under load, and stock `mlx_lm.server` on the same model folder, as processes of their own.
+"""`plagal serve` under load, compared with stock `mlx_lm.server` on the same model folder.
 
     python benchmarks/serve.py [--model models/fused] [--json]
 

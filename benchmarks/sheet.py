@@ -1,4 +1,4 @@
-"""Sheet music: names of notes beside music21's speller, and whether other programs read what we write.
+"""How well sheet music is spelled, compared with music21's speller, and whether other programs can read it.
 
     python benchmarks/sheet.py [--json] [--files 25] [--pieces 30]
 

@@ -1,4 +1,4 @@
-"""How long Plagal takes to start: `import plagal`, `plagal --help`, its tune book; and the same of tools beside it.
+"""How long Plagal takes to start (`import plagal`, `plagal --help`, its tune book), compared with similar tools.
 
     python benchmarks/start.py [--json] [--rounds 15]
 

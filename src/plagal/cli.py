@@ -20,9 +20,9 @@ from plagal import cli_music, cli_play, cli_train
 from plagal.plumbing import errors
 
 _ORDER = (
-    "doctor", "arrange", "styles", "understand", "generate", "chat", "serve", "sheet", "beats", "profile", "plan",
-    "rehearse", "sources", "collect", "convert", "metrics", "export", "vocab", "tokenize", "detokenize", "roundtrip",
-    "mend",
+    "doctor", "arrange", "styles", "understand", "generate", "chat", "serve", "sheet", "simplify", "beats", "profile",
+    "plan", "rehearse", "sources", "collect", "convert", "metrics", "export", "vocab", "tokenize", "detokenize",
+    "roundtrip", "mend",
 )  # fmt: skip
 """In the order of use: play at once, ask a model, train one, look into words."""
 
@@ -94,7 +94,7 @@ class Backend(StrEnum):
     dask = "dask"
 
 
-BackendOption = Annotated[Backend, typer.Option(help="Whose cores do the work.")]
+BackendOption = Annotated[Backend, typer.Option(help="Run on this machine's cores, or on a Dask cluster.")]
 SchedulerOption = Annotated[str, typer.Option(help="The Dask scheduler's address, as in tcp://host:8786.")]
 
 
@@ -116,8 +116,8 @@ def _collect(stage: str, output: Path, target_files: int | None, backend: Backen
 
 @collect_app.command("stage1")
 def collect_stage1(
-    output: Annotated[Path, typer.Option(help="Folder to write; replaced as a whole.")] = Path("data/stage1"),
-    target_files: Annotated[int | None, typer.Option(min=1, help="Pieces wanted in all.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write; it replaces what was there.")] = Path("data/stage1"),
+    target_files: Annotated[int | None, typer.Option(min=1, help="How many pieces to collect.")] = None,
     backend: BackendOption = Backend.local,
     scheduler: SchedulerOption = "",
 ) -> None:
@@ -127,8 +127,8 @@ def collect_stage1(
 
 @collect_app.command("stage2")
 def collect_stage2(
-    output: Annotated[Path, typer.Option(help="Folder to write; replaced as a whole.")] = Path("data/stage2"),
-    target_files: Annotated[int | None, typer.Option(min=1, help="Pieces wanted in all.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write; it replaces what was there.")] = Path("data/stage2"),
+    target_files: Annotated[int | None, typer.Option(min=1, help="How many pieces to collect.")] = None,
     backend: BackendOption = Backend.local,
     scheduler: SchedulerOption = "",
 ) -> None:
@@ -154,7 +154,7 @@ def sources(ctx: typer.Context) -> None:
 
 
 @sources_app.command("fetch")
-def sources_fetch(name: Annotated[str, typer.Argument(help="Of an archive, as `plagal sources` lists it.")]) -> None:
+def sources_fetch(name: Annotated[str, typer.Argument(help="The archive, as `plagal sources` lists it.")]) -> None:
     """Fetch an archive into your cache, check it, and unpack its music."""
     from plagal.corpus.sources import fetch_source
 
@@ -176,7 +176,7 @@ def convert(
 
 @app.command()
 def vocab(
-    word: Annotated[str | None, typer.Argument(help="Only this word, or those that it names: Dbmaj9, TRIPLET.")] = None,
+    word: Annotated[str | None, typer.Argument(help="A word, a chord or part of a word: Dbmaj9, TRIPLET.")] = None,
 ) -> None:
     """List every word with its id and its definition."""
     from plagal.tokens.vocabulary import ID_OF, WORDS, definition
@@ -210,7 +210,7 @@ def _words_named(text: str) -> list[str]:
 @app.command()
 def tokenize(
     file: Annotated[Path, typer.Argument(help="MIDI, MusicXML or ABC.")],
-    chords: Annotated[bool, typer.Option(help="Write the chords heard as words.")] = True,
+    chords: Annotated[bool, typer.Option(help="Also write the chords that are heard.")] = True,
 ) -> None:
     """Write music as words, on one line."""
     from plagal.music.load import load
@@ -222,8 +222,8 @@ def tokenize(
 @app.command()
 def detokenize(
     output: Annotated[Path, typer.Option("-o", "--output", help="MIDI to write.")],
-    file: Annotated[Path | None, typer.Argument(help="Text file with words; standard input where none.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail at the first word that may not stand there.")] = False,
+    file: Annotated[Path | None, typer.Argument(help="Text file with words; default standard input.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail at the first word that is not allowed there.")] = False,
 ) -> None:
     """Write words as a MIDI file, and report what had to be repaired."""
     from plagal.music.midi import write_midi
@@ -232,7 +232,7 @@ def detokenize(
 
     text = (sys.stdin.buffer.read() if file is None else file.read_bytes()).decode("utf-8", "replace")
     if "\ufffd" in text:
-        raise InputError(f"{file or 'standard input'} is not UTF-8 text; words are")
+        raise InputError(f"{file or 'standard input'} is not UTF-8 text; save it as UTF-8")
     decoded = decode(text.split(), strict=strict)
     write_midi(decoded.score, output)
     for repair in decoded.repairs:
@@ -243,7 +243,7 @@ def detokenize(
 @app.command()
 def roundtrip(
     files: Annotated[list[Path], typer.Argument(help="MIDI files, or folders of them.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One object with a row a file and totals.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a row for each file, and totals.")] = False,
 ) -> None:
     """Show what a round trip through words loses, file by file."""
     from plagal.tokens.roundtrip import as_table, roundtrip
@@ -260,7 +260,7 @@ def understand(
     prompt: Annotated[str, typer.Argument(help='As in "slow worship ballad in Db".')],
     as_json: Annotated[bool, typer.Option("--json", help="One object.")] = False,
 ) -> None:
-    """Show what a prompt asks for and which of its words are not understood, without writing a piece."""
+    """Show what Plagal understands of a prompt, and what not, without writing a piece."""
     from plagal.asking.request import read_request
 
     request = read_request({"prompt": prompt})
@@ -285,10 +285,10 @@ for _command in (
 @app.command()
 def profile(
     name: Annotated[
-        str | None, typer.Argument(help="A file of profiles/, without its ending; else all are listed.")
+        str | None, typer.Argument(help="A file in profiles/, without its ending; without it, list them.")
     ] = None,
 ) -> None:
-    """Lay a profile over params.yaml and show the difference; alone, list the profiles."""
+    """Apply a profile to params.yaml and show what changed; without a name, list the profiles."""
     from plagal.plumbing.params import apply_profile, profile_path
 
     if name is None:
@@ -301,7 +301,7 @@ def profile(
 
 @app.command()
 def mend() -> None:
-    """Repair DVC's own notes after a kill; `make repro` begins with it."""
+    """Repair DVC's own files after a kill; `make repro` does this first."""
     from plagal.plumbing.dvc_cache import PIPELINE_FILE, stages_of, unread_music
     from plagal.plumbing.dvc_cache import mend as mended
 
@@ -322,11 +322,9 @@ def metrics_show(folder: Annotated[Path, typer.Argument(help="Folder with metric
 
 @metrics_app.command("diff")
 def metrics_diff(
-    revision: Annotated[
-        str, typer.Argument(help="Commit to compare with; main, or origin/main where none is named.")
-    ] = "",
+    revision: Annotated[str, typer.Argument(help="Commit to compare with; default main, or else origin/main.")] = "",
 ) -> None:
-    """Print the Markdown table that a reviewer pastes: old, new, better or worse."""
+    """Print a Markdown table for a pull request: old, new, better or worse."""
     from plagal.evaluation.report import diff_against
 
     print(diff_against(revision or _main_branch()))
@@ -341,8 +339,8 @@ def _main_branch() -> str:
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return name
     raise InputError(
-        "this clone has neither main nor origin/main; `git fetch --depth 1 origin main:refs/remotes/origin/main` brings"
-        " it, or name another commit"
+        "this clone has neither main nor origin/main; run `git fetch --depth 1 origin main:refs/remotes/origin/main`,"
+        " or name another commit"
     )
 
 
@@ -350,7 +348,7 @@ def _main_branch() -> str:
 def metrics_ratings(
     file: Annotated[Path, typer.Argument(help="JSONL that plagal serve writes.")] = Path("out/ratings.jsonl"),
 ) -> None:
-    """Show what listeners said: the mean of each system, and who won blind pairs."""
+    """Show what listeners said: each system's mean rating, and which won in blind pairs."""
     from plagal.evaluation.report import ratings_lines
 
     for line in ratings_lines(file):

@@ -76,7 +76,7 @@ def free_path(title: str) -> Path:
 def arrange(
     tune: Annotated[
         str | None,
-        typer.Argument(help="ABC, MusicXML or MIDI of your own, or a title of the book; else the seed's choice."),
+        typer.Argument(help="Your ABC, MusicXML or MIDI file, or a title of the book; default: the seed chooses."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -86,16 +86,16 @@ def arrange(
             help="What to write: .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt; default out/TITLE.mid.",
         ),
     ] = None,
-    style: Annotated[str, typer.Option(help="As in `plagal styles`.")] = "traditional_gospel",
+    style: Annotated[str, typer.Option(help="`plagal styles` lists them.")] = "traditional_gospel",
     key: Annotated[
-        str | None, typer.Option(help="As in Db or F#m; else an own tune's own, or one of the style's.")
+        str | None, typer.Option(help="For example Db or F#m; default your tune's key, or one that suits the style.")
     ] = None,
-    tempo: Annotated[float | None, typer.Option(help="Beats a minute: quarters, dotted quarters in 12/8.")] = None,
+    tempo: Annotated[float | None, typer.Option(help="Beats a minute: quarters, or dotted quarters in 12/8.")] = None,
     metre: Annotated[str | None, typer.Option(help="As in 4/4 or 12/8.")] = None,
     bars: Annotated[int | None, typer.Option(min=1, max=512, help="The number of bars.")] = None,
     chords: Annotated[str | None, typer.Option(help='Your own chords, as in "C | Am7 | Dm7 G7 | C".')] = None,
     feel: Annotated[str | None, typer.Option(help="straight, swing, shuffle, 12/8 or half-time.")] = None,
-    swing: Annotated[float | None, typer.Option(help="Share of the first eighth, .5 to .75.")] = None,
+    swing: Annotated[float | None, typer.Option(help="How much of a quarter the first eighth gets, .5 to .75.")] = None,
     sections: Annotated[str | None, typer.Option(help='As in "intro, verse:2, vamp:8, outro".')] = None,
     intro: Annotated[
         str | None, typer.Option(help="none, last-line, turnaround, walk-up, or degrees: 3-6-2-5.")
@@ -105,13 +105,13 @@ def arrange(
     intensity: Annotated[int | None, typer.Option(min=1, max=4, help="1 (soft, sparse) to 4 (shout).")] = None,
     level: Annotated[str | None, typer.Option(help="beginner, easy, intermediate or advanced.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    roll: Annotated[bool, typer.Option("--roll", help="A picture of the piano roll beside it.")] = False,
+    roll: Annotated[bool, typer.Option("--roll", help="Also write a picture of the piano roll.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
-    wav: Annotated[bool, typer.Option("--wav", help="A sound file beside it.")] = False,
+    wav: Annotated[bool, typer.Option("--wav", help="Also write a WAV file.")] = False,
     play: Annotated[bool, typer.Option("--play", help="Play it.")] = False,
     soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav and --play.")] = None,
 ) -> None:
-    """Arrange a tune of the book or of your own, over its chords or yours. Rules do it; you need no model."""
+    """Arrange a tune of the book or your own, with its chords or yours. This needs no model."""
     from plagal.asking.lexicon import known_arranger_style
     from plagal.asking.progression import read_progression
     from plagal.music.arranger.arrange import arrange as arranged
@@ -198,16 +198,16 @@ def styles() -> None:
 
 
 def beats(
-    file: Annotated[Path, typer.Argument(help="MIDI of somebody playing.")],
+    file: Annotated[Path, typer.Argument(help="MIDI of a performance.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="MIDI to write: the score on its grid.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Beats and downbeats in seconds, as one object.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="PNG: beats over the notes, the tempo curve under them.")] = None,
-    click: Annotated[Path | None, typer.Option(help="MIDI: the playing as it was, with a click at each beat.")] = None,
-    bpm: Annotated[float | None, typer.Option(help="Beats a minute, where you know; a dotted quarter in 6/8.")] = None,
-    metre: Annotated[str | None, typer.Option(help="2/4, 3/4, 4/4, 6/8, 9/8 or 12/8, where you know.")] = None,
-    first_downbeat: Annotated[float | None, typer.Option(help="Second of a downbeat, where you know.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: beats and downbeats in seconds.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="PNG of notes, beats and tempo curve.")] = None,
+    click: Annotated[Path | None, typer.Option(help="MIDI of the performance with a click on each beat.")] = None,
+    bpm: Annotated[float | None, typer.Option(help="Beats a minute, if you know them; dotted quarters in 6/8.")] = None,
+    metre: Annotated[str | None, typer.Option(help="2/4, 3/4, 4/4, 6/8, 9/8 or 12/8, if you know it.")] = None,
+    first_downbeat: Annotated[float | None, typer.Option(help="Second of a downbeat, if you know one.")] = None,
 ) -> None:
-    """Hear beats, bars and metre in playing without a click. What you say by an option wins over the ear."""
+    """Find beats, bars and metre in playing without a click. Options win over what is heard."""
     from tqdm import tqdm
 
     from plagal.music.midi import write_midi
@@ -246,17 +246,15 @@ def beats(
         write_click(played, heard.pulse, click)
 
 
-MusicFile = Annotated[
-    Path, typer.Argument(help="Music in any form that is read: MIDI, MusicXML, ABC, LilyPond, Humdrum.")
-]
+MusicFile = Annotated[Path, typer.Argument(help="Music to read: MIDI, MusicXML, ABC, LilyPond or Humdrum.")]
 
 
 def sheet(
     file: MusicFile,
     output: Annotated[Path, typer.Option("-o", "--output", help="Ends with .musicxml, .pdf, .svg or .png.")],
     lead: Annotated[bool, typer.Option("--lead", help="A lead sheet: the melody and the chords.")] = False,
-    numbers: Annotated[bool, typer.Option("--numbers", help="Nashville numbers for chord names.")] = False,
-    key: Annotated[str | None, typer.Option(help="Transpose there, as in Db or Bm; the mode stays.")] = None,
+    numbers: Annotated[bool, typer.Option("--numbers", help="Nashville numbers instead of chord names.")] = False,
+    key: Annotated[str | None, typer.Option(help="Transpose to this key, as in Db or Bm; the mode stays.")] = None,
 ) -> None:
     """Print a piece: a staff for each hand, chord symbols, notes spelled in the key."""
     from plagal.music.hands import unplayable
@@ -267,7 +265,7 @@ def sheet(
     for path in write_sheet(score, output, lead=lead, numbers=numbers, key=key):
         print(path)
     if not lead and (places := unplayable(score.notes, score.pedals)):
-        print(f"{file}: at {len(places)} places no two hands reach all keys; all notes are written all the same")
+        print(f"{file}: two hands cannot reach all keys at {len(places)} places; all notes are written nevertheless")
 
 
 def simplify(

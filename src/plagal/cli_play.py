@@ -45,9 +45,9 @@ def generate(
     ] = None,
     model: ModelOption = MODEL,
     writer: Annotated[str | None, typer.Option(help="model, arranger (needs no model), or best of both.")] = None,
-    style: Annotated[str | None, typer.Option(help="As in worship or gospel_jazz.")] = None,
-    key: Annotated[str | None, typer.Option(help='As in Db, Bbm or "F# minor".')] = None,
-    tempo: Annotated[float | None, typer.Option(help="Beats a minute: quarters, dotted quarters in 12/8.")] = None,
+    style: Annotated[str | None, typer.Option(help="For example worship; `plagal styles` lists all.")] = None,
+    key: Annotated[str | None, typer.Option(help='For example Db, Bbm or "F# minor".')] = None,
+    tempo: Annotated[float | None, typer.Option(help="Beats a minute: quarters, or dotted quarters in 12/8.")] = None,
     metre: Annotated[str | None, typer.Option(help="As in 12/8.")] = None,
     bars: Annotated[int | None, typer.Option(help="Bars to write, at most 64.")] = None,
     density: Annotated[str | None, typer.Option(help="sparse, medium, dense, or notes a bar.")] = None,
@@ -56,17 +56,17 @@ def generate(
     feel: Annotated[str | None, typer.Option(help="straight, swing, shuffle, 12/8 or half-time.")] = None,
     intro: Annotated[str | None, typer.Option(help="none, turnaround, walk-up, or degrees: 3-6-2-5.")] = None,
     ending: Annotated[str | None, typer.Option(help="none, amen, tag, backdoor, or degrees: 7-3-6-2-5-1.")] = None,
-    modulate: Annotated[int | None, typer.Option(help="Semitones up before the last verse (the arranger's).")] = None,
+    modulate: Annotated[int | None, typer.Option(help="Semitones up before the last verse (arranger only).")] = None,
     melody: Annotated[Path | None, typer.Option(help="A tune to harmonise: MIDI, ABC or MusicXML.")] = None,
     continue_: Annotated[Path | None, typer.Option("--continue", help="MIDI to continue.")] = None,
-    keep_bars: Annotated[int | None, typer.Option(help="Bars of --continue to keep; default all.")] = None,
+    keep_bars: Annotated[int | None, typer.Option(help="How many bars of --continue to keep; default all.")] = None,
     refill: Annotated[Path | None, typer.Option(help="MIDI with bars to write anew.")] = None,
-    refill_bars: Annotated[str | None, typer.Option(help="The bars to write anew, as in 3-4.")] = None,
+    refill_bars: Annotated[str | None, typer.Option(help="Which bars to write anew, as in 3-4.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default 0. The same request and seed give the same piece.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 to 2; default 0.9.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Over 0, up to 1; default 0.9.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Above 0, at most 1; default 0.9.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="A JSON file with these options.")] = None,
-    count: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="Pieces, each with the next seed.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="How many pieces, each with the next seed.")] = 1,
     play: PlayOption = False,
     wav: Annotated[Path | None, typer.Option(help="Sound file to write: .wav or .mp3.")] = None,
     soundfont: SoundFontOption = None,
@@ -218,7 +218,7 @@ def chat(
         _check_model(model)
         loaded(model)
     else:  # a fresh clone has no model yet, and can play
-        _say(f"{MODEL} is not there: the arranger writes; for a model run `make repro`")
+        _say(f"{MODEL} is not there, so the arranger writes; for a model run `make repro`")
     _say(HELP)
     talk = Talk()
     done: list[tuple[Written, Path]] = []
@@ -295,17 +295,17 @@ def _free_path(folder: Path, line: str) -> Path:
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond this machine give a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
     model: ModelOption = MODEL,
-    previous: Annotated[Path | None, typer.Option(help="Compared in blind pairs; else the arranger.")] = None,
+    previous: Annotated[Path | None, typer.Option(help="Model for blind pairs; default the arranger.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for ratings.jsonl; nothing else is written.")] = Path("out"),
     token_file: Annotated[Path | None, typer.Option(help=f"File with a token; or set {TOKEN_VARIABLE}.")] = None,
-    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Pieces that may wait.")] = 64,
-    allow_host: Annotated[list[str], typer.Option(help="A public name, where a reverse proxy has one.")] = [],  # noqa: B006
-    root_path: Annotated[str, typer.Option(help="Prefix under which a proxy shows it, as in /plagal.")] = "",
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="How many pieces may wait.")] = 64,
+    allow_host: Annotated[list[str], typer.Option(help="Public name of a reverse proxy in front.")] = [],  # noqa: B006
+    root_path: Annotated[str, typer.Option(help="Prefix that the proxy uses, as in /plagal.")] = "",
 ) -> None:
-    """A prompt in a browser or an app, music as it is written: HTTP, and the page."""
+    """Serve the page and the HTTP API: music for prompts, while it is written."""
     from plagal.serving.api import listen
     from plagal.serving.desk import Desk, Limits
 
@@ -314,7 +314,7 @@ def serve(
     desk = Desk(served, output, previous, Limits(queue=queue))
     listening = listen(desk, host, port, _token(token_file), tuple(allow_host), root_path.rstrip("/"))
     if served is None:
-        _say(f"{MODEL} is not there: the arranger alone writes; for a model run `make repro`")
+        _say(f"{MODEL} is not there, so the arranger writes everything; for a model run `make repro`")
     _say(f"plagal serves {served or 'the arranger'} at {listening.address}")
     listening.run()
 
@@ -327,7 +327,7 @@ def _token(file: Path | None) -> str | None:
     try:
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: no token can be read there ({error})") from None
+        raise InputError(f"{file}: cannot read the token ({error})") from None
     if not token:
         raise InputError(f"{file} is empty; write a token into it")
     return token

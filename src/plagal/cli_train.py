@@ -31,7 +31,7 @@ _HALF, _FULL = 2, 4
 
 
 def doctor() -> None:
-    """Show what this machine offers, and what to do where it falls short."""
+    """Check this machine, and say what to do if something is missing or too small."""
     for line in examine():
         print(line)
 
@@ -57,7 +57,7 @@ def _model_floor() -> Iterator[str]:
     yield _line(
         found["gflops"] >= SLOW_GFLOPS,
         f"BLAS {found['blas']}, {found['threads']} threads, {found['gflops']:.0f} GFLOP/s in fp32",
-        "install scipy-openblas32 (it is in requirements.lock), or free the cores that others use",
+        "install scipy-openblas32 (it is in requirements.lock), or close programs that use the cores",
     )
     yield _line(found["memory_gb"] >= LEAST_MEMORY_GB, f"memory {found['memory_gb']} GB", "close other programs")
     if platform.system() == "Linux":
@@ -128,10 +128,12 @@ class To(StrEnum):
 
 def export(
     to: Annotated[To, typer.Option(help="peft: the adapter; gguf, mlx: the fused model.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Else out/plagal-TO, out/plagal.gguf.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Default out/plagal-TO or out/plagal.gguf.")
+    ] = None,
     models: Annotated[Path, typer.Option(help="The pipeline's folder of models.")] = Path("models"),
 ) -> None:
-    """Write an adapter for Hugging Face PEFT, a GGUF file or an MLX folder, read it back and compare its logits."""
+    """Write the model for other programs (Hugging Face PEFT, GGUF or MLX), read it back and compare the logits."""
     import plagal.model  # noqa: F401  (the fast BLAS goes before everything that loads another)
     from plagal.export import to_gguf, to_mlx, to_peft
 
@@ -151,17 +153,17 @@ _LARGE_BILLIONS = 1.0
 
 
 def rehearse(
-    profile: Annotated[str, typer.Option(help="A file of profiles/, laid over params.yaml for this once.")] = "",
-    minutes: Annotated[float, typer.Option(min=0.0, help="For timing steps; loading and compiling come on top.")] = 5.0,
+    profile: Annotated[str, typer.Option(help="A file in profiles/, applied only for this run.")] = "",
+    minutes: Annotated[float, typer.Option(min=0.0, help="To time steps; loading and compiling come on top.")] = 5.0,
     config: Annotated[
-        Path | None, typer.Option(help="config.json of a base that is not here: random weights of its shape.")
+        Path | None, typer.Option(help="config.json of a base that you don't have; uses random weights of its shape.")
     ] = None,
-    layers: Annotated[int, typer.Option(min=0, help="Random weights, cut to so many layers; 0: all.")] = 0,
+    layers: Annotated[int, typer.Option(min=0, help="Use random weights with this many layers; 0: all.")] = 0,
     if_large: Annotated[
-        bool, typer.Option("--if-large", help="Do nothing but ask, once, where the base has over 1 B weights.")
+        bool, typer.Option("--if-large", help="Only ask, once, if the base has over 1 B weights.")
     ] = False,
 ) -> None:
-    """Try a few steps of all that a long run does, then say "go" or what to change: memory, hours, disk, speed."""
+    """Run a few steps of all that a long run does, then say "go" or what to change: memory, hours, disk, speed."""
     from plagal.plumbing.files import read_json, write_json
     from plagal.plumbing.params import check_params, load_params, profile_path, with_profile
 
@@ -180,7 +182,7 @@ def rehearse(
     write_json(REPORT, report)
     for line in report_lines(report):
         print(line)
-    print(f"{REPORT} has all of it, and names no user, host or folder")
+    print(f"{REPORT} has the details, and names no user, host or folder")
 
 
 def _ask_once(model: ModelSettings) -> None:

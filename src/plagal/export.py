@@ -30,7 +30,7 @@ _PIECE = (
     "SONG_START KEY_C TIMESIG_4_4 TEMPO_80 BAR_START BEAT_0 NOTE_ON_48 DUR_HALF VEL_MF NOTE_ON_64 DUR_QUARTER VEL_F"
     " BEAT_1 NOTE_ON_67 DUR_QUARTER VEL_F BEAT_2 NOTE_ON_53 DUR_HALF VEL_MF BAR_START"
 )
-GRAMMAR_UNTOLD = "the grammar: other programs write any word anywhere; `parse_token_response` mends what they answer"
+GRAMMAR_UNTOLD = "the grammar: other programs may write any word anywhere; `parse_token_response` repairs their answers"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def to_peft(models: Path, out: Path) -> Export:
 
     lm = load_stage(models, "stage2")
     if lm.adapters is None:
-        raise ModelError(f"{models / 'stage2'} holds no adapter; run the stage train_stage2")
+        raise ModelError(f"{models / 'stage2'} has no adapter; run `make train_stage2`")
     ours, lora = lm.adapters, lm.adapters["lora_parameters"]
     tensors: dict[str, Any] = {}
     for name, module in lm.model.named_modules():
@@ -128,7 +128,7 @@ def to_peft(models: Path, out: Path) -> Export:
             f"the base's new size: call resize_token_embeddings({lm.config['vocab_size']}) before you load it"
         )
     if "quantization" in lm.config:
-        untold.append("the packed base: PEFT wants it in a format of torch's, on which last digits differ")
+        untold.append("the packed base: PEFT needs it in one of torch's formats, so last digits differ")
     return Export(out, size, off, scale, tuple(untold))
 
 
@@ -219,7 +219,7 @@ def to_gguf(fused: Path, out: Path) -> Export:
     untold.append(f"the window that was learned, {config.get('plagal', {}).get('window')} tokens")
     unpacked = sum(f"{tensor.module}.scales" in weights and tensor.kind == "F16" for tensor in tensors)
     if unpacked:
-        untold.append(f"the packing of {unpacked} layers: GGUF has no such blocks, so they are plain fp16")
+        untold.append(f"the packing of {unpacked} layers: GGUF does not have it, so they become fp16")
     return Export(out, size, off, scale, tuple(untold), what)
 
 
@@ -253,7 +253,7 @@ def _tensors(weights: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
 def _gguf_name(module: str) -> str:
     number, _, own = module.removeprefix("model.layers.").partition(".") if module not in _NAMES else ("", "", module)
     if own not in _NAMES:
-        raise ModelError(f"{module}: no such tensor goes to GGUF")
+        raise ModelError(f"{module}: GGUF has no such tensor")
     return f"blk.{number}.{_NAMES[own]}" if number else _NAMES[own]
 
 
@@ -311,7 +311,7 @@ def _write_head(writer: Any, config: Mapping[str, Any], name: str) -> None:
 def _write_tokenizer(writer: Any, folder: Path, config: Mapping[str, Any]) -> None:
     tokenizer, settings = read_json(folder / "tokenizer.json"), read_json(folder / "tokenizer_config.json")
     if tokenizer["model"]["type"] != "BPE":
-        raise ModelError(f"{folder}/tokenizer.json is not byte-level BPE, which GGUF wants here")
+        raise ModelError(f"{folder}/tokenizer.json is not byte-level BPE, which GGUF needs here")
     tokens = [f"[unused {number}]" for number in range(config["vocab_size"])]
     kinds = [_UNUSED] * len(tokens)
     for text, number in tokenizer["model"]["vocab"].items():

@@ -92,7 +92,7 @@ def compare(score: Score, take: Score, tolerance_quarters: float = TOLERANCE_QUA
     right = int(np.count_nonzero(np.abs(offs) <= tolerance_quarters))
     if len(matched) < _SAME_PIECE * len(take.notes) or right < _IN_TIME * len(matched):
         raise InputError(
-            f"the take is another piece: {right} of its {len(take.notes)} notes stand where the score has them"
+            f"the take is of another piece: {right} of its {len(take.notes)} notes are where the score has them"
         )
     verdicts = tuple(
         MISSING if np.isnan(value) else EARLY if value < -tolerance_quarters else

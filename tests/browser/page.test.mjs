@@ -257,7 +257,7 @@ test("a rating lands in the file of ratings", async () => {
   const { page } = await open();
   const piece = await compose(page);
   await page.click("#rating button");
-  assert.match(await page.textContent("#rating-status"), /Choose a mark/);
+  assert.match(await page.textContent("#rating-status"), /Choose a rating/);
   await page.click("label[for=mark-8]");
   await page.fill("#rater", "Ann");
   await page.click("#rating button");
@@ -280,7 +280,7 @@ test("a blind verdict needs both pieces heard, lands in the file, and is followe
   }
   assert.deepEqual(await barriers(page), []);
   await page.click("[data-choice=b]");
-  await page.waitForFunction(() => document.querySelector("#pair-status").textContent.startsWith("Kept."));
+  await page.waitForFunction(() => document.querySelector("#pair-status").textContent.startsWith("Saved."));
   assert.match(await page.textContent("#pair-status"), /the model.*the arranger|the arranger.*the model/);
   assert.equal(ratings().at(-1).kind, "ab");
   assert.deepEqual(faults, []);

@@ -63,7 +63,7 @@ def damaged_outputs(project: Project, most: int, count: int, seed: int) -> Itera
         for _ in range(count if known else 0):
             damage(file, draw.choice(("flipped", "truncated", "of zero length")), draw)
             done = _stage(project, reader, under_dvc=True)
-            named = _one_line(done, reader) and "is not what the stage before wrote" in done.stderr
+            named = _one_line(done, reader) and "differs from what the stage before wrote" in done.stderr
             by_dvc.check(named, f"{path}, {reader} ended with {done.returncode}: {done.stderr[-400:]}")
             file.write_bytes(whole)
     yield by_hand.row("outputs cut or emptied, then a stage that reads them, by hand",

@@ -147,7 +147,7 @@ def test_a_full_disk_is_told_and_no_file_has_the_whole_ones_name(server: Server,
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(DiskError, match="no room left"):
+        with pytest.raises(DiskError, match="no room on the disk"):
             fetch(f"{server.url}/file.bin", SUM, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -86,12 +86,12 @@ def test_four_bits_stay_four_bits_in_gguf_and_other_packings_are_said(packed: Pa
     four = to_gguf(packed / "fused", tmp_path / "four.gguf")
     kinds = _kinds(tmp_path / "four.gguf")
     assert (kinds["blk.0.ffn_down.weight"], kinds["output_norm.weight"]) == ("Q4_1", "F32")
-    assert four.off < 1e-3 * four.scale and not any("plain fp16" in line for line in four.untold)
+    assert four.off < 1e-3 * four.scale and not any("become fp16" in line for line in four.untold)
     fuse(packed / "base", packed / "stage2", tmp_path / "eight", texts(2, 1), quantize_bits=8, max_tokens=96,
          max_lost_share=1e9)  # fmt: skip
     eight = to_gguf(tmp_path / "eight", tmp_path / "eight.gguf")
     assert _kinds(tmp_path / "eight.gguf")["blk.0.ffn_down.weight"] == "F16"
-    assert eight.off < 1e-2 * eight.scale and any("plain fp16" in line for line in eight.untold)
+    assert eight.off < 1e-2 * eight.scale and any("become fp16" in line for line in eight.untold)
 
 
 def _kinds(path: Path) -> dict[str, str]:

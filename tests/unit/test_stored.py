@@ -47,7 +47,7 @@ def test_a_stage_goes_on_from_nothing_but_what_the_stage_before_wrote(project: P
     check_inputs("first", project)
     (project / "data/a/x").write_bytes(b"onf")
     check_inputs("first", project)
-    with pytest.raises(InputError, match="data/a is not what the stage before wrote") as error:
+    with pytest.raises(InputError, match="data/a differs from what the stage before wrote") as error:
         check_inputs("second", project)
     assert "plagal mend" in str(error.value) and "\n" not in str(error.value)
 

@@ -113,7 +113,7 @@ export class Actions {
   private continue(take: Take): void {
     const bar = this.from();
     const more = Number(find<HTMLInputElement>("bars").value) || undefined;
-    this.write(continuation(take, bar, more), `goes on after bar ${bar} of take ${take.number}`);
+    this.write(continuation(take, bar, more), `continues after bar ${bar} of take ${take.number}`);
   }
 
   private refill(take: Take): void {
@@ -152,7 +152,7 @@ export class Actions {
     const status = find("rating-status");
     const rater = this.rater.value.trim();
     if (!take || !mark || !rater) {
-      status.textContent = mark ? "Say who you are, so that ratings can be told apart." : "Choose a mark from 1 to 10 first.";
+      status.textContent = mark ? "Enter your name first, so that we can tell listeners apart." : "Choose a rating from 1 to 10 first.";
       (mark ? this.rater : find("mark-1")).focus();
       return;
     }

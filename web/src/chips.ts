@@ -111,7 +111,7 @@ export class Chips {
   }
 
   private lost(part: string): HTMLLIElement {
-    const button = make("button", { type: "button", class: "chip-edit", "aria-label": `Not understood: ${part}. Say it in another way` }, "not understood: ", make("s", {}, part));
+    const button = make("button", { type: "button", class: "chip-edit", "aria-label": `Not understood: ${part}. Say it another way` }, "not understood: ", make("s", {}, part));
     button.addEventListener("click", () => this.on.reword(this.take!.request.prompt ?? "", part));
     return make("li", { class: "chip lost" }, button);
   }

@@ -67,7 +67,7 @@ export class Listening {
 
   private async begin(): Promise<void> {
     if (!this.listener.value.trim()) {
-      this.say("Say who you are first, so that answers can be told apart.");
+      this.say("Enter your name first, so that we can tell listeners apart.");
       this.listener.focus();
       return;
     }
@@ -140,7 +140,7 @@ export class Listening {
       const button = find(`play-${side}`);
       button.classList.toggle("going", going);
       button.setAttribute("aria-label", `${going ? "Pause" : "Play"} ${side.toUpperCase()}`);
-      if (this.pair) find(`facts-${side}`).textContent = this.enough(half) ? "✓ Heard" : half.heard > 0 ? "Go on listening…" : "Not heard yet";
+      if (this.pair) find(`facts-${side}`).textContent = this.enough(half) ? "✓ Heard" : half.heard > 0 ? "Keep listening…" : "Not heard yet";
     }
     const both = SIDES.every((side) => this.enough(this.halves![side]));
     for (const button of this.verdicts()) button.disabled = !both || !this.pair;
@@ -166,7 +166,7 @@ export class Listening {
     for (const side of SIDES) find(`facts-${side}`).textContent = `Written by ${writer(told[side])}`;
     const winner = choice === "tie" ? "no difference" : writer(told[choice]);
     this.tally.set(winner, (this.tally.get(winner) ?? 0) + 1);
-    this.say(`Kept. A was written by ${writer(told.a)}, B by ${writer(told.b)}. You preferred ${choice === "tie" ? "neither" : winner}.`);
+    this.say(`Saved. A was written by ${writer(told.a)}, B by ${writer(told.b)}. You preferred ${choice === "tie" ? "neither" : winner}.`);
     const counts = [...this.tally].map(([who, count]) => `${who} ${count}`).join(", ");
     const total = [...this.tally.values()].reduce((sum, count) => sum + count, 0);
     find("tally").textContent = `In this visit, ${plural(total, "verdict")}: ${counts}.`;

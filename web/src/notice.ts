@@ -4,18 +4,18 @@ import { find } from "./dom";
 /** The standard names of statuses, such as "Unprocessable Entity", tell people nothing. */
 function heading(status: number): string {
   if (status === 0) return "No answer.";
-  if (status === 401) return "No token, no music.";
-  if (status === 404) return "That is gone.";
-  if (status === 413) return "That is too much.";
-  if (status === 429 || status === 503) return "Not now.";
-  return status < 500 ? "That cannot be done." : "The server failed.";
+  if (status === 401) return "A token is needed.";
+  if (status === 404) return "Not found.";
+  if (status === 413) return "Too large.";
+  if (status === 429 || status === 503) return "Busy.";
+  return status < 500 ? "That is not possible." : "The server failed.";
 }
 
 /** What went wrong, at the top of the page and read out by screen readers. */
 export function showError(error: unknown): void {
   if (error instanceof DOMException && error.name === "AbortError") return;
   const problem = error instanceof ProblemError ? error.problem : null;
-  find("alert-title").textContent = problem ? heading(problem.status) : "That did not work.";
+  find("alert-title").textContent = problem ? heading(problem.status) : "Something went wrong.";
   find("alert-detail").textContent = problem ? problem.detail : error instanceof Error ? error.message : String(error);
   find("alert").hidden = false;
 }

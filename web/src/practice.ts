@@ -59,7 +59,7 @@ export class Practice {
     find("midi-connect").addEventListener("click", () => void this.connect());
     if (!hasMidi()) {
       find<HTMLButtonElement>("midi-connect").disabled = true;
-      find("midi-status").textContent = "This browser knows no MIDI keyboards; Chrome, Edge and Firefox do.";
+      find("midi-status").textContent = "This browser cannot use MIDI keyboards; use Chrome, Edge or Firefox.";
     }
     player.onStart = (tick) => {
       this.coach?.restart(tick);
@@ -103,7 +103,7 @@ export class Practice {
         up: (pitch) => this.up(pitch),
         devices: (names) => {
           this.connected = names.length > 0;
-          find("midi-status").textContent = this.connected ? `Connected: ${names.join(", ")}.` : "No keyboard is there; plug one in, it will be found.";
+          find("midi-status").textContent = this.connected ? `Connected: ${names.join(", ")}.` : "No keyboard found. Plug one in, and it appears here.";
           for (const id of ["wait", "mine", "sound-keys"]) find<HTMLInputElement>(id).disabled = !this.connected;
           this.listen();
         },

@@ -63,8 +63,8 @@ def check_inputs(stage: str, folder: Path = Path()) -> None:
     for path in sorted({path for path in written for need in needs if f"{need}/".startswith(f"{path}/")}):
         if (folder / path).exists() and md5_of(folder / path, known) != written[path]:
             raise InputError(
-                f"{path} is not what the stage before wrote (dvc.lock: {written[path]}); `plagal mend` removes what is"
-                f" damaged, then run `dvc repro` again; `dvc commit` keeps what you changed yourself"
+                f"{path} differs from what the stage before wrote (dvc.lock: {written[path]}); `plagal mend` removes"
+                f" what is damaged, then run `dvc repro` again; `dvc commit` keeps what you changed yourself"
             )
     _remember(folder, known)
 
@@ -117,11 +117,11 @@ def mend(folder: Path = Path()) -> Iterator[str]:
     locks = folder / LOCKS_OF_PATHS
     if _is_cut_off(locks):
         locks.unlink(missing_ok=True)
-        yield f"{LOCKS_OF_PATHS} was cut off by a kill; removed, DVC makes it anew"
+        yield f"{LOCKS_OF_PATHS} was cut off by a kill; removed it, DVC will make a new one"
     lock = folder / LOCK_FILE
     if lock.exists() and (whole := whole_entries(lock.read_text(encoding="utf-8", errors="replace"))) is not None:
         write_text(lock, whole)
-        yield f"{LOCK_FILE} was cut off by a kill; its last entry is gone, and comes back from DVC's run cache"
+        yield f"{LOCK_FILE} was cut off by a kill; dropped its last entry, which DVC gets back from its run cache"
     written, known = outputs(folder), _remembered(folder)
     yield from _throw_out_damaged(cache_folder(folder), written, known)
     # Where an output is not what dvc.lock says, only its time is changed, for it may be somebody's work: then DVC
@@ -131,7 +131,7 @@ def mend(folder: Path = Path()) -> Iterator[str]:
         if output.exists() and md5_of(output, known) != md5:
             for file in [output, *output.rglob("*")] if output.is_dir() else [output]:
                 os.utime(file)
-            yield f"{path} is not what dvc.lock says; `dvc repro` makes it anew, `dvc commit` keeps what you changed"
+            yield f"{path} differs from dvc.lock; `dvc repro` makes it again, `dvc commit` keeps your change"
     _remember(folder, known)
 
 
@@ -147,7 +147,7 @@ def _throw_out_damaged(cache: Path, written: dict[str, str], known: dict[str, An
         for file in listed:
             if file.exists() and is_damaged(file, known):
                 file.unlink()
-                yield f"{file} was damaged; removed, `dvc repro` makes it anew (or `dvc pull`, where there is a remote)"
+                yield f"{file} was damaged and is removed; `dvc repro` makes it again (or `dvc pull`, from a remote)"
 
 
 def is_damaged(entry: Path, known: dict[str, Any] | None = None) -> bool:
@@ -174,7 +174,7 @@ def whole_entries(text: str) -> str | None:
     """A dvc.lock without the entry in which it was cut off; None where it is whole. Raises InputError for one that a
     merge left with its conflict marks: which side counts, only people know."""
     if re.search(r"^(<<<<<<<|>>>>>>>) ", text, re.MULTILINE):
-        raise InputError(f"{LOCK_FILE} holds both sides of a merge; choose one: `git checkout --theirs {LOCK_FILE}`")
+        raise InputError(f"{LOCK_FILE} has both sides of a merge; choose one: `git checkout --theirs {LOCK_FILE}`")
     if text.endswith("\n") and _reads(text):
         return None
     starts = [match.start() for match in _STAGE.finditer(text)]

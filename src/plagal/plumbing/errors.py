@@ -137,9 +137,9 @@ _NO_RIGHT = {errno.EACCES, errno.EPERM}
 def disk_error(path: Path, error: OSError) -> DiskError | None:
     """What to tell the user when writing `path` failed for want of room or right; None for any other reason."""
     if error.errno in _NO_ROOM:
-        return DiskError(f"{path}: no room left on the disk; free some and run again, what was there is untouched")
+        return DiskError(f"{path}: no room on the disk; free some and run again (the old file is unchanged)")
     if error.errno == errno.EROFS:
-        return DiskError(f"{path}: the disk is read-only; make it writable and run again, what was there is untouched")
+        return DiskError(f"{path}: the disk is read-only; make it writable and run again (the old file is unchanged)")
     if error.errno in _NO_RIGHT:
         return DiskError(f"{path}: cannot be written ({error.strerror}); check who owns the folder")
     return None

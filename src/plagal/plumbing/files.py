@@ -37,7 +37,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     take the place of a folder or the path has no name of its own."""
     path = Path(path)
     if path.name in ("", ".."):
-        raise InputError(f"{str(path)!r} has no name of its own; name the file or folder to write")
+        raise InputError(f"{str(path)!r} has no file name; name the file or folder to write")
     if path.exists() and not (path.is_file() or path.is_dir()):
         with _written_into(path) as temporary:
             yield temporary
@@ -68,7 +68,7 @@ def _at_the_links_end(path: Path) -> Path:
         return path
     end = Path(os.path.realpath(path))
     if end.is_symlink():
-        raise InputError(f"{path} is a symbolic link that leads round in a circle; name a file to write")
+        raise InputError(f"{path} is a symbolic link that leads back to itself; name a file to write")
     return end
 
 
@@ -79,7 +79,7 @@ def _written_into(path: Path) -> Iterator[Path]:
         temporary = Path(folder) / (path.name or "part")
         yield temporary
         if temporary.is_dir():
-            raise InputError(f"{path} is a device or a pipe, into which no folder goes; name a folder to write")
+            raise InputError(f"{path} is a device or a pipe, which cannot hold a folder; name a folder to write")
         try:
             with temporary.open("rb") as made, path.open("wb") as taken:
                 shutil.copyfileobj(made, taken)
@@ -91,7 +91,7 @@ def _written_into(path: Path) -> Iterator[Path]:
 
 def _take_the_name(temporary: Path, path: Path) -> None:
     if path.is_dir() and not temporary.is_dir():
-        raise InputError(f"{path} is a folder, which stays; name a file to write")
+        raise InputError(f"{path} is a folder and is not replaced; name a file to write")
     if path.is_dir() and not path.is_symlink():
         if not _swap(temporary, path):
             # Not in one step, then. A kill between the two leaves the old one aside; `_sweep` puts it back.
@@ -216,7 +216,7 @@ def parse_yaml(text: str, name: str, kind: type[PlagalError]) -> Any:
         if node is None:
             return None
         if _written_out(node, {}) > _MOST_YAML_VALUES:
-            raise kind(f"{name}: its aliases (*) stand for more than {_MOST_YAML_VALUES} values; write them out")
+            raise kind(f"{name}: its aliases (*) expand to more than {_MOST_YAML_VALUES} values; write them out")
         return loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates and numbers that are none: ValueError
         raise kind(f"{name} is not YAML: {' '.join(str(error).split())}") from None

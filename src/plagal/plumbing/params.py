@@ -250,7 +250,7 @@ def with_profile(overlay: Path, params: Path = Path("params.yaml")) -> str:
             parse_yaml(text, str(file), ParamsError)  # refuses what would cost the other reader too much
             value = yaml.load(text)
             if not isinstance(value, MutableMapping | None):
-                raise ParamsError(f"{file} holds no keys; write them as in seed: 7")
+                raise ParamsError(f"{file} holds no keys; write them like seed: 7")
             documents.append(value or {})
         merged, laid = documents
         _lay_over(merged, laid)

@@ -144,7 +144,7 @@ def _client(scheduler: str) -> Any:
         from distributed import Client
     except ImportError:
         raise CorpusError(
-            "Dask is not installed; `pip install 'dask[distributed]'` or leave --backend dask out"
+            "Dask is not installed; `pip install 'dask[distributed]'` or leave out --backend dask"
         ) from None
     try:
         return Client(scheduler, timeout=_CONNECT_SECONDS)

@@ -215,7 +215,7 @@ def shape_of(settings: ModelSettings) -> dict[str, Any]:
     folder = _folder(settings.base)
     if folder is None:
         raise InputError(
-            f"model.base {settings.base}: neither here nor of a known shape; name its config.json with --config FILE"
+            f"model.base {settings.base}: not here, and its shape is unknown; name its config.json with --config FILE"
         )
     from plagal.model.base import read_config
 

@@ -345,7 +345,7 @@ def verdict(report: dict[str, Any], params: Params) -> list[str]:
                    " or take a smaller base")
             )  # fmt: skip
         elif stage["failed"]:
-            changes.append(f"{key} did not go: {stage['failed']}")
+            changes.append(f"{key} failed: {stage['failed']}")
         elif stage["peak_bytes"] > stage["budget_bytes"]:
             lower = max(int(settings.max_tokens * 0.8) // 32 * 32, 64)
             changes.append(
@@ -355,7 +355,7 @@ def verdict(report: dict[str, Any], params: Params) -> list[str]:
         if stage["resumed_at_step"] not in (1, -1):
             changes.append(f"{key}: a checkpoint of step 1 was taken up at step {stage['resumed_at_step']}")
     if report.get("failed"):
-        changes.append(f"evaluating did not go: {report['failed']}")
+        changes.append(f"evaluating failed: {report['failed']}")
     if report["swap_grown_bytes"] > 0.05 * report["budget_bytes"]:
         changes.append(
             f"swap grew by {report['swap_grown_bytes'] / 1e9:.1f} GB: close other programs, or lower max_tokens"

@@ -76,8 +76,8 @@ _STRICT = ConfigDict(extra="forbid")
 _JSON = [Depends(want_json)]
 _Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 _Semitones = Annotated[int, Query(ge=-MOST_SEMITONES, le=MOST_SEMITONES, description="So many higher.")]
-_Lead = Annotated[bool, Query(description="The melody with its chords alone.")]
-_Numbers = Annotated[bool, Query(description="Nashville numbers for the names of chords.")]
+_Lead = Annotated[bool, Query(description="Only the melody and its chords.")]
+_Numbers = Annotated[bool, Query(description="Nashville numbers instead of chord names.")]
 _MUSICXML = "application/vnd.recordare.musicxml+xml"
 _Id = Annotated[str, PathParameter(min_length=1, max_length=40, examples=["dG9uZSBvZg"])]
 
@@ -301,7 +301,7 @@ def _add_opinions(app: FastAPI, desk: Desk) -> None:
     def find_pair(pair_id: str) -> Pair:
         pair = desk.pairs.find(pair_id)
         if pair is None:
-            raise ProblemError(404, f"there is no pair {pair_id!r}; it may be forgotten: ask for another")
+            raise ProblemError(404, f"there is no pair {pair_id!r}; perhaps it is too old: ask for another")
         return pair
 
     @app.post("/api/ratings", status_code=201, dependencies=_JSON, responses=_WITH_BODY | _problems(404, 409, 507))
@@ -330,7 +330,7 @@ def _add_opinions(app: FastAPI, desk: Desk) -> None:
         """Which of the two somebody likes better; tells afterwards who wrote them."""
         pair = find_pair(pair_id)
         if pair.a.status != "done" or pair.b.status != "done":
-            raise ProblemError(409, "the pieces are not done; choose when both are heard")
+            raise ProblemError(409, "the pieces are not done; choose when you have heard both")
         if not await asyncio.to_thread(desk.choose, made.rater, pair, made.choice):
             raise ProblemError(409, f"{made.rater} has chosen already; ask for another pair")
         return {"a": pair.a.system, "b": pair.b.system}

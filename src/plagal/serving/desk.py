@@ -155,7 +155,7 @@ class _Shelf(Generic[_Kept]):
                 over = next((key for key, other in self._kept.items() if other.over), None)
                 if over is None:
                     del self._kept[thing.id]
-                    raise BusyError(f"{self._most} pieces are being written, which is the limit; try again in a moment")
+                    raise BusyError(f"{self._most} pieces are being written, the most allowed; try again in a moment")
                 del self._kept[over]
 
     def find(self, key: str) -> _Kept | None:
@@ -263,7 +263,9 @@ class Desk:
     def check_model(self) -> None:
         """Raises ModelError where the model's folder is gone since it was loaded."""
         if self.writer.model is not None and not (self.writer.model / "config.json").is_file():
-            raise ModelError(f"{self.writer.model} has vanished; pieces still come from memory, a restart would fail")
+            raise ModelError(
+                f"{self.writer.model} has vanished; the model is still in memory, but a restart would fail"
+            )
 
     # --- pieces
 
@@ -289,7 +291,7 @@ class Desk:
     def reading(self) -> Iterator[None]:
         """Around the reading of a request, which may be big. Raises BusyError where too many are being read."""
         if not self._being_read.acquire(blocking=False):
-            raise BusyError(f"{self.limits.queue} requests are being read, which is the limit; try again in a moment")
+            raise BusyError(f"{self.limits.queue} requests are being read, the most allowed; try again in a moment")
         try:
             yield
         finally:
@@ -299,7 +301,7 @@ class Desk:
         """Of a piece that is done. Raises InputError where there is none."""
         piece = self.pieces.find(key)
         if piece is None:
-            raise InputError(f"there is no piece {key!r}; it may be forgotten: only the newest are kept")
+            raise InputError(f"there is no piece {key!r}; perhaps it is too old: only the newest are kept")
         if piece.status != "done":
             raise InputError(f"piece {key!r} is {piece.status}, not done; wait until it is")
         return piece.words
@@ -446,10 +448,10 @@ class Created(BaseModel):
 
     id: str
     seed: int | None = None
-    understood: str | None = Field(None, description="What was made of the prompt, and what was not, in one line.")
-    request: dict[str, Any] | None = Field(None, description="The same as it may be sent again.")
-    not_understood: list[str] | None = Field(None, description="Parts of the prompt that nothing was made of.")
-    heard: Heard | None = Field(None, description="What a playing that came with it was heard as; `hints` correct it.")
+    understood: str | None = Field(None, description="What was understood of the prompt, and what not, in one line.")
+    request: dict[str, Any] | None = Field(None, description="The same as a request, which you can send again.")
+    not_understood: list[str] | None = Field(None, description="Parts of the prompt that were not understood.")
+    heard: Heard | None = Field(None, description="What was heard in an uploaded performance; `hints` correct it.")
     links: dict[str, str]
 
 
@@ -475,11 +477,11 @@ class PieceAnswer(BaseModel):
 
     id: str
     status: Status
-    request: dict[str, Any] = Field(description="What was asked for and understood, as it may be sent again.")
-    not_understood: list[str] = Field(description="Parts of the prompt that nothing was made of.")
-    heard: Heard | None = Field(description="What a playing that came with it was heard as.")
-    writer: str | None = Field(description="model or arranger; null while that is not decided, and for blind pieces.")
-    judge: str | None = Field(description="Who judged, where two wrote and the likelier is offered.")
+    request: dict[str, Any] = Field(description="What was asked for and understood, as a request to send again.")
+    not_understood: list[str] = Field(description="Parts of the prompt that were not understood.")
+    heard: Heard | None = Field(description="What was heard in an uploaded performance.")
+    writer: str | None = Field(description="model or arranger; null until this is decided, and for blind pieces.")
+    judge: str | None = Field(description="Who judged, if both wrote and the likelier piece was kept.")
     key: str | None
     tempo: float = Field(description="Quarter notes a minute.")
     metre: str
@@ -498,7 +500,7 @@ class PieceAnswer(BaseModel):
 
 class Health(BaseModel):
     status: str
-    model: str | None = Field(description="Its folder; null where the arranger alone writes.")
+    model: str | None = Field(description="Its folder; null if the arranger writes everything.")
     queue: int
     busy: bool
 
@@ -527,7 +529,7 @@ def score_of(piece: Piece, semitones: int = 0) -> Score:
         return transpose(score, semitones) if semitones else score
     except ValueError as error:
         fitting = shifts_that_fit(score, MOST_SEMITONES)
-        raise InputError(f"transpose: {error}; from {fitting[0]} to {fitting[-1]} it fits") from None
+        raise InputError(f"transpose: {error}; it fits from {fitting[0]} to {fitting[-1]}") from None
 
 
 def piece_json(piece: Piece, root: str = "", semitones: int = 0) -> dict[str, Any]:

@@ -155,7 +155,7 @@ async def want_json(request: Request) -> None:
     ProblemError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise ProblemError(415, f"the body is {kind[:100] or 'of no kind'}; allowed is application/json")
+        raise ProblemError(415, f"the body is {kind[:100] or 'of no kind'}; send application/json")
 
 
 # --- guards
@@ -210,9 +210,7 @@ class Guards:
             if begun:
                 raise
             log.exception("%s %r could not be answered", scope["method"], scope["path"][:100])
-            await ProblemError(500, "the server failed at this; its log says why").response()(
-                scope, receive, send_safely
-            )
+            await ProblemError(500, "the server failed; its log says why").response()(scope, receive, send_safely)
 
     def _check_head(self, headers: Headers, path: str) -> None:
         host = headers.get("host", "")
@@ -224,11 +222,11 @@ class Guards:
                 403, f"calls from pages of {origin[:100]} are not allowed; only the server's own page may ask"
             )
         if path.startswith(("/api", "/metrics")) and not self._bears_token(headers):
-            wanted = "a token is wanted: send the header Authorization: Bearer TOKEN"
+            wanted = "this needs a token: send the header Authorization: Bearer TOKEN"
             raise ProblemError(401, wanted, {"WWW-Authenticate": "Bearer"})
         packed = headers.get("content-encoding", "identity").strip().lower()
         if packed != "identity":  # nothing is unpacked here: a few bytes of gzip may stand for gigabytes
-            detail = f"the body is packed ({packed[:100]}); send it as it is"
+            detail = f"the body is packed ({packed[:100]}); send it unpacked"
             raise ProblemError(415, detail, {"Accept-Encoding": "identity"})
 
     def _bears_token(self, headers: Headers) -> bool:

@@ -41,7 +41,7 @@ def find_soundfont(soundfont: Path | None) -> Path | None:
     the one given is not there."""
     if soundfont is not None:
         if not soundfont.is_file():
-            raise InputError(f"{soundfont}: no such SoundFont; --soundfont wants a .sf2 or .sf3 file")
+            raise InputError(f"{soundfont}: no such SoundFont; give --soundfont a .sf2 or .sf3 file")
         return soundfont
     folders = [Path(name).expanduser() for name in _SOUNDFONT_FOLDERS]
     found = [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.sf[23]"))]
@@ -72,12 +72,12 @@ def wav_bytes(score: Score, soundfont: Path | None = None) -> bytes:
     try:
         return bytes(midirenderer.render_wave_from(font.read_bytes(), midi))
     except RuntimeError as error:
-        raise InputError(f"{font} cannot be played ({error}); --soundfont wants an intact .sf2 file") from None
+        raise InputError(f"{font} cannot be played ({error}); give --soundfont an intact .sf2 file") from None
 
 
 def _rendered_by_fluidsynth(midi: bytes, font: Path) -> bytes:
     if shutil.which("fluidsynth") is None:
-        raise InputError("--wav needs fluidsynth on PATH on this machine; install it")
+        raise InputError("--wav needs fluidsynth on this machine; install it")
     with tempfile.TemporaryDirectory() as folder:
         source, sound = Path(folder) / "piece.mid", Path(folder) / "piece.wav"
         source.write_bytes(midi)
@@ -86,7 +86,7 @@ def _rendered_by_fluidsynth(midi: bytes, font: Path) -> bytes:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode or not sound.is_file():
-            raise InputError(f"{font} cannot be played by fluidsynth; --soundfont wants an intact .sf2 file")
+            raise InputError(f"{font} cannot be played by fluidsynth; give --soundfont an intact .sf2 file")
         return sound.read_bytes()
 
 
@@ -101,7 +101,7 @@ def find_player(soundfont: Path | None = None) -> list[str]:
     player = next((command for command in WAV_PLAYERS if shutil.which(command[0])), None)
     if player is None:
         names = " or ".join(["fluidsynth", "timidity", *(command[0] for command in WAV_PLAYERS)])
-        raise InputError(f"--play needs a player on PATH ({names}); install one, or write a file with --wav")
+        raise InputError(f"--play needs a player ({names}); install one, or write a file with --wav")
     return list(player)
 
 

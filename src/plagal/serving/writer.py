@@ -167,8 +167,8 @@ def claim_process() -> None:
     global _model_process
     if _model_process not in (None, os.getpid()):
         raise ModelError(
-            "this process was forked from one that had loaded a model, which cannot write here; load models after the "
-            "fork (gunicorn without --preload), or start processes by spawn"
+            "this process was forked from one that had loaded a model, so it cannot write; load models after the fork "
+            "(gunicorn without --preload), or start processes with spawn"
         )
     _model_process = os.getpid()
 
@@ -241,7 +241,7 @@ class Writer:
                 raise BusyError("the service is stopping; try again later")
             waiting = [other for other in self._waiting if not other.over]
             if len(waiting) >= self.queue_limit:
-                raise BusyError(f"{len(waiting)} pieces wait already, which is the limit; try again in a moment")
+                raise BusyError(f"{len(waiting)} pieces are waiting, the most allowed; try again in a moment")
             self._waiting = deque([*waiting, job])
             job.ahead = len(waiting) + sum(not other.over for other in self.writing)
             self._bell.notify()
