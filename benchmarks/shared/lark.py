@@ -40,12 +40,13 @@ def lark_grammar(bars: int) -> str:
     lines = [
         '%llguidance {"no_forcing": true}',  # else what all lengths begin with, " DUR_", is spelled in letters
         f'start: "{HEAD}" bar{{{bars}}} " SONG_END"',
-        f'bar: " BAR_START" {" ".join(f"at_{number}?" for number in range(len(beats)))}',
+        f'bar: " BAR_START" LEFT? {" ".join(f"at_{number}?" for number in range(len(beats)))}',
         *(f'at_{number}: " {word}" body' for number, word in enumerate(beats)),
         f"body: PEDAL (CHORD BASS?)? from_{LOWEST}? | CHORD BASS? from_{LOWEST}? | from_{LOWEST}",
         *(f"from_{key}: key_{key} from_{key + 1}? | from_{key + 1}" for key in range(LOWEST, HIGHEST)),
         f"from_{HIGHEST}: key_{HIGHEST}",
         *(f'key_{key}: " NOTE_ON_{key}" TIED* DURATION VELOCITY' for key in range(LOWEST, HIGHEST + 1)),
+        f"LEFT: {_any('BARS_')}",
         f"PEDAL: {_any('PEDAL_')}",
         f"CHORD: {_any('CHORD_')}",
         f"BASS: {_any('BASS_')}",

@@ -18,8 +18,8 @@ from plagal.compose.sampling import Floats, Scorer, Speller, Typed
 from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
-from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
-from plagal.tokens.vocabulary import FIRST_WORD, MUSIC_WORDS, prompt_text
+from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, counted, cut_bars, held_words
+from plagal.tokens.vocabulary import BARS_WORDS, FIRST_WORD, MUSIC_WORDS, prompt_text
 
 OnWord = Callable[[int, str], None]
 """Called with (request, word) as each word is written; may raise to stop."""
@@ -110,7 +110,7 @@ class Row:
         self._owed: list[str] = []
         """What the bar at hand still has to bring: its metre, key and tempo."""
         self._silent = False
-        for word in (FIRST_WORD, *opening):
+        for word in counted((FIRST_WORD, *opening), self._last_bar):
             self._add(word)
 
     @property
@@ -215,6 +215,8 @@ class Row:
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
         if not self.asked:
             return _close(mask) if closing else mask
+        if self.state.kind == grammar.BAR:
+            return masks.one(BARS_WORDS[self._last_bar - self.state.bars])
         if self._owed and mask[_PLACE[self._owed[0]]]:
             return masks.one(self._owed[0])
         mask = mask & self._kept
