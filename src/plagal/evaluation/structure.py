@@ -157,15 +157,21 @@ def steps(piece: Score) -> Codes:
 
 
 def window_hashes(codes: Codes, length: int) -> Codes:
-    """A rolling hash of each `length` codes in a row, modulo 2^64. Shape (codes - length + 1,)."""
+    """A hash of each `length` codes in a row: their sum, each times a power of an odd number by its place, modulo 2^64.
+    From one running sum, whatever the length. Shape (codes - length + 1,)."""
     if len(codes) < length:
         return np.zeros(0, dtype=np.uint64)
-    mixed = _mixed(codes)
-    result = np.zeros(len(codes) - length + 1, dtype=np.uint64)
-    multiplier = np.uint64(_MULTIPLIER)
-    for place in range(length):
-        result = result * multiplier + mixed[place : place + len(result)]
-    return _mixed(result)
+    weights, back = _powers(_MULTIPLIER, len(codes) + 1), _powers(pow(_MULTIPLIER, -1, 1 << 64), len(codes) + 1)
+    sums = np.zeros(len(codes) + 1, dtype=np.uint64)
+    np.cumsum(_mixed(codes) * weights[:-1], out=sums[1:])
+    return _mixed((sums[length:] - sums[:-length]) * back[: len(sums) - length])
+
+
+def _powers(number: int, count: int) -> Codes:
+    """number^0, number^1, ..., modulo 2^64."""
+    factors = np.full(count, number, dtype=np.uint64)
+    factors[0] = 1
+    return np.cumprod(factors, dtype=np.uint64)
 
 
 def _mixed(values: Codes) -> Codes:
