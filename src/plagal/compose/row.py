@@ -27,13 +27,15 @@ OnWord = Callable[[int, str], None]
 _CLOSING_WORDS = 16  # words before the limit at which a piece starts to close: enough to finish a note and a bar
 _PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
 _END, _BAR, _REPEAT_END = _PLACE["SONG_END"], _PLACE[BAR_WORD], _PLACE["REPEAT_END"]
+_PLAIN = np.array([word not in BARS_WORDS for word in MUSIC_WORDS])
 _BAR_ENDS = [_END, _BAR, _REPEAT_END]
 _QUICK = np.array([word.startswith(("NOTE_ON", "DUR_", "VEL_")) and not word.endswith("_TIED") for word in MUSIC_WORDS])
 
 
 Constraint = Literal["asked", "grammar", "none"]
 """What holds a model while it writes: all that the request asks for; the grammar alone (pieces are valid, the rest is
-left to the prompt); or nothing (for measuring: only music words come out, in any order)."""
+left to the prompt); or nothing (for measuring: only music words come out, in any order). The clock that says how many
+bars are left runs in all three: a piece may heed it or not."""
 _LEAST_WINDOW = 64
 PROMPT_SHARE = 4
 """A prompt may take this part of the model's window; of a longer one the model reads what was understood."""
@@ -209,14 +211,14 @@ class Row:
 
     def _mask(self) -> Mask:
         """Words that may come next: the grammar's, less those that the request forbids."""
+        if self.words[-1] == BAR_WORD and (left := self._last_bar - self.state.bars) >= 0:
+            return masks.one(BARS_WORDS[left])  # a clock, not a choice: no model counts bars well
         if not self.grammatical:
-            return masks.ALL
-        mask = grammar.allowed_mask(self.state)
+            return _PLAIN
+        mask = grammar.allowed_mask(self.state) & _PLAIN
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
         if not self.asked:
             return _close(mask) if closing else mask
-        if self.state.kind == grammar.BAR:
-            return masks.one(BARS_WORDS[self._last_bar - self.state.bars])
         if self._owed and mask[_PLACE[self._owed[0]]]:
             return masks.one(self._owed[0])
         mask = mask & self._kept

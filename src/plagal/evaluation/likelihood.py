@@ -30,7 +30,7 @@ from plagal.plumbing.errors import RecordError, WordsError
 from plagal.plumbing.files import read_jsonl
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
-from plagal.tokens.vocabulary import BARS_WORDS, END_MARK, MUSIC_WORDS
+from plagal.tokens.vocabulary import BARS_WORDS, END_MARK, MOST_BARS, MUSIC_WORDS
 
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel
@@ -184,7 +184,8 @@ class LikelihoodScorer:
     def __init__(self, choices: Sequence[str], masks: Callable[[Sequence[str]], Bools] | None = None):
         self.index_of = {word: index for index, word in enumerate(choices)}
         self._planned = np.array([word not in BARS_WORDS for word in choices])
-        """Words that count bars are none of the plan's: they cost nats, and are no choice nor sub-words."""
+        """Words that count bars are none of the plan's, and no choice: whoever writes is given the clock; how
+        many bars there are is charged once, as an even guess."""
         self._in_plan = np.cumsum(self._planned) - 1
         self.trie = SpellingTrie([word for word in choices if word not in BARS_WORDS])
         self.masks = masks
@@ -209,7 +210,10 @@ class LikelihoodScorer:
         if log_probs.shape != (len(targets), len(self.index_of)):
             raise ValueError(f"{log_probs.shape} is not the shape of {len(targets)} words by {len(self.index_of)}")
         rows = np.arange(len(targets))
-        nats = -log_probs[rows, targets].astype(np.float64)
+        nats = np.where(self._planned[targets], -log_probs[rows, targets].astype(np.float64), 0.0)
+        clock = int(np.argmin(self._planned[every]))  # the first word that counts bars; 0 where there is none
+        if place <= clock < place + len(targets) and clock:
+            nats[clock - place] = np.log(MOST_BARS)
         best = log_probs.max(axis=1)
         right = (log_probs[rows, targets] >= best) / (log_probs >= best[:, None]).sum(axis=1)
         free = self._free(words)[place : place + len(targets)]
@@ -220,7 +224,7 @@ class LikelihoodScorer:
     def blind(self, tune: str, words: Sequence[str], places: Ints) -> PieceLikelihood:
         """Of words that a model could not hold in its window: charged as an even guess, counted as missed."""
         targets = self.targets(words)[places]
-        nats = np.full(len(places), np.log(len(self.index_of)))
+        nats = self._planned[targets] * np.log(len(self.index_of))
         return self._part(tune, targets, nats, self._free(words)[places], 0.0, 0.0)
 
     def _part(

@@ -294,7 +294,7 @@ def held_words(words: Sequence[str], held: Mapping[str, str] | None = None) -> d
 def counted(words: Iterable[str], bars: int | None = None) -> list[str]:
     """A piece as models read it: behind each bar line how many of its `bars` (else as many as there are) are left, as
     soon as a word can say so. A small model does not count bars: asked for eight by a prompt alone, it ended after
-    eight in 3 of 100 pieces."""
+    eight in 3 of 100 pieces; nor did it learn in 4 million words to write this clock itself. It reads it well."""
     plain = uncounted(words)
     left = plain.count(BAR_WORD) if bars is None else bars
     found = []
