@@ -18,6 +18,7 @@ from plagal.tokens.vocabulary import (
     ARTICULATIONS,
     BEAT_TICKS,
     DURATION_TICKS,
+    METRE_OF,
     MUSIC_WORDS,
     OPEN_DURATIONS,
     RELATIVE_VELOCITIES,
@@ -117,6 +118,10 @@ def swung(word: str, tick: int) -> str:
         within = tick % TICKS_PER_QUARTER
         return {0: "DUR_TRIPLET_QUARTER", SWUNG_TICK: "DUR_TRIPLET_EIGHTH"}.get(within, word)
     return _BEAT_SWUNG.get(word, word)
+
+
+FOURS: Mask = np.array([METRE_OF.get(word, (4, 4)) in ((4, 4), (12, 8)) for word in MUSIC_WORDS])
+"""All words but metres that are not of four beats."""
 
 
 @lru_cache(maxsize=8)

@@ -73,6 +73,8 @@ _LOW = 48
 _FREE_FROM = 60
 """From middle C up, notes of the key that do not belong to the chord last a quarter at most; the melody lies there."""
 _LONGEST_AWAY_BARS = 2
+_IN_FOUR = ("shout", "blues")
+"""Styles that nobody plays in three: where no metre is asked for, a model that knows many hymns began some so."""
 _LONGEST_TICKS = 16 * TICKS_PER_QUARTER
 _LAST_CHORD_NOTES = 4
 
@@ -116,6 +118,8 @@ class Steering:
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
         self._grid = masks.PLAIN & masks.ON_GRID if on_grid else masks.PLAIN
+        if request.metre is None and not request.kept_bars and self._style in _IN_FOUR:
+            self._grid = self._grid & masks.FOURS
         if not compound:
             self._grid = self._grid & masks.places_of(request.feel, whole_words)
         if request.level is not None:
