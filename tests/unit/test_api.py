@@ -144,7 +144,8 @@ def test_same_request_and_seed_same_piece(client: httpx.Client) -> None:
 
 def test_fifty_clients_at_once_are_all_answered_with_valid_pieces(client: httpx.Client) -> None:
     def one(number: int) -> bool:
-        with httpx.Client(base_url=client.base_url, timeout=120) as own:
+        # Nothing to verify without TLS: to read the certificates of the world takes a client as long as its piece.
+        with httpx.Client(base_url=client.base_url, timeout=120, verify=False) as own:  # noqa: S501
             piece = done(own, prompt="gospel in G", bars=1, seed=number)
             return grammar.accepts(own.get(f"/api/pieces/{piece['id']}/words").json()["words"])
 

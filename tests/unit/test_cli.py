@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from plagal.cli import app
+from plagal.cli import app, main
 from plagal.music.chords import parse_chord
 from plagal.music.edits import bar_edges
 from plagal.music.load import load
@@ -51,13 +51,25 @@ def test_importing_plagal_loads_neither_mlx_nor_any_heavy_package():
         (["roundtrip", "letters"], "letters"),
     ],
 )
-def test_an_error_is_one_line_with_exit_code_one(tmp_path: Path, arguments: list[str], says: str):
+def test_an_error_is_one_line_with_exit_code_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+):
     (tmp_path / "latin.txt").write_bytes("Größe".encode("latin-1"))
     (tmp_path / "letters").mkdir()
-    done = plagal(*arguments, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert says in done.stderr
-    assert done.stderr.startswith("plagal: error: ") and done.stderr.count("\n") == 1
+    said = error_of(arguments, tmp_path, monkeypatch, capsys)
+    assert says in said and said.startswith("plagal: error: ") and said.count("\n") == 1
+
+
+def error_of(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """What the program says on stderr, here instead of in a process of its own."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["plagal", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    return capsys.readouterr().err
 
 
 def test_an_error_stands_on_a_line_of_its_own_even_where_a_progress_bar_was_drawn():
@@ -76,16 +88,18 @@ errors.run(command, "plagal")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path):
-    done = plagal("--debug", "tokenize", "nowhere.mid", cwd=tmp_path)
-    assert done.returncode == 1 and "Traceback" in done.stderr
+    plain, debug = (plagal(*option, "tokenize", "nowhere.mid", cwd=tmp_path) for option in ([], ["--debug"]))
+    assert plain.returncode == 1 and plain.stderr.startswith("plagal: error: ") and plain.stderr.count("\n") == 1
+    assert debug.returncode == 1 and "Traceback" in debug.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"not midi", b"MThd\x00\x00\x00\x06\x00\x01\x00\x01\x01\xe0", b"%PDF-1.7"])
-def test_a_file_that_is_no_music_is_one_line_that_names_it(tmp_path: Path, content: bytes):
+def test_a_file_that_is_no_music_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: bytes
+):
     (tmp_path / "broken.mid").write_bytes(content)
-    done = plagal("tokenize", "broken.mid", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "broken.mid" in done.stderr and done.stderr.count("\n") == 1
+    said = error_of(["tokenize", "broken.mid"], tmp_path, monkeypatch, capsys)
+    assert "broken.mid" in said and said.count("\n") == 1
 
 
 def test_vocab_prints_a_definition_for_every_word():
@@ -94,7 +108,7 @@ def test_vocab_prints_a_definition_for_every_word():
     assert all(len(line.split(maxsplit=2)) == 3 for line in lines)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_terminal_that_knows_few_letters_gets_no_traceback(encoding: str):
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-c", "from plagal.cli import main; main()", "styles"], env=environment,

@@ -47,8 +47,8 @@ def key_at(score: Score, tick: int) -> Key:
 @pytest.mark.parametrize("style", STYLES)
 def test_the_arranger_keeps_to_the_grammar(style: str) -> None:
     right = count = 0
-    for number in range(24):
-        score = arrange(tune_book()[number * 3], style, seed=number)
+    for number in range(12):
+        score = arrange(tune_book()[number * 6], style, seed=number)
         named, before = played_chords(score), None
         for onset, chord in named:
             right += weight(chord, before, key_at(score, onset), style, lifts=True) > 0

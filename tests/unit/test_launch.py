@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,10 @@ import sys
 from pathlib import Path
 from model_helpers import settings, texts
 from plagal.model import base, trainer
-out, stop = Path(sys.argv[1]), int(sys.argv[2]) or None
-lm = base.load(sys.argv[3])
-trainer.train(lm, texts(9), texts(3, 1), settings(mode="lora"), out / "run", out / "adapter", seed=5,
-              stop_after=stop)
+out = Path(sys.argv[1])
+for stop in (3, None):
+    trainer.train(base.load(out / "base1"), texts(9), texts(3, 1), settings(mode="lora"), out / "run", out / "adapter",
+                  seed=5, stop_after=stop)
 """
 
 
@@ -34,12 +35,8 @@ def test_two_processes_give_one_process_s_bits_even_when_resumed(tmp_path: Path)
                   tmp_path / "one", seed=5)  # fmt: skip
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    for stop in (3, 0):
-        command = [str(LAUNCH), "-n", "2", "--backend", "ring", sys.executable, str(script), str(tmp_path), str(stop)]
-        paths = ":".join(path for path in sys.path if path)
-        done = subprocess.run([*command, str(folder)], env={**_environment(), "PYTHONPATH": paths}, check=False,
-                              capture_output=True, text=True, timeout=120)  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
+    command = [str(LAUNCH), "-n", "2", "--backend", "ring", sys.executable, str(script), str(tmp_path)]
+    _launched(command, tmp_path)
     file = "adapters.safetensors"
     assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "adapter" / file).read_bytes()
 
@@ -57,14 +54,15 @@ def test_the_stage_itself_runs_under_mlx_launch_as_the_readme_says(tmp_path: Pat
         write_jsonl(tmp_path / "data/text/stage1" / f"{split}.jsonl", [{"text": text} for text in texts(count)])
     command = [str(LAUNCH), "-n", "2", "--backend", "ring", "--cwd", str(tmp_path), "--", sys.executable, "-m",
                "plagal.stages", "train_stage1"]  # fmt: skip
-    paths = ":".join(path for path in sys.path if path)
-    done = subprocess.run(command, env={**_environment(), "PYTHONPATH": paths}, cwd=tmp_path, check=False,
-                          capture_output=True, text=True, timeout=200)  # fmt: skip
-    assert "error" not in done.stderr and done.returncode == 0, done.stderr[-2000:]
+    assert "error" not in _launched(command, tmp_path)
     assert (tmp_path / "models/stage1/train.json").exists() and (tmp_path / "metrics/curves/stage1.csv").exists()
 
 
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
+def _launched(command: list[str], folder: Path) -> str:
+    """What the processes said on stderr; all have ended well."""
+    environment = os.environ | {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    done = subprocess.run(
+        command, env=environment, cwd=folder, check=False, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stderr
