@@ -1,4 +1,4 @@
-"""One tiny project whose seven stages have run, shared by the tests of this folder: each leaves it as it found it."""
+"""One tiny project whose seven stages have run: those tests alone that change it pay for putting it back."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def project(reproduced: Project) -> Iterator[Project]:
-    """The project as committed, and put back so afterwards."""
+    """For a test that changes it: the project as committed, and put back so afterwards."""
     yield reproduced
+    other_outputs = reproduced.run("git", "diff", "--name-only", "dvc.lock").stdout
     reproduced.run("git", "checkout", "-q", "--", ".")
     new_file(reproduced).unlink(missing_ok=True)
-    ran, _ = reproduced.repro()
-    assert ran == set(), f"going back to the first state trained again: {ran}"
+    if other_outputs:
+        ran, _ = reproduced.repro()
+        assert ran == set(), f"going back to the first state trained again: {ran}"
 
 
 @pytest.fixture(scope="session")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline.document_runner import Shell, blocks, compared, run_document
-from pipeline.project import ROOT, Project, copy_of_this_project
-
-_WHO = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+from pipeline.document_runner import Shell, compared, run_document
+from pipeline.project import ROOT, copy_of_this_project
 
 
 def test_the_tutorials_commands_print_what_it_shows(tmp_path: Path):
     project = copy_of_this_project(tmp_path / "plagal")
+    for steps in (70, 40):  # figures vary anyhow: fewer steps print the same
+        project.edit("profiles/tutorial.yaml", f"steps: {steps},", "steps: 6,")
     project.commit("Start")
     ran = 0
     with Shell(project.root, project.environment()) as shell:
@@ -25,24 +24,6 @@ def test_the_tutorials_commands_print_what_it_shows(tmp_path: Path):
             ran += 1
     assert ran > 15
     assert (project.root / "out" / "tutorial.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_commands_of_the_page_on_dvc_run_with_a_folder_as_remote(reproduced: Project, tmp_path: Path):
-    root = tmp_path / "plagal"
-    shutil.copytree(reproduced.root, root, symlinks=True)
-    (tmp_path / "home").mkdir()
-    project = Project(root)
-    places = {"REMOTE": tmp_path / "remote", "CACHE": tmp_path / "cache", "PLAGAL": root}
-    environment = project.environment() | {name: str(place) for name, place in places.items()} | _WHO
-    said = {}
-    with Shell(root, environment) as shell:
-        for block in blocks(ROOT / "docs" / "dvc.md"):
-            assert block.language == "sh", block.name
-            for line in block.lines:
-                said[line] = shell.run(line)
-    assert len(said["dvc exp list --name-only"].split()) == 3 and "Failed" not in said["dvc exp show --md"]
-    assert (tmp_path / "model" / "model.safetensors").is_file() and (tmp_path / "other" / "gospel.dvc").is_file()
-    assert "up to date" in said["dvc pull -q && dvc repro && plagal metrics diff"]
 
 
 def test_the_first_page_is_short_and_what_it_lets_one_hear_is_small():
