@@ -70,10 +70,10 @@ _JUMP = re.compile(r'"[^"|]*(?<![a-z])(D\.? ?[CS](?![a-z])|Fine|Coda)[^"|]*"|![^
 _TIE_OVER = re.compile(r"-(?=\s*:?\|)")
 
 REASONS = (
-    ("unread|abc2midi plays nothing", r"^(?!.*^K:)", "no K: field, or no bar that abc2midi takes for one"),
-    ("notes", r"\[V:|^V:", "two voices, of which abc2midi repeats one alone"),
-    ("notes", r"\n\s*\n\s*\S", "a blank line, which ends a tune by the standard and not by abc2midi"),
-    ("notes", r"\|:\|", "the sign |:|, an end of a repeat to us and none to abc2midi"),
+    ("unread|abc2midi plays nothing", r"^(?!.*^K:)", "no K: field, or no bar that abc2midi recognises"),
+    ("notes", r"\[V:|^V:", "two voices, of which abc2midi repeats only one"),
+    ("notes", r"\n\s*\n\s*\S", "a blank line, which ends a tune in the standard but not in abc2midi"),
+    ("notes", r"\|:\|", "the sign |:|, which ends a repeat for us but not for abc2midi"),
     (
         "notes",
         r":\|\s*\[?2[^:]*:\||\[?2[^:]*::",
