@@ -34,7 +34,7 @@ def fail() -> None:
 
 @pytest.mark.parametrize("endless", [spin_and_catch_all, spin_in_c])
 def test_what_runs_too_long_is_ended_with_one_line_and_the_next_file_is_read(endless):
-    with pytest.raises(InputError, match="longer than 1 seconds, or 500 MB: cut the piece"):
+    with pytest.raises(InputError, match="longer than 1 seconds, or 500 MB: cut it into shorter pieces"):
         run_limited(endless, (), 1)
     assert run_limited(divmod, (7, 2), 1) == (3, 1)
 

@@ -60,7 +60,10 @@ def _make_lora_trainable(lm: LanguageModel, lora: LoraSettings) -> None:
     elif lm.adapters["num_layers"] != config["num_layers"] or any(
         lm.adapters["lora_parameters"][key] != config["lora_parameters"][key] for key in ("rank", "scale", "keys")
     ):  # dropout may differ
-        raise TrainingError(f"{lm.folder}: the adapters to go on from have another rank, alpha, layers or projections")
+        raise TrainingError(
+            f"{lm.folder}: the adapters to go on from have another rank, alpha, layers or projections "
+            "than params.yaml; set them alike, or train stage 1 anew"
+        )
     for module in lm.model.modules():
         if isinstance(module, GrownEmbedding):
             module.unfreeze(keys=["new_rows"], recurse=False)

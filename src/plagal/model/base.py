@@ -317,7 +317,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{folder}/config.json names no model_type")
     if not isinstance(config.get("plagal", {}), dict):
-        raise ModelError(f"{folder}/config.json: plagal is {config['plagal']!r}, where keys should stand")
+        raise ModelError(
+            f"{folder}/config.json: plagal is {config['plagal']!r}, and must be a table of names and values"
+        )
     layers = config.get("num_hidden_layers", 0)
     if not isinstance(layers, int) or not 0 <= layers <= _MOST_LAYERS:  # each takes time and memory before any weight
         raise ModelError(f"{folder}/config.json: num_hidden_layers is {layers!r}, no number up to {_MOST_LAYERS}")

@@ -97,7 +97,7 @@ def fuse(
 def _add_draft(draft: Path, folder: Path) -> None:
     """Put the model of `draft` into `folder`, and its place there into config.json."""
     if not has_words(load_tokenizer(draft)):
-        raise ModelError(f"{draft}: fuse.draft has one token for each music word; this one's tokenizer spells them")
+        raise ModelError(f"{draft}: fuse.draft must have one token for each music word, and this model spells them")
     (folder / DRAFT).mkdir()
     for file in (*draft.glob("model*.safetensors*"), *draft.glob("*.json")):
         shutil.copyfile(file, folder / DRAFT / file.name)

@@ -299,7 +299,7 @@ def check_fits(config: Mapping[str, Any], settings: TrainSettings, budget_bytes:
     else:
         advice = f"lora.rank={settings.lora.rank} or lora.layers={settings.lora.layers} lower, or take a smaller base"
     raise TrainingError(
-        f"this training needs about {wanted:.2g} GB and {given:.2g} GB are there; set {advice} (see `plagal plan`)"
+        f"this training needs about {wanted:.2g} GB, and {given:.2g} GB are free; set {advice} (see `plagal plan`)"
     )
 
 

@@ -260,7 +260,8 @@ class _Loop:
             if self.state.step:  # before the first step there is nothing to save yet
                 self._save()
             raise LockedError(
-                f"who started this training is gone: {self.own.folder} is saved at step {self.state.step}; it ends here"
+                f"the program that started this training has ended; {self.own.folder} is saved at step "
+                f"{self.state.step}: start it again to go on from there"
             )
 
     def _step(self, micro_batches: list[list[Window]]) -> tuple[int, int, float]:

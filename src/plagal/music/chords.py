@@ -184,7 +184,7 @@ def _quality(text: str) -> tuple[str, bool]:
         default=None,
     )
     if nearest is None:
-        raise ChordError("nothing is near it")
+        raise ChordError("no chord that Plagal knows is near it")
     return nearest, tones == set(QUALITIES[nearest])
 
 

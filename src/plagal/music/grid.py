@@ -78,7 +78,7 @@ def regular(score: Score) -> Score:
     if last > LATEST_TICK:
         raise MidiError(
             f"something happens {last // TICKS_PER_QUARTER} quarters after the start; "
-            f"at most {LATEST_TICK // TICKS_PER_QUARTER} can be read: cut the piece"
+            f"at most {LATEST_TICK // TICKS_PER_QUARTER} can be read: cut it into shorter pieces"
         )
     metres = _regular_metres(score.metres, last, losses)
     markers = _regular_markers(score.markers, metres, last, losses) if score.markers else ()

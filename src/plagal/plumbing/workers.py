@@ -45,9 +45,11 @@ def run_limited(function: Callable[..., Result], args: tuple[Any, ...], seconds:
         _worker.shutdown(wait=True, kill_workers=True)
         _worker = None
         # Which limit it was is not said: where memory is short, a thread of the pool may be the one that gets none.
-        raise InputError(f"it takes longer than {seconds} seconds, or {MEGABYTES} MB: cut the piece") from None
+        raise InputError(
+            f"it takes longer than {seconds} seconds, or {MEGABYTES} MB: cut it into shorter pieces"
+        ) from None
     except MemoryError:
-        raise InputError(f"it takes more than {MEGABYTES} MB of memory: cut the piece") from None
+        raise InputError(f"it takes more than {MEGABYTES} MB of memory: cut it into shorter pieces") from None
 
 
 def _within(function: Callable[..., Any], args: tuple[Any, ...], seconds: int) -> Any:

@@ -185,7 +185,8 @@ class AbcReader:
         """Raises AbcError for what no music needs and costs too much; else counts what it does not understand."""
         if len(text) > LONGEST_TUNE:
             raise AbcError(
-                f"{self.name}: a tune of {len(text)} characters; up to {LONGEST_TUNE} are read: cut the piece"
+                f"{self.name}: a tune of {len(text)} characters; up to {LONGEST_TUNE} are read: "
+                "cut it into shorter pieces"
             )
         lines = text.splitlines()
         for number, line in enumerate(lines, 1):
@@ -431,7 +432,7 @@ class AbcReader:
                 continue
             self.chord_symbols += 1
             if self.chord_symbols > MOST_PLAYED:
-                raise AbcError(f"more than {MOST_PLAYED} chord symbols: cut the piece")
+                raise AbcError(f"more than {MOST_PLAYED} chord symbols: cut it into shorter pieces")
             chord = chord_of_text(piece, self.losses)
             if chord is not None and voice.shift % 12:
                 chord = chord.transposed(voice.shift)

@@ -105,7 +105,7 @@ class Voice:
                 step = length
             self.shared.heads += 1
             if self.shared.heads > MOST_NOTES:
-                raise AbcError(f"more than {MOST_NOTES} notes: cut the piece")
+                raise AbcError(f"more than {MOST_NOTES} notes: cut it into shorter pieces")
             pitch = self._pitch(match, pitches) + self.shift
             if self.drums:
                 self.shared.losses["percussion"] += 1
@@ -125,7 +125,7 @@ class Voice:
     def _pitch(self, match: re.Match[str], tied: dict[tuple[str, str], int]) -> int:
         letter, octave, accidental = match["letter"], match["octave"], match["accidental"]
         if len(octave) > MOST_DIGITS:
-            raise AbcError(f"{match[0][:12]!r} is on no instrument")
+            raise AbcError(f"{match[0][:12]!r} is beyond every instrument")
         above = octave.count("'") - octave.count(",") + letter.islower()
         natural = 60 + LETTERS[letter.upper()] + 12 * above
         place = f"{letter.upper()}{above}" if self.shared.octaves_apart else letter.upper()
@@ -219,7 +219,7 @@ class Voice:
                 self.bars[-1].marks.jump = self.bar.marks.jump
             return
         if len(self.bars) >= MOST_PLAYED:
-            raise AbcError(f"more than {MOST_PLAYED} bars: cut the piece")
+            raise AbcError(f"more than {MOST_PLAYED} bars: cut it into shorter pieces")
         bar = self.bar
         bar.length = self.now
         self.bars.append(bar)

@@ -98,7 +98,7 @@ def played_order(marks: list[Marks], name: str = "the piece") -> list[int]:
       the coda from where "to coda" stands.
     """
     if len(marks) > MOST_PLAYED:
-        raise InputError(f"{name}: {len(marks)} bars; at most {MOST_PLAYED} are read: cut the piece")
+        raise InputError(f"{name}: {len(marks)} bars; at most {MOST_PLAYED} are read: cut it into shorter pieces")
     ends, highest = _endings(marks)
     codas = [place for place, here in enumerate(marks) if here.coda]
     order: list[int] = []
@@ -114,7 +114,7 @@ def played_order(marks: list[Marks], name: str = "the piece") -> list[int]:
             begin, passing, opened = place, (passing if place == begin else 1), True
         order.append(place)
         if len(order) > MOST_PLAYED:
-            raise InputError(f"{name}: repeats make more than {MOST_PLAYED} bars of it: cut the piece")
+            raise InputError(f"{name}: repeats make more than {MOST_PLAYED} bars of it: cut it into shorter pieces")
         if jumped and here.fine:
             break
         if jumped and here.to_coda:
@@ -264,8 +264,8 @@ def to_score(
     if left_out:
         losses["bars_never_played"] += left_out
     if sum(len(bars[place].notes) for place in order) > MOST_NOTES:
-        raise InputError(f"{name}: repeats make more than {MOST_NOTES} notes of it: cut the piece")
-    too_long = f"{name}: at most {LATEST_TICK // TICKS_PER_QUARTER} quarters can be read: cut the piece"
+        raise InputError(f"{name}: repeats make more than {MOST_NOTES} notes of it: cut it into shorter pieces")
+    too_long = f"{name}: at most {LATEST_TICK // TICKS_PER_QUARTER} quarters can be read: cut it into shorter pieces"
     if sum((bars[place].length for place in order), Fraction(0)) * TICKS_PER_QUARTER > LATEST_TICK:
         raise InputError(too_long)
     measures, starts = _measures_of_pieces(bars, order, losses)

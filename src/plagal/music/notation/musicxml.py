@@ -75,7 +75,7 @@ def score_from_musicxml(data: bytes, name: str, title: str = "", losses: Counter
     losses = Counter() if losses is None else losses
     exact = (root.findtext("identification/encoding/software") or "").startswith("Plagal ")
     if max(len(measures) for measures in parts) > MOST_PLAYED or sum(1 for _ in root.iter("note")) > MOST_NOTES:
-        raise InputError(f"{name}: more than {MOST_PLAYED} measures or {MOST_NOTES} notes: cut the piece")
+        raise InputError(f"{name}: more than {MOST_PLAYED} measures or {MOST_NOTES} notes: cut it into shorter pieces")
     read = [_Part(number, name, losses, exact).read(measures) for number, measures in enumerate(parts)]
     bars = _together(read, losses)
     heads = sum(note.find("pitch") is not None for part in parts for measure in part for note in measure.iter("note"))

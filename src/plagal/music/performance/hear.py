@@ -399,7 +399,7 @@ def check_hints(hints: Hints, played: Played) -> None:
     if hints.metre is not None and hints.metre not in METRES:
         raise InputError(f"metre {hints.metre!r} cannot be heard; give one of {', '.join(METRES)}")
     if hints.bpm is not None and not 20 <= hints.bpm <= 340:
-        raise InputError(f"{hints.bpm:g} beats a minute cannot be tapped; give 20 to 340")
+        raise InputError(f"{hints.bpm:g} beats a minute is out of range; give 20 to 340")
     if hints.first_downbeat is not None and not 0 <= hints.first_downbeat <= played.seconds:
         raise InputError(
             f"a first downbeat at {hints.first_downbeat:g} s lies outside the music (0 to {played.seconds:.1f} s)"
