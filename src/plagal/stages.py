@@ -143,7 +143,7 @@ def train_on(name: str, lm: LanguageModel, settings: TrainSettings, seed: int) -
         code=[sha256_of(file) for file in code],
     )
     if ASKED_TO_END.is_set():  # the next `dvc repro` may be removing the base already, and `own` name no run at all
-        raise LockedError(f"who started {name}'s training is gone: this one ends before its first step")
+        raise LockedError(f"the program that started {name}'s training has ended: this one ends before its first step")
     leads = _rank() == 0
     if leads:
         forget_finished(but=own)

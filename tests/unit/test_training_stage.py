@@ -45,7 +45,7 @@ def test_a_stage_whose_starter_is_gone_names_no_run_after_a_base_that_may_be_goi
     (project / "base1" / "model.safetensors").unlink()  # as the next `dvc repro` does before it starts the stage anew
     ASKED_TO_END.set()
     try:
-        with pytest.raises(LockedError, match="start it again to go on"):
+        with pytest.raises(LockedError, match="the program that started stage1's training has ended"):
             train_on("stage1", lm, settings(), 5)
     finally:
         ASKED_TO_END.clear()

@@ -211,7 +211,7 @@ class Row:
 
     def _mask(self) -> Mask:
         """Words that may come next: the grammar's, less those that the request forbids."""
-        if self.words[-1] == BAR_WORD and (left := self._last_bar - self.state.bars) >= 0:
+        if self.words[-1] == BAR_WORD and (left := self._last_bar - self.words.count(BAR_WORD)) >= 0:
             return masks.one(BARS_WORDS[left])  # a clock, not a choice: no model counts bars well
         if not self.grammatical:
             return _PLAIN
