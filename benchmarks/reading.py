@@ -88,12 +88,19 @@ Played = tuple[list[tuple[int, int, int]], set[int]]
 """Notes as (pitch, onset, duration) and bar lines, in our ticks."""
 
 
+_UNTITLED = "ryansMammoth"
+"""Some titles of this collection, and so its files' names, are racist: its files are named by their place."""
+
+
 def tunes(count: int) -> list[tuple[str, str]]:
     """(name, text) of the tunes of music21's collections, `count` of them spread evenly; 0: all."""
     found = []
+    place_in: Counter[Path] = Counter()
     for file in sorted(music21_folder().glob("*/*.abc")):
+        place_in[file.parent] += 1
         texts = split_tunes(read_text(file))
-        name = f"{file.parent.name}/{file.name}"
+        named = file.name if file.parent.name != _UNTITLED else f"file {place_in[file.parent]}"
+        name = f"{file.parent.name}/{named}"
         found += [(f"{name}#{number}", _JUMP.sub("", text)) for number, text in enumerate(texts, 1)]
     return found[:: max(1, len(found) // count)] if count else found
 
