@@ -111,15 +111,10 @@ def make(folder: Path, shape: EmbeddedShape, vocabulary: int, bits: int) -> base
     return base.LanguageModel(model, lm.tokenizer, words, {**config, "vocab_size": vocabulary + len(rows)}, folder)
 
 
-def plan_spellings() -> list[tuple[int, ...]]:
-    """Of MUSIC_WORDS in Qwen2.5's sub-words. The plan's text does not count bars: those words are of any length."""
-    return [spellings().get(word, spellings()["BAR_START"]) for word in MUSIC_WORDS]
-
-
 def in_text(lm: base.LanguageModel, vocabulary: int) -> base.LanguageModel:
     """The same without rows of its own for music words: each is spelled in Qwen2.5's sub-words, brought into range."""
     plain(lm)
-    spelled = tuple(tuple(i % vocabulary for i in ids) for ids in plan_spellings())
+    spelled = tuple(tuple(i % vocabulary for i in spellings()[word]) for word in MUSIC_WORDS)
     config = {**lm.config, "vocab_size": vocabulary}
     return base.LanguageModel(lm.model, lm.tokenizer, WordTokens(spelled, 5, 0), config, lm.folder, "text")
 
@@ -225,7 +220,7 @@ def above_case(name: str, stock: bool) -> dict[str, Any]:
         else:
             lm = make(Path(scratch) / name, SHAPES["middle"], 152_064, 4)
             # Qwen2.5's own sub-words are all under 152,064.
-            spelled = plan_spellings() if stock else lm.words.spellings
+            spelled = [spellings()[word] for word in MUSIC_WORDS] if stock else lm.words.spellings
         window = whole_piece(spelled)
         if stock:
             plain(lm)

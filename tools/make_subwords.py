@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from plagal.plumbing.files import write_text
-from plagal.tokens.vocabulary import BARS_WORDS, END_MARK, MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 OUT = Path(__file__).parents[1] / "src/plagal/evaluation/subwords.json"
 
@@ -52,9 +52,9 @@ def encode(text: str, ranks: dict[bytes, int]) -> list[int]:
 
 def main(merges: str) -> None:
     ranks = read_ranks(merges)
-    words = (word for word in MUSIC_WORDS if word not in BARS_WORDS)  # the plan's text does not count bars
-    table = {word: encode(word if word == "SONG_START" else f" {word}", ranks) for word in words}
-    table[END_MARK] = [_END_ID]
+    table = {word: encode(word if word == "SONG_START" else f" {word}", ranks) for word in MUSIC_WORDS} | {
+        END_MARK: [_END_ID]
+    }
     lines = ",\n".join(f"{json.dumps(word)}: {json.dumps(ids, separators=(',', ':'))}" for word, ids in table.items())
     write_text(OUT, f"{{\n{lines}\n}}\n")
     sys.stdout.write(f"{len(table)} words\n")

@@ -32,11 +32,6 @@ def _any(prefix: str) -> str:
     return _one_of(word for word in MUSIC_WORDS if word.startswith(prefix))
 
 
-def _bar(left: int) -> str:
-    """A bar line with the clock behind it, as our decoder sets it."""
-    return f'" BAR_START" " BARS_{left}"'
-
-
 def lark_grammar(bars: int) -> str:
     """`bars` bars of 4/4: positions rise within a bar, pitches within a position; a position has a pedal, a chord or a
     note at least."""
@@ -44,8 +39,8 @@ def lark_grammar(bars: int) -> str:
     beats = [word for word in beats if float(word[5:]) < 4]
     lines = [
         '%llguidance {"no_forcing": true}',  # else what all lengths begin with, " DUR_", is spelled in letters
-        f'start: "{HEAD}" {" ".join(f"{_bar(left)} bar" for left in range(bars, 0, -1))} " SONG_END"',
-        f"bar: {' '.join(f'at_{number}?' for number in range(len(beats)))}",
+        f'start: "{HEAD}" bar{{{bars}}} " SONG_END"',
+        f'bar: " BAR_START" {" ".join(f"at_{number}?" for number in range(len(beats)))}',
         *(f'at_{number}: " {word}" body' for number, word in enumerate(beats)),
         f"body: PEDAL (CHORD BASS?)? from_{LOWEST}? | CHORD BASS? from_{LOWEST}? | from_{LOWEST}",
         *(f"from_{key}: key_{key} from_{key + 1}? | from_{key + 1}" for key in range(LOWEST, HIGHEST)),

@@ -77,8 +77,6 @@ class PretrainParams(Settings):
     gather: CollectSettings
     words: TextSettings
     arranged: ArrangedSettings
-    go_on: bool
-    """Whether the base that stands is trained on; else one of random weights is begun."""
     model: EmbeddedShape
     train: TrainSettings
 
@@ -194,7 +192,6 @@ def _arranged_line(
 ) -> tuple[str, str]:
     """Style, and the row of text as a line of JSON; an empty line where the tune cannot be arranged."""
     from plagal.tokens.codec import encode
-    from plagal.tokens.grammar import counted
 
     rng = random.Random(seed)
     bars = rng.choice(wanted.short_bars) if rng.random() < wanted.short_share else None
@@ -208,7 +205,7 @@ def _arranged_line(
     pieces = encode(score, chords=chords)
     genre = {"hymnal": "traditional_gospel", "shout": "gospel", "quartet": "gospel"}.get(style, style)
     prompt = training_prompt(facts_of(pieces, genre, style), rng)
-    row = text_row(prompt, " ".join(counted(pieces)), {"tune": name, "style": style, "bars": bar_count(score)})
+    row = text_row(prompt, " ".join(pieces), {"tune": name, "style": style, "bars": bar_count(score)})
     return style, json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
@@ -225,42 +222,34 @@ def _tune_of(ids: list[int]) -> Score:
 
 
 def pretrain(params: PretrainParams) -> None:
-    """Train the base that stands, or a model of random weights, on that text, and write base/ in half precision."""
+    """Train a model of random weights on that text, and write the best one to base/ in half precision."""
     from plagal.model.base import load as load_model
     from plagal.model.base import make_embedded
     from plagal.model.trainer import train
 
-    start = BASE if params.go_on else make_embedded(DATA / "random", params.model, params.seed)
-    earlier = read_json(BASE / "heard.json") if params.go_on else {}
-    lm = load_model(start)
+    lm = load_model(make_embedded(DATA / "random", params.model, params.seed))
     texts = [row["text"] for row in read_jsonl(DATA / "text" / "train.jsonl")]
     held = [read_jsonl(Path("data/text") / stage / "valid.jsonl") for stage in ("stage1", "stage2")]
     valid = [row["text"] for rows in held for row in list(rows)[::3]]  # it only picks the best checkpoint
     log = Path("logs") / "pretrain.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     report = train(lm, texts, valid, params.train, CHECKPOINTS, DATA / "model", seed=params.seed, log_path=log)
-    publish(report.tokens, earlier)
+    publish(report.tokens)
 
 
-def publish(tokens: int, earlier: dict[str, Any]) -> None:
-    """base/: the weights in half precision, the tokenizer, and what it heard: now, and in `earlier` runs."""
+def publish(tokens: int) -> None:
+    """base/: the weights in half precision, the tokenizer, and what it heard."""
     from plagal.model.base import write_half
 
-    heard = read_json(DATA / "text" / "heard.json") | {"tokens_trained_on": tokens}
-    heard |= {"earlier": earlier} if earlier else {}
+    heard = read_json(DATA / "text" / "heard.json")
     with atomic_path(BASE) as temporary:
         parameters = write_half(DATA / "model", temporary)
-        write_json(temporary / "heard.json", heard)
-        write_text(temporary / "README.md", _card(heard, parameters))
+        write_json(temporary / "heard.json", heard | {"tokens_trained_on": tokens})
+        write_text(temporary / "README.md", _card(heard, tokens, parameters))
 
 
-def _card(heard: dict[str, Any], parameters: int) -> str:
-    """Says of sources and of what was left out what the last run says, of tokens and arrangements what all runs do."""
-    tokens, arranged, run = 0, 0, heard
-    while run:
-        tokens += run["tokens_trained_on"]
-        arranged += sum(count for style, count in run["arranged"].items() if style != "could not be arranged")
-        run = run.get("earlier", {})
+def _card(heard: dict[str, Any], tokens: int, parameters: int) -> str:
+    arranged = sum(count for style, count in heard["arranged"].items() if style != "could not be arranged")
     columns = ("source", "pieces", "licence", "attribution")
     rows = ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in heard["sources"]]
     left_out, tested_on = heard["gathered_left_out_by_ear"], heard["held_out_pieces_of_the_stages"]

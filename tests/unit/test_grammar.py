@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
-from plagal.tokens.codec import decode
 from plagal.tokens.vocabulary import MUSIC_WORDS
 
 HEAD = "SONG_START KEY_Db TIMESIG_3_4 TEMPO_66 "
@@ -152,20 +151,3 @@ def test_nothing_but_a_whole_piece_is_accepted():
 def test_masks_cannot_be_changed_by_those_who_share_them():
     with pytest.raises(ValueError, match="read-only"):
         grammar.allowed_mask(grammar.start())[0] = False
-
-
-def test_bars_are_counted_down_behind_their_bar_lines_and_what_is_heard_stays_the_same() -> None:
-    plain = ["SONG_START", "BAR_START", "TIMESIG_3_4", "BEAT_0", "NOTE_ON_60", "DUR_QUARTER", "VEL_MF", "BAR_START",
-             "BEAT_1", "NOTE_ON_62", "DUR_QUARTER", "VEL_MF", "BAR_START", "SONG_END"]  # fmt: skip
-    told = grammar.counted(plain)
-    assert [word for word in told if word.startswith("BARS_")] == ["BARS_3", "BARS_2", "BARS_1"]
-    assert grammar.accepts(told) and grammar.uncounted(told) == plain == grammar.uncounted(grammar.counted(told))
-    assert decode(told, strict=True) == decode(plain, strict=True)
-    assert grammar.counted(plain[:9], 70)[2] == "TIMESIG_3_4"  # no word says 70
-    assert grammar.counted(plain[:9], 8)[2] == "BARS_8"
-
-
-def test_a_count_where_none_may_stand_is_left_out_and_told() -> None:
-    words = ["SONG_START", "BAR_START", "BEAT_0", "NOTE_ON_60", "DUR_QUARTER", "VEL_MF", "BARS_4", "SONG_END"]
-    found = decode(words)
-    assert [repair.word for repair in found.repairs] == ["BARS_4"] and len(found.score.notes) == 1

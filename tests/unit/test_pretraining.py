@@ -41,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretrainParams:
                 "short_bars": [4], "melody_styles": ["gospel"]}  # fmt: skip
     return PretrainParams(
         seed=1, held_out=("data/held_out",), gather=collect_settings(free, 32, {"gospel": 32}), words=text_settings(),
-        arranged=pretraining.ArrangedSettings.model_validate(arranged), train=train, go_on=False,
+        arranged=pretraining.ArrangedSettings.model_validate(arranged), train=train,
         model=pretraining.EmbeddedShape.model_validate(shape),
     )  # fmt: skip
 
@@ -79,23 +79,6 @@ def test_the_base_is_half_precision_loads_in_stock_mlx_lm_and_its_card_names_its
     left_out = json.loads(Path("base/heard.json").read_text())["gathered_left_out_by_ear"]
     assert f"| own_gospel | {32 - left_out} | test | test |" in card
     assert f"{left_out} pieces of these sources were left out because they share a tune" in card
-
-
-def test_a_base_that_goes_on_begins_with_the_one_that_stands_and_its_card_counts_both_runs(
-    project: PretrainParams,
-) -> None:
-    gather(project)
-    words(project)
-    pretrain(project)
-    first = json.loads(Path("base/heard.json").read_text())
-    weights = Path("base/model.safetensors").read_bytes()
-    still = project.train.model_copy(update={"learning_rate": 1e-9, "muon_learning_rate": 0.0})
-    pretrain(project.model_copy(update={"go_on": True, "train": still}))
-    assert Path("base/model.safetensors").read_bytes() == weights
-    both = json.loads(Path("base/heard.json").read_text())
-    assert both["earlier"] == first
-    tokens = both["tokens_trained_on"] + first["tokens_trained_on"]
-    assert f"{tokens:,} tokens" in Path("base/README.md").read_text()
 
 
 def test_the_committed_parameters_of_the_base_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

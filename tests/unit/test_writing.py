@@ -9,8 +9,7 @@ import pytest
 from model_helpers import tiny_base
 
 from plagal.asking.request import Request, read_request
-from plagal.compose.row import Row
-from plagal.compose.sampling import Sampler, Speller
+from plagal.compose.sampling import Sampler
 from plagal.compose.write import draft
 from plagal.model import base
 from plagal.model.scorer import ModelScorer
@@ -39,23 +38,6 @@ def test_a_piece_has_the_head_and_the_bars_that_were_asked_for(scorer: ModelScor
     pieces = draft(scorer, asked, max_words=2000)
     assert [words.count("BAR_START") for words in pieces] == [1, 2, 5]
     assert all(words[1:4] == ["KEY_Db", "TIMESIG_3_4", "TEMPO_66"] and grammar.accepts(words) for words in pieces)
-
-
-def test_a_model_reads_how_many_bars_are_left_and_nobody_else_does(scorer: ModelScorer) -> None:
-    row = Row(scorer, Speller(scorer.spelling), 0, ask(bars=3, key="C"), 600)
-    while not row.done:
-        row.take_forced()
-        if not row.done:
-            row.take(int(row.columns.argmax()))
-    assert [word for word in row.words if word.startswith("BARS_")] == ["BARS_3", "BARS_2", "BARS_1"]
-    free = Row(scorer, Speller(scorer.spelling), 0, ask(bars=2), 600, "none")
-    for word in ("BAR_START", "NOTE_ON_60", "BAR_START", "BAR_START"):  # a note without a length: nothing is forced
-        free.take(MUSIC_WORDS.index(word))
-        free.take_forced()
-    assert free.words == ["SONG_START", "BAR_START", "BARS_2", "NOTE_ON_60", "BAR_START", "BARS_1", "BAR_START"]
-    heard: list[str] = []
-    (words,) = draft(scorer, [ask(bars=3, key="C")], on_word=lambda _, word: heard.append(word))
-    assert heard == words and not any(word.startswith("BARS_") for word in words)
 
 
 def test_same_seed_same_pieces_and_another_seed_others(scorer: ModelScorer) -> None:

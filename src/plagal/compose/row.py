@@ -18,8 +18,8 @@ from plagal.compose.sampling import Floats, Scorer, Speller, Typed
 from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
-from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, counted, cut_bars, held_words
-from plagal.tokens.vocabulary import BARS_WORDS, FIRST_WORD, MUSIC_WORDS, prompt_text
+from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
+from plagal.tokens.vocabulary import FIRST_WORD, MUSIC_WORDS, prompt_text
 
 OnWord = Callable[[int, str], None]
 """Called with (request, word) as each word is written; may raise to stop."""
@@ -27,15 +27,13 @@ OnWord = Callable[[int, str], None]
 _CLOSING_WORDS = 16  # words before the limit at which a piece starts to close: enough to finish a note and a bar
 _PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
 _END, _BAR, _REPEAT_END = _PLACE["SONG_END"], _PLACE[BAR_WORD], _PLACE["REPEAT_END"]
-_PLAIN = np.array([word not in BARS_WORDS for word in MUSIC_WORDS])
 _BAR_ENDS = [_END, _BAR, _REPEAT_END]
 _QUICK = np.array([word.startswith(("NOTE_ON", "DUR_", "VEL_")) and not word.endswith("_TIED") for word in MUSIC_WORDS])
 
 
 Constraint = Literal["asked", "grammar", "none"]
 """What holds a model while it writes: all that the request asks for; the grammar alone (pieces are valid, the rest is
-left to the prompt); or nothing (for measuring: only music words come out, in any order). The clock that says how many
-bars are left runs in all three: a piece may heed it or not."""
+left to the prompt); or nothing (for measuring: only music words come out, in any order)."""
 _LEAST_WINDOW = 64
 PROMPT_SHARE = 4
 """A prompt may take this part of the model's window; of a longer one the model reads what was understood."""
@@ -112,7 +110,7 @@ class Row:
         self._owed: list[str] = []
         """What the bar at hand still has to bring: its metre, key and tempo."""
         self._silent = False
-        for word in counted((FIRST_WORD, *opening), self._last_bar):
+        for word in (FIRST_WORD, *opening):
             self._add(word)
 
     @property
@@ -211,11 +209,9 @@ class Row:
 
     def _mask(self) -> Mask:
         """Words that may come next: the grammar's, less those that the request forbids."""
-        if self.words[-1] == BAR_WORD and (left := self._last_bar - self.words.count(BAR_WORD)) >= 0:
-            return masks.one(BARS_WORDS[left])  # a clock, not a choice: no model counts bars well
         if not self.grammatical:
-            return _PLAIN
-        mask = grammar.allowed_mask(self.state) & _PLAIN
+            return masks.ALL
+        mask = grammar.allowed_mask(self.state)
         closing = len(self.words) >= self.max_words - _CLOSING_WORDS
         if not self.asked:
             return _close(mask) if closing else mask

@@ -36,7 +36,7 @@ from plagal.music.harmony import hear_key
 from plagal.music.keys import same_key
 from plagal.music.levels import beyond
 from plagal.tokens.codec import decode
-from plagal.tokens.grammar import BAR_WORD, counted, cut_bars, uncounted
+from plagal.tokens.grammar import cut_bars
 from plagal.tokens.vocabulary import FIRST_WORD, prompt_text
 
 _MOST_WORDS = 8
@@ -159,7 +159,7 @@ def draft(
     with scorer.writing(), tqdm(total=len(rows), unit="piece", desc="write", disable=not progress) as bar:
         for start in range(0, len(rows), BATCH):
             _draft_batch(scorer, rows[start : start + BATCH], sampler, on_word, bar)
-    return [uncounted(row.words) for row in rows]
+    return [row.words for row in rows]
 
 
 def _draft_batch(scorer: Scorer, rows: list[Row], sampler: Sampler, on_word: OnWord | None, bar: Any) -> None:
@@ -167,7 +167,7 @@ def _draft_batch(scorer: Scorer, rows: list[Row], sampler: Sampler, on_word: OnW
 
     def pass_on(row: Row) -> None:
         if on_word is not None:
-            for word in uncounted(row.words[passed_on[row.number] :]):
+            for word in row.words[passed_on[row.number] :]:
                 on_word(row.number, word)
             passed_on[row.number] = len(row.words)
 
@@ -292,8 +292,8 @@ def leads_into(scorer: Scorer, request: Request, drafts: Sequence[Sequence[str]]
     opening = prompt_text(prompt_for(request)[0]) + FIRST_WORD
     texts, counts = [], []
     for words in drafts:
-        _, bars = cut_bars(counted([*words[:-1], *after]))  # without SONG_END
-        join = words.count(BAR_WORD)
+        _, bars = cut_bars([*words[:-1], *after])  # without SONG_END
+        join = len(cut_bars(words)[1])
         end = min(join + FOLLOWING_BARS, len(bars))
         sizes = [len(scorer.spelling.encode(bar.words)) for bar in bars[:end]]
         room = scorer.window - len(scorer.encode_text(opening)) - len(bars[join - 1].held) - 1

@@ -230,7 +230,6 @@ def _text(
     score: Score, metadata: dict[str, Any], chords: bool, rng: random.Random, held_out: bool = False
 ) -> dict[str, Any]:
     from plagal.tokens.codec import encode
-    from plagal.tokens.grammar import counted
 
     words = encode(score, chords=chords)
     facts = facts_of(words, metadata["genre"], metadata["style"])
@@ -244,4 +243,4 @@ def _text(
         prompt = training_prompt(facts, rng)
     kept = {name: metadata[name] for name in KEPT_METADATA}
     kept |= {name: getattr(facts, name) for name in ("key", "metre", "tempo", "bars")} | {"notes": len(score.notes)}
-    return text_row(prompt, " ".join(counted(words)), kept | {"excerpt": metadata.get("excerpt", False)})
+    return text_row(prompt, " ".join(words), kept | {"excerpt": metadata.get("excerpt", False)})

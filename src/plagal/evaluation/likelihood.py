@@ -30,7 +30,7 @@ from plagal.plumbing.errors import RecordError, WordsError
 from plagal.plumbing.files import read_jsonl
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
-from plagal.tokens.vocabulary import BARS_WORDS, END_MARK, MOST_BARS, MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
 
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel
@@ -183,11 +183,7 @@ class LikelihoodScorer:
 
     def __init__(self, choices: Sequence[str], masks: Callable[[Sequence[str]], Bools] | None = None):
         self.index_of = {word: index for index, word in enumerate(choices)}
-        self._planned = np.array([word not in BARS_WORDS for word in choices])
-        """Words that count bars are none of the plan's, and no choice: whoever writes is given the clock; how
-        many bars there are is charged once, as an even guess."""
-        self._in_plan = np.cumsum(self._planned) - 1
-        self.trie = SpellingTrie([word for word in choices if word not in BARS_WORDS])
+        self.trie = SpellingTrie(choices)
         self.masks = masks
         self._free_of: dict[tuple[str, ...], Bools] = {}
         self._is_note = np.array([word.startswith("NOTE_ON_") for word in choices])
@@ -210,21 +206,16 @@ class LikelihoodScorer:
         if log_probs.shape != (len(targets), len(self.index_of)):
             raise ValueError(f"{log_probs.shape} is not the shape of {len(targets)} words by {len(self.index_of)}")
         rows = np.arange(len(targets))
-        nats = np.where(self._planned[targets], -log_probs[rows, targets].astype(np.float64), 0.0)
-        clock = int(np.argmin(self._planned[every]))  # the first word that counts bars; 0 where there is none
-        if place <= clock < place + len(targets) and clock:
-            nats[clock - place] = np.log(MOST_BARS)
+        nats = -log_probs[rows, targets].astype(np.float64)
         best = log_probs.max(axis=1)
         right = (log_probs[rows, targets] >= best) / (log_probs >= best[:, None]).sum(axis=1)
         free = self._free(words)[place : place + len(targets)]
-        planned = self._planned[targets]
-        hits = self.trie.hits(np.exp(log_probs[planned][:, self._planned]), self._in_plan[targets[planned]])
-        return self._part(tune, targets, nats, free, hits, right[free].sum())
+        return self._part(tune, targets, nats, free, self.trie.hits(np.exp(log_probs), targets), right[free].sum())
 
     def blind(self, tune: str, words: Sequence[str], places: Ints) -> PieceLikelihood:
         """Of words that a model could not hold in its window: charged as an even guess, counted as missed."""
         targets = self.targets(words)[places]
-        nats = self._planned[targets] * np.log(len(self.index_of))
+        nats = np.full(len(places), np.log(len(self.index_of)))
         return self._part(tune, targets, nats, self._free(words)[places], 0.0, 0.0)
 
     def _part(
@@ -234,7 +225,7 @@ class LikelihoodScorer:
             tune=tune,
             notes=int(self._is_note[targets].sum()),
             nats=tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist()),
-            subwords=int(self.trie.depth[self._in_plan[targets[self._planned[targets]]]].sum()),
+            subwords=int(self.trie.depth[targets].sum()),
             subword_hits=subword_hits,
             choices=int(free.sum()),
             choice_hits=float(choice_hits),
@@ -242,10 +233,11 @@ class LikelihoodScorer:
 
     def _free(self, words: Sequence[str]) -> Bools:
         """Where the grammar leaves a choice; remembered, as several models score the same pieces."""
+        if self.masks is None:
+            return np.ones(len(words) + 1, dtype=bool)
         key = tuple(words)
         if key not in self._free_of:
-            planned = self._planned[self.targets(words)]
-            self._free_of[key] = planned if self.masks is None else planned & (self.masks(words).sum(axis=1) > 1)
+            self._free_of[key] = np.asarray(self.masks(words).sum(axis=1) > 1)
         return self._free_of[key]
 
 
@@ -348,16 +340,11 @@ class TextPiece:
     metadata: dict[str, Any]
 
     @cached_property
-    def counted(self) -> tuple[str, ...]:
-        """The words as a model reads them, with the bars that are left."""
+    def words(self) -> tuple[str, ...]:
         begin, end = self.text.find(_FIRST), self.text.rfind(END_MARK)
         if begin < 0 or end < begin:
             raise RecordError(f"text {self.text[:40]!r} holds no whole piece; run the stage convert again")
         return tuple(self.text[begin:end].split())
-
-    @cached_property
-    def words(self) -> tuple[str, ...]:
-        return tuple(grammar.uncounted(self.counted))
 
     @cached_property
     def score(self) -> Score:
@@ -458,7 +445,7 @@ def score_model(
     found: dict[int, PieceLikelihood] = {}
 
     def take(text: int, place: int, log_probs: Floats) -> None:
-        part = scorer.score_part(pieces[text].tune, pieces[text].counted, place, log_probs)
+        part = scorer.score_part(pieces[text].tune, pieces[text].words, place, log_probs)
         found[text] = found[text] + part if text in found else part
 
     if not pieces:
@@ -467,7 +454,7 @@ def score_model(
     for text, scores in enumerate(word_scores(lm, texts, max_tokens=window, distributions=take, progress=progress)):
         unseen = np.flatnonzero(np.isnan(scores.log_probs))
         if len(unseen):
-            found[text] += scorer.blind(pieces[text].tune, pieces[text].counted, unseen)
+            found[text] += scorer.blind(pieces[text].tune, pieces[text].words, unseen)
     return [found[text] for text in range(len(pieces))]
 
 

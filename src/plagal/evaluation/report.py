@@ -66,7 +66,7 @@ TARGETS = (
     Target("control.chords", 0.8, True, "chords asked for that are heard"),
     Target("control_free.key", 0.95, True, "by itself, from the prompt alone: in the key asked for"),
     Target("control_free.metre", 0.9, True, "by itself: in the metre asked for"),
-    Target("control_free.bars", 0.9, True, "by itself, told how many bars are left: ends after those asked for"),
+    Target("control_free.bars", 0.9, True, "by itself: as many bars as asked for"),
     Target("control_free.chords", 0.8, True, "by itself: chords asked for that are heard"),
     Target("control_free.style", 0.8, True, "by itself: heard as the style asked for"),
     Target("coherence.real", 8.0, True, "coherence of held-out real music"),

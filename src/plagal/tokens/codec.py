@@ -56,16 +56,15 @@ _SPECIAL = np.zeros(_IDS, np.bool_)
 _SPECIAL[[ID_OF[word] for word in (*OPEN_DURATIONS, *RELATIVE_VELOCITIES)]] = True
 _SPECIAL |= np.isin(_KIND, [g.ARTICULATION, g.NOTE_OFF])
 """Words whose effect depends on other notes."""
-_HEAD_KIND = np.arange(len(g.FOLLOWERS))
+_HEAD_KIND = np.arange(24)
 for _kind, _head_kind in g.HEAD.items():
     _HEAD_KIND[_kind] = _head_kind
-_KINDS = np.arange(len(g.FOLLOWERS))
-_FOLLOWS = np.zeros((len(_KINDS), len(_KINDS)), np.bool_)
+_FOLLOWS = np.zeros((24, 24), np.bool_)
 for _kind, _followers in g.FOLLOWERS.items():
     _FOLLOWS[_kind, list(_followers)] = True
-_EVENTS = np.isin(_KINDS, [g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF, g.SECTION, g.REPEAT_START, g.REPEAT_END, g.CHORD,
-                           g.BASS, g.HEAD_KEY, g.HEAD_TEMPO])  # fmt: skip
-_BEFORE_BEAT = np.isin(_KINDS, list(g.BEFORE_BEAT))
+_EVENTS = np.isin(np.arange(24), [g.KEY, g.TEMPO, g.PEDAL, g.PEDAL_OFF, g.SECTION, g.REPEAT_START, g.REPEAT_END,
+                                  g.CHORD, g.BASS, g.HEAD_KEY, g.HEAD_TEMPO])  # fmt: skip
+_BEFORE_BEAT = np.isin(np.arange(24), list(g.BEFORE_BEAT))
 
 
 @dataclass(frozen=True, slots=True)

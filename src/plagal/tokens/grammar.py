@@ -3,7 +3,7 @@
 A piece reads, with [optional] parts and (repeated) ones:
 
     SONG_START [KEY] [TIMESIG] [TEMPO] (bar) SONG_END
-    bar       BAR_START [BARS] [TIMESIG] [REPEAT_START] [SECTION] (position) [REPEAT_END]
+    bar       BAR_START [TIMESIG] [REPEAT_START] [SECTION] (position) [REPEAT_END]
     position  BEAT [KEY] [TEMPO] [PEDAL] [CHORD [BASS]] (NOTE_OFF) (note), at least one of them
     note      [ARTICULATION] NOTE_ON (x_TIED) DUR VEL
 
@@ -25,11 +25,11 @@ import numpy.typing as npt
 
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH
 from plagal.plumbing.errors import WordsError
-from plagal.tokens.vocabulary import ARTICULATIONS, BARS_WORDS, BEAT_TICKS, METRE_OF, MUSIC_WORDS, TIED_DURATIONS, WHOLE
+from plagal.tokens.vocabulary import ARTICULATIONS, BEAT_TICKS, METRE_OF, MUSIC_WORDS, TIED_DURATIONS, WHOLE
 
-(NOTHING, SONG_START, HEAD_KEY, HEAD_TIMESIG, HEAD_TEMPO, BAR, BARS_LEFT, TIMESIG, REPEAT_START, SECTION, BEAT, KEY,
- TEMPO, PEDAL_OFF, PEDAL, CHORD, BASS, NOTE_OFF, ARTICULATION, NOTE_ON, TIE, DURATION, VELOCITY, REPEAT_END,
- SONG_END) = range(25)  # fmt: skip
+(NOTHING, SONG_START, HEAD_KEY, HEAD_TIMESIG, HEAD_TEMPO, BAR, TIMESIG, REPEAT_START, SECTION, BEAT, KEY, TEMPO,
+ PEDAL_OFF, PEDAL, CHORD, BASS, NOTE_OFF, ARTICULATION, NOTE_ON, TIE, DURATION, VELOCITY, REPEAT_END,
+ SONG_END) = range(24)  # fmt: skip
 """Kinds of words: the last word's kind decides which kinds may follow."""
 
 _END = frozenset({BEAT, BAR, REPEAT_END, SONG_END})
@@ -47,8 +47,7 @@ FOLLOWERS: dict[int, frozenset[int]] = {
     HEAD_KEY: frozenset({HEAD_TIMESIG, HEAD_TEMPO, BAR}),
     HEAD_TIMESIG: frozenset({HEAD_TEMPO, BAR}),
     HEAD_TEMPO: frozenset({BAR}),
-    BAR: _IN_BAR | {BARS_LEFT, TIMESIG, REPEAT_START, SECTION},
-    BARS_LEFT: _IN_BAR | {TIMESIG, REPEAT_START, SECTION},
+    BAR: _IN_BAR | {TIMESIG, REPEAT_START, SECTION},
     TIMESIG: _IN_BAR | {REPEAT_START, SECTION},
     REPEAT_START: _IN_BAR | {SECTION},
     SECTION: _IN_BAR,
@@ -69,7 +68,7 @@ FOLLOWERS: dict[int, frozenset[int]] = {
     SONG_END: frozenset(),
 }
 
-BEFORE_BEAT = frozenset({BAR, BARS_LEFT, TIMESIG, REPEAT_START, SECTION})
+BEFORE_BEAT = frozenset({BAR, TIMESIG, REPEAT_START, SECTION})
 """Kinds after which a bar has no position yet."""
 HEAD = {KEY: HEAD_KEY, TIMESIG: HEAD_TIMESIG, TEMPO: HEAD_TEMPO}
 _BELOW = LOWEST_PITCH - 1
@@ -92,7 +91,7 @@ def _kind_of(word: str) -> tuple[int, int]:
         return (NOTE_ON if onoff == "ON" else NOTE_OFF), int(pitch)
     kind = word.partition("_")[0]
     kinds = {"SECTION": SECTION, "BEAT": BEAT, "DUR": DURATION, "VEL": VELOCITY, "CHORD": CHORD, "BASS": BASS,
-             "KEY": KEY, "TEMPO": TEMPO, "BARS": BARS_LEFT}  # fmt: skip
+             "KEY": KEY, "TEMPO": TEMPO}  # fmt: skip
     return kinds[kind], BEAT_TICKS.get(word, 0)
 
 
@@ -289,29 +288,6 @@ def held_words(words: Sequence[str], held: Mapping[str, str] | None = None) -> d
             if word.startswith(prefix):
                 last[prefix] = word
     return {prefix: last[prefix] for prefix in HELD_PREFIXES if prefix in last}
-
-
-def counted(words: Iterable[str], bars: int | None = None) -> list[str]:
-    """A piece as models read it: behind each bar line how many of its `bars` (else as many as there are) are left, as
-    soon as a word can say so. A small model does not count bars: asked for eight by a prompt alone, it ended after
-    eight in 3 of 100 pieces; nor did it learn in 4 million words to write this clock itself. It reads it well."""
-    plain = uncounted(words)
-    left = plain.count(BAR_WORD) if bars is None else bars
-    found = []
-    for word in plain:
-        found.append(word)
-        if word == BAR_WORD:
-            found += BARS_WORDS[left - 1 : left] if left else ()
-            left -= 1
-    return found
-
-
-def uncounted(words: Iterable[str]) -> list[str]:
-    """A piece without what `counted` put in."""
-    return [word for word in words if word not in _COUNTS]
-
-
-_COUNTS = frozenset(BARS_WORDS)
 
 
 def cut_bars(words: Sequence[str]) -> tuple[tuple[str, ...], list[Bar]]:

@@ -6,7 +6,6 @@ order. Nothing that has a meaning is dropped:
 - a note without a duration lasts a quarter, one without a velocity is VEL_MF; a duration, velocity or bass without
   the word that it belongs to is left out;
 - words before the first BAR_START begin a bar; a metre inside a bar begins the next one;
-- how many bars are left is left out, wherever it stands: the bars themselves say it;
 - a BEAT before the last one goes back within its bar; one past the end of its bar begins the next bar, so far in it as
   it was past a bar line;
 - what a position says twice holds as it is said last, notes of one pitch too;
@@ -132,8 +131,6 @@ class _Mender:
         if kind in (g.NOTE_ON, g.ARTICULATION):
             self.note.append(word)
             return finished or "put in its order"
-        if kind == g.BARS_LEFT:
-            return "it counts bars, and is left out"
         if kind in (g.BAR, g.TIMESIG, g.REPEAT_START, g.SECTION, g.BEAT, g.REPEAT_END):
             return self.read_in_bar(word, kind, value)
         return self.read_in_position(word, kind, value) and (finished or "put in its order")

@@ -11,7 +11,7 @@ needs beyond them fills the free ranges, and new words only ever go to the end.
     240-255  VEL_                                    1000-1004 PAD BOS EOS MASK UNKNOWN
     300-587  CHORD_, the plan's 24 qualities         1005-     TIMESIG_, TEMPO_, CHORD_ of gospel's qualities
 
-Of the last ones STYLE_ and DENSITY_ stand in prompts only, BARS_ in prompts and, counting down, in pieces.
+The last ones, STYLE_, BARS_ and DENSITY_, stand in prompts only.
 
 Around a prompt and a piece stand, in training, asking and scoring alike, the marks of Qwen2.5's own chat template,
 which the plan's training text uses: `<|im_start|>user\\nPROMPT<|im_end|>\\n<|im_start|>assistant\\nWORDS<|im_end|>`.
@@ -42,11 +42,12 @@ PROMPT_STYLES = ("gospel_jazz", "contemporary_gospel", "traditional_gospel", "hy
 MOST_BARS = 64
 DENSITIES = {"sparse": (0.5, 2.0), "medium": (2.0, 4.5), "dense": (4.5, 9.0)}
 """Notes a quarter: the middle is where half of the training bars lie."""
-STYLE_WORDS = tuple(f"STYLE_{style.upper()}" for style in PROMPT_STYLES)
-BARS_WORDS = tuple(f"BARS_{bars}" for bars in range(1, MOST_BARS + 1))
-DENSITY_WORDS = tuple(f"DENSITY_{density.upper()}" for density in DENSITIES)
-PROMPT_WORDS = STYLE_WORDS + DENSITY_WORDS
-"""What is asked for, as words at the end of a prompt, beside BARS_, KEY_, TIMESIG_ and TEMPO_; no piece holds them."""
+PROMPT_WORDS = (
+    *(f"STYLE_{style.upper()}" for style in PROMPT_STYLES),
+    *(f"BARS_{bars}" for bars in range(1, MOST_BARS + 1)),
+    *(f"DENSITY_{density.upper()}" for density in DENSITIES),
+)
+"""What is asked for, as words at the end of a prompt, beside KEY_, TIMESIG_ and TEMPO_; no piece holds them."""
 
 NAMED_DURATIONS = {
     "DUR_WHOLE": 96,
@@ -138,7 +139,7 @@ def _extensions() -> Iterator[tuple[int, str]]:
     further = [metre_word(*metre) for metre in METRES]
     further += [f"TEMPO_{tempo:g}" for tempo in TEMPOS]
     further += [f"CHORD_{root}{quality}" for quality in tuple(QUALITIES)[24:] for root in ROOT_NAMES]
-    further += STYLE_WORDS + BARS_WORDS + DENSITY_WORDS
+    further += PROMPT_WORDS
     yield from enumerate(further, 1005)
 
 
@@ -237,7 +238,7 @@ def definition(word: str) -> str:
         "TEMPO": f"{rest} quarter notes a minute from here on",
         "KEY": f"the key of {rest.removesuffix('m')} {'minor' if rest.endswith('m') else 'major'} from here on",
         "STYLE": f"the prompt asks for {rest.lower().replace('_', ' ')}; no music",
-        "BARS": f"in a prompt: {rest} bars are asked for; after a bar line: {rest} are left, with this one",
+        "BARS": f"the prompt asks for {rest} bars; no music",
         "DENSITY": f"the prompt asks for a {rest.lower()} texture; no music",
     }[kind]
 
