@@ -108,7 +108,7 @@ def test_words_come_out_as_often_with_guesses_as_without_over_20000_words(
     shares = []
     for number, scorer in enumerate(halfway):
         pieces: list[list[str]] = []
-        while sum(map(len, pieces)) <= 10_000:
+        while sum(map(len, pieces)) <= 20_000:
             first = 100_000 * number + len(pieces)
             requests = [ask(seed=first + seed) for seed in range(128)]
             pieces += draft(scorer, requests, max_words=200, constraint="grammar")

@@ -50,6 +50,7 @@ from plagal.compose.opening import (
 )
 from plagal.compose.sampling import Floats
 from plagal.music.arranger import harmony_grammar
+from plagal.music.arranger.styles import load_style
 from plagal.music.arranger.voicing import by_importance, essential
 from plagal.music.chords import ROOT_NAMES, Chord, parse_chord
 from plagal.music.hands import LARGEST_SPAN
@@ -73,8 +74,6 @@ _LOW = 48
 _FREE_FROM = 60
 """From middle C up, notes of the key that do not belong to the chord last a quarter at most; the melody lies there."""
 _LONGEST_AWAY_BARS = 2
-_IN_FOUR = ("shout", "blues")
-"""Styles that nobody plays in three: where no metre is asked for, a model that knows many hymns began some so."""
 _LONGEST_TICKS = 16 * TICKS_PER_QUARTER
 _LAST_CHORD_NOTES = 4
 
@@ -118,7 +117,8 @@ class Steering:
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
         self._grid = masks.PLAIN & masks.ON_GRID if on_grid else masks.PLAIN
-        if request.metre is None and not request.kept_bars and self._style in _IN_FOUR:
+        in_four = load_style(self._style).in_four or harmony_grammar.chorus(self._style, 12)
+        if request.metre is None and not request.kept_bars and in_four:  # the model knows hymns: some began in three
             self._grid = self._grid & masks.FOURS
         if not compound:
             self._grid = self._grid & masks.places_of(request.feel, whole_words)
