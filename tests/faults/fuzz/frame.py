@@ -91,12 +91,16 @@ def _outside(path: Any, what: str) -> None:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Within, a file written outside of the own folders, a process, a connection or a pickle breaks the promise."""
+    """Within, a file written outside of the own folders, a process, a connection or a pickle breaks the promise.
+    Python keeps its byte code to itself meanwhile: a library that is imported only when needed would write some in a
+    fresh environment, and only there."""
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     _watching[0] = True
     try:
         yield
     finally:
         _watching[0] = False
+        sys.dont_write_bytecode = kept
 
 
 def own_folder() -> Path:
