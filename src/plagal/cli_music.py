@@ -115,6 +115,7 @@ def arrange(
     from plagal.asking.lexicon import known_arranger_style
     from plagal.asking.progression import read_progression
     from plagal.music.arranger.arrange import arrange as arranged
+    from plagal.music.keys import key_name, parse_key
     from plagal.music.levels import check_level, simplified
     from plagal.music.midi import read_midi
     from plagal.music.notation import NOTATION_SUFFIXES, load_notation
@@ -152,6 +153,8 @@ def arrange(
     output = output or FOLDER / f"{name}.mid"
     for written in write_music(score, output, soundfont):
         print(f"{written}: {_described(score, style)}")
+    if key is not None and parse_key(key).minor != score.keys[0].minor:
+        print(f"not understood: {key_name(parse_key(key))} (the melody stays in {key_name(score.keys[0]).split()[1]})")
     if roll:
         from plagal.music.pianoroll import write_piano_roll
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plagal.asking.request import generate_melody
+from plagal.asking import request as asking
+from plagal.asking.request import generate_melody, read_request
 from plagal.music.arranger.arrange import STYLES, arrange, played_chords
 from plagal.music.arranger.form import Form, LeadSheet, Section, Span, layout
 from plagal.music.arranger.reharmonize import DEVICES, apply_devices
@@ -22,7 +23,7 @@ from plagal.music.arranger.tunebook import find_tune, tune_book
 from plagal.music.arranger.voicing import WIDEST_ROLL, essential
 from plagal.music.chords import QUALITIES
 from plagal.music.hands import LARGEST_SPAN, ROLL_TICKS, unplayable
-from plagal.music.keys import key_tonic, parse_key
+from plagal.music.keys import key_name, key_tonic, parse_key
 from plagal.music.midi import read_midi, write_midi
 from plagal.music.score import DURATION, HIGHEST_PITCH, LOWEST_PITCH, ONSET, PITCH, VELOCITY, Score
 from plagal.plumbing.errors import AbcError, ChordError, ParamsError
@@ -229,6 +230,20 @@ def test_an_arrangement_comes_back_from_midi_as_it_was(tmp_path: Path) -> None:
     assert played_chords(back) == played_chords(score)
     assert back.metres == score.metres and back.keys == score.keys
     assert back.hands is not None and (back.hands == score.hands).all()
+
+
+@pytest.mark.parametrize("style", ["worship", "shout", "blues"])
+@pytest.mark.parametrize(("key", "name"), [("G", "G major"), ("Gm", "G minor")])
+def test_a_tune_that_the_seed_picks_is_in_the_mode_asked_for(style: str, key: str, name: str) -> None:
+    assert {key_name(arrange(None, style, key, seed=seed, bars=4).keys[0]) for seed in range(70)} == {name}
+
+
+def test_a_named_tune_keeps_its_mode_and_that_is_said() -> None:
+    request = read_request({"prompt": "amazing grace in G minor", "writer": "arranger"})
+    assert key_name(asking.arranged(request).keys[0]) == "G major"
+    assert request.not_understood == ("G minor (the melody stays in major)",)
+    for prompt in ("amazing grace in G", "wade in the water in E minor"):
+        assert not read_request({"prompt": prompt, "writer": "arranger"}).not_understood
 
 
 @pytest.mark.parametrize(

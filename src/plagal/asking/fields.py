@@ -17,7 +17,7 @@ from pydantic.json_schema import SkipJsonSchema
 from plagal.asking.progression import Progression, read_progression
 from plagal.music.arranger.form import ENDINGS, INTROS, numerals_of
 from plagal.music.harmony import hear_key
-from plagal.music.keys import key_of, key_tonic, parse_key
+from plagal.music.keys import key_name, key_of, key_tonic, parse_key
 from plagal.music.load import BY_EAR, TO_CLICK, as_played
 from plagal.music.midi import read_midi
 from plagal.music.performance.hear import METRES as HEARD_METRES
@@ -334,7 +334,10 @@ def take_from_melody(tune: Score, given: dict[str, Any]) -> None:
     if "key" not in given:
         given["key"] = sounds
     elif isinstance(asked := read_key(given["key"]), Key):  # the melody is moved, never harmonised in a foreign key
-        asked = given["key"] = key_of(key_tonic(asked), sounds.minor) if asked.minor != sounds.minor else asked
+        if asked.minor != sounds.minor:
+            stays = f"{key_name(asked)} (the melody stays in {'minor' if sounds.minor else 'major'})"
+            asked, given["bent"] = key_of(key_tonic(asked), sounds.minor), (*given["bent"], stays)
+        given["key"] = asked
         semitones = (key_tonic(asked) - key_tonic(sounds) + 5) % 12 - 5
         notes = tune.notes.copy()
         notes[:, PITCH] = np.clip(notes[:, PITCH] + semitones, LOWEST_PITCH, HIGHEST_PITCH)

@@ -153,7 +153,7 @@ _FILLERS = """
     that please just like want need would could can will do does let lets hear show give get make play write generate
     compose create improvise sound sounds how what about into from under through there here now today time tempo key
     meter metre bpm tune song songs piece pieces music musical piano keys keyboard solo instrumental accompaniment track
-    style styled version arrangement arranged feel vibe genre mood title backing pads pad long length signature beat
+    style styled version arrangement arranged feel vibe genre mood title backing long length signature beat
     beats tempos bar bars measure measures one two no lyrics performance realistic target original acoustic simple nice
     good great beautiful little bit transpose transposed form loop kind sort type start starts starting begins begin
     beginning progression chord turn harmonise harmonize around between ca roughly approximately then so mainly mostly

@@ -99,8 +99,8 @@ class Request(BaseModel):
     level: Literal["beginner", "easy", "intermediate", "advanced"] | None = Field(
         None, description="How difficult to play: what a hand spans and holds, rhythms, hand position, tempo."
     )
-    too_fast: SkipJsonSchema[tuple[str, ...]] = ()
-    """The tempo that was asked for beyond the level's."""
+    bent: SkipJsonSchema[tuple[str, ...]] = ()
+    """What was asked for and is played otherwise: a tempo beyond the level's, the mode that a melody has not."""
     chords: ChordsField = Field((), description='As in "Dbmaj9 | Gb13 | Ab13sus Ab7"; repeats to the end.')
     chords_nearly: SkipJsonSchema[tuple[str, ...]] = ()
     """What in `chords` the vocabulary has only nearly, worked out where they are given as text."""
@@ -138,6 +138,7 @@ class Request(BaseModel):
         if "vary" in given:
             raise ValueError("vary needs the request of the piece that it varies")
         _refuse_contradictions(given)
+        given["bent"] = ()
         given.setdefault("seed", context.get("seed", 0))
         given.setdefault("tries", context.get("tries", MOST_TRIES))
 
@@ -227,7 +228,7 @@ class Request(BaseModel):
     def not_understood(self) -> tuple[str, ...]:
         """Parts of the prompt that nothing was made of, chords that are played as the nearest there is, and what only
         the arranger does."""
-        return self.said.not_understood + self.chords_nearly + self.too_fast + self._beyond_the_model
+        return self.said.not_understood + self.chords_nearly + self.bent + self._beyond_the_model
 
     @property
     def _beyond_the_model(self) -> tuple[str, ...]:
@@ -316,7 +317,7 @@ class Request(BaseModel):
         # What follows from another field is not carried over: it follows again.
         follows = {"melody"} if self.tune is not None else set()
         follows |= {"chords_nearly"} if "chords" in changes else set()
-        follows |= {"too_fast"}
+        follows |= {"bent"}
         return read_request({name: getattr(self, name) for name in self.model_fields_set - follows} | changes)
 
     def understood(self) -> dict[str, Any]:
@@ -394,7 +395,8 @@ def _slow_down(given: dict[str, Any]) -> None:
     counted = {"quarter": 1.0, "dotted quarter": 1.5}.get(str(given.get("beat")), own)
     fastest = LEVELS[given["level"]].fastest * own / counted
     if isinstance(tempo, int | float) and tempo > fastest:
-        given |= {"tempo": fastest, "too_fast": (f"tempo {tempo:g} (level {given['level']}: {fastest:g} at most)",)}
+        slowed = f"tempo {tempo:g} (level {given['level']}: {fastest:g} at most)"
+        given |= {"tempo": fastest, "bent": (*given["bent"], slowed)}
 
 
 def _refuse_contradictions(given: Mapping[str, Any]) -> None:
@@ -454,7 +456,7 @@ def one_line(errors: Any) -> str:
     what = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "should be")
     if error["type"] == "extra_forbidden":
         fields = Request.model_fields.items()
-        allowed = ", ".join(field.alias or name for name, field in fields if name != "chords_nearly")
+        allowed = ", ".join(field.alias or name for name, field in fields if name not in ("chords_nearly", "bent"))
         known = f"; allowed are {allowed}" if len(place) == 1 else ""
         return f"{'.'.join(place)} is not a known key{known}"
     if place and place[0] == "density":
@@ -504,4 +506,7 @@ def generate_melody(
     """A piece in the style that a prompt names, about the tune that it names or one that the seed picks. `tempo` counts
     beats. Arguments win over the prompt; where neither says, the style and the seed decide."""
     said = read_prompt(prompt_or_style.replace("_", " "))
-    return arrange(said.tune, arranger_style(said.style), key or said.key, tempo or said.tempo, seed, bars or said.bars)
+    return arrange(
+        said.tune, arranger_style(said.style), key or said.key, tempo or said.tempo, seed, bars or said.bars,
+        metre=said.metre,
+    )  # fmt: skip

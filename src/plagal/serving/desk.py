@@ -177,8 +177,6 @@ Choice = Literal["a", "b", "tie"]
 
 PAIR_BARS = 8
 MOST_SEMITONES = 11
-_MOST_TUNES = 48
-"""That are arranged in search of one in the mode and metre asked for; six of the book's 75 are in minor."""
 _PAIR_PROMPTS = ("traditional gospel", "contemporary gospel", "gospel jazz", "worship")
 GRACE_SECONDS = 15.0
 """So long a piece goes on being written after its last reader has gone: time to come back after a broken connection."""
@@ -419,13 +417,8 @@ def _matched(prompt: str, seed: int) -> tuple[Request, list[str]]:
     """One request for both sides, and the arranger's words for it: whatever the prompt leaves open (key, mode, metre,
     tempo) is asked of the model as the arranger chose it."""
     said = read_request({"prompt": prompt, "seed": seed})
-    # The arranger's tunes have modes and metres of their own: one is looked for that has those that were asked for.
-    for tune in range(_MOST_TUNES if said.tune is None else 1):
-        score = generate_melody(prompt, bars=said.bars or PAIR_BARS, seed=seed + tune)
-        words, metre = encode(score), score.metres[0]
-        fits = said.key is None or said.key.minor == score.keys[0].minor
-        if fits and said.metre in (None, (metre.numerator, metre.denominator)):
-            break
+    score = generate_melody(prompt, bars=said.bars or PAIR_BARS, seed=seed)
+    words, metre = encode(score), score.metres[0]
     request = read_request(
         {
             "prompt": prompt,

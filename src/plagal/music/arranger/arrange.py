@@ -25,7 +25,7 @@ from plagal.music.arranger.tunebook import (
     in_four,
     is_compound,
     key_of_chords,
-    tune_book,
+    minor_tunes,
     tune_from_score,
     tune_over,
     tune_titles,
@@ -63,7 +63,8 @@ def arrange(
     chord markers), or None: then the seed picks one of the book or, with `chords` or where the style has a form of its
     own (the twelve bars of a blues), a melody is made over these.
 
-    `key` is a tonic such as "Db" (the tune keeps its mode), None an own tune's own one, else one of the style's.
+    `key` as in "Db" or "F#m": a tune that the seed picks has its mode, too; one that is named keeps its own. None is an
+    own tune's key, else one of the style's.
     `tempo` counts beats a minute: quarters, dotted quarters in compound metres. `bars` asks for exactly so many bars.
     `chords` are the progression bar by bar, in `key` where it is given. `metre`: 12/8 and the like play a tune of
     quarters in compound time, and back. `feel` is one of `FEELS`, `swing` the share of the first eighth (.5 to .75).
@@ -173,13 +174,14 @@ def _the_tune(
         home = key if key is not None else key_of_chords(chords)
         return tune_over(chords, home, Metre(0, *(metre or (4, 4))), random.Random(f"over {seed}"))
     else:
-        names = list(tune_titles())
+        names = [name for name in tune_titles() if key is None or (name in minor_tunes()) == key.minor]
         if metre is not None:
             asked = Metre(0, *metre)
             feels = ("straight", "swing", "compound")[: 2 + is_compound(asked)]
-            names = [tune.name for tune in tune_book() for feel in feels if layout(tune.metre, feel).metre == asked]
+            names = [name for name in names for feel in feels if layout(find_tune(name).metre, feel).metre == asked]
             if not names:
-                raise InputError(f"metre {metre[0]}/{metre[1]}: no tune of the book can be played in it")
+                mode = "" if key is None else " in minor" if key.minor else " in major"
+                raise InputError(f"metre {metre[0]}/{metre[1]}: no tune of the book{mode} can be played in it")
         return find_tune(names[random.Random(f"tune {seed}").randrange(len(names))])
     if chords is None:
         return piece

@@ -162,6 +162,12 @@ def tune_titles() -> dict[str, str]:
     return {name: match[1].strip() if match else name for name, match in titles.items()}
 
 
+@lru_cache(maxsize=1)
+def minor_tunes() -> frozenset[str]:
+    """Names of the book's tunes in minor, by their K: fields alone."""
+    return frozenset(name for name, text in _texts().items() if re.search(r"^K: *[A-G][b#]?m", text, re.MULTILINE))
+
+
 def find_tune(name: str) -> Tune:
     """The tune of that name or title, whatever its case and punctuation. Raises AbcError that names the nearest."""
     wanted = _plain(name)
