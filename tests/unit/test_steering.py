@@ -27,6 +27,7 @@ from plagal.music.keys import key_tonic
 from plagal.music.score import DURATION, ONSET, PITCH, Metre, Score, Tempo
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
+from plagal.tokens.vocabulary import TEMPO_OF
 
 BAR = 96
 
@@ -352,5 +353,19 @@ def test_a_shout_and_a_blues_are_in_four_unless_another_metre_is_asked_for(score
         return {word for word in words if word.startswith("TIMESIG_")}
 
     fours = {"TIMESIG_4_4", "TIMESIG_12_8"}
-    assert metres("shout") | metres("blues") <= fours
+    assert metres("shout") <= {"TIMESIG_4_4"} and metres("blues") <= fours
     assert metres("worship") - fours and metres("blues", metre="6/8") == {"TIMESIG_6_8"}
+
+
+def test_where_no_tempo_is_asked_for_a_piece_has_one_of_its_styles(scorer: ModelScorer) -> None:
+    def tempos(**asked: Any) -> set[float]:
+        requests = [read_request({"bars": 1, "key": "F", "seed": seed, **asked}) for seed in range(8)]
+        words = (word for piece in draft(scorer, requests, max_words=300) for word in piece)
+        return {TEMPO_OF[word] for word in words if word.startswith("TEMPO_")}
+
+    shouts, slow = tempos(style="shout"), tempos(style="worship", metre="12/8")
+    assert len(shouts) > 2 and min(shouts) >= 138 and max(shouts) <= 200
+    assert len(slow) > 2 and min(slow) >= 56 * 1.5 and max(slow) <= 92 * 1.5
+    assert tempos(style="shout", tempo=60) == {60}
+    assert tempos(style="shout", level="beginner") == {92}
+    assert len({tempo < 138 for tempo in tempos(prompt="a piece in F")}) == 2

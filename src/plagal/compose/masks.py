@@ -120,8 +120,10 @@ def swung(word: str, tick: int) -> str:
     return _BEAT_SWUNG.get(word, word)
 
 
-FOURS: Mask = np.array([METRE_OF.get(word, (4, 4)) in ((4, 4), (12, 8)) for word in MUSIC_WORDS])
-"""All words but metres that are not of four beats."""
+@lru_cache(maxsize=2)
+def in_four(compound: bool) -> Mask:
+    """All words but the metres other than 4/4 and, where `compound`, 12/8."""
+    return np.array([METRE_OF.get(word, (4, 4)) in ((4, 4), (12, 8))[: 1 + compound] for word in MUSIC_WORDS])
 
 
 @lru_cache(maxsize=8)
@@ -300,9 +302,9 @@ def begins_at(places: tuple[int, ...]) -> Mask:
 
 
 @lru_cache(maxsize=16)
-def tempos_up_to(quarters_per_minute: float) -> Mask:
-    """All words but faster tempos."""
-    return np.array([TEMPO_OF.get(word, 0) <= quarters_per_minute for word in MUSIC_WORDS])
+def tempos_within(slowest: float, fastest: float) -> Mask:
+    """All words but the tempos outside [slowest, fastest], in quarters a minute."""
+    return np.array([slowest <= TEMPO_OF.get(word, slowest) <= fastest for word in MUSIC_WORDS])
 
 
 @lru_cache(maxsize=65536)

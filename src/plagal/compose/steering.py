@@ -58,7 +58,7 @@ from plagal.music.keys import key_tonic
 from plagal.music.levels import LEVELS, Reach, in_rhythm
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre
 from plagal.tokens import grammar as g
-from plagal.tokens.vocabulary import DURATION_TICKS, KEY_OF, TIED_DURATIONS, duration_words
+from plagal.tokens.vocabulary import DURATION_TICKS, KEY_OF, METRE_OF, TIED_DURATIONS, duration_words
 
 PASSING_TICKS = TICKS_PER_QUARTER // 2
 """A note foreign to its chord and key lasts an eighth at most."""
@@ -117,14 +117,18 @@ class Steering:
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
         self._grid = masks.PLAIN & masks.ON_GRID if on_grid else masks.PLAIN
-        in_four = load_style(self._style).in_four or harmony_grammar.chorus(self._style, 12)
+        style = load_style(self._style)
+        in_four = style.in_four or harmony_grammar.chorus(self._style, 12)
         if request.metre is None and not request.kept_bars and in_four:  # the model knows hymns: some began in three
-            self._grid = self._grid & masks.FOURS
+            self._grid = self._grid & masks.in_four("compound" in style.feels)
         if not compound:
             self._grid = self._grid & masks.places_of(request.feel, whole_words)
         if request.level is not None:
             fastest = self._level.fastest * metre.tempo_beat_ticks / TICKS_PER_QUARTER
-            self._grid = self._grid & masks.tempos_up_to(fastest)
+            self._grid = self._grid & masks.tempos_within(0, fastest)
+        leaves_tempo = request.tempo is None and request.style is not None and not request.kept_bars
+        self._tempos = tuple(min(beats, self._level.fastest) for beats in style.tempo) if leaves_tempo else None
+        """The style's own, in beats a minute, where the model chooses: it began shouts at 90, where none goes."""
         if self._places_of_level is not None:
             self._grid = self._grid & masks.begins_at(self._places_of_level)
         self._next = 0
@@ -174,6 +178,8 @@ class Steering:
         if kind in (g.KEY, g.HEAD_KEY):  # none that was not asked for, or carried by a bar
             self._key = Key(0, *KEY_OF[word])
             self._scale = masks.scale(self._key)
+        elif kind == g.HEAD_TIMESIG:
+            self._beat_ticks = Metre(0, *METRE_OF[word]).tempo_beat_ticks
         elif kind in (g.PEDAL, g.PEDAL_OFF):
             self._pedal_down, self._pedal_moved = kind == g.PEDAL, True
         elif kind == g.CHORD:
@@ -317,6 +323,10 @@ class Steering:
         followers = g.FOLLOWERS[state.kind]
         if g.DURATION in followers:
             return self._durations(state)
+        if state.bars == 0 and self._tempos is not None:
+            slowest, fastest = (tempo * self._beat_ticks / TICKS_PER_QUARTER for tempo in self._tempos)
+            tempos = masks.tempos_within(slowest, fastest)
+            return tempos if state.kind == g.HEAD_TEMPO else tempos & ~masks.BAR_ENDS
         if state.kind == g.DURATION or state.bars == 0:
             return masks.ALL
         last = self._is_last(state)
