@@ -302,9 +302,15 @@ def begins_at(places: tuple[int, ...]) -> Mask:
 
 
 @lru_cache(maxsize=16)
-def tempos_within(slowest: float, fastest: float) -> Mask:
-    """All words but the tempos outside [slowest, fastest], in quarters a minute."""
-    return np.array([slowest <= TEMPO_OF.get(word, slowest) <= fastest for word in MUSIC_WORDS])
+def tempos_up_to(quarters_per_minute: float) -> Mask:
+    """All words but faster tempos."""
+    return np.array([TEMPO_OF.get(word, 0) <= quarters_per_minute for word in MUSIC_WORDS])
+
+
+@lru_cache(maxsize=64)
+def begins_in(tempo: str) -> Mask:
+    """All words but other tempos than one, and the first bar, which waits for it."""
+    return np.array([word == tempo or word not in TEMPO_OF for word in MUSIC_WORDS]) & ~BAR_ENDS
 
 
 @lru_cache(maxsize=65536)

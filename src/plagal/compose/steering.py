@@ -29,6 +29,7 @@ valid whatever is asked.
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ from plagal.music.keys import key_tonic
 from plagal.music.levels import LEVELS, Reach, in_rhythm
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER, Key, Metre
 from plagal.tokens import grammar as g
-from plagal.tokens.vocabulary import DURATION_TICKS, KEY_OF, METRE_OF, TIED_DURATIONS, duration_words
+from plagal.tokens.vocabulary import DURATION_TICKS, KEY_OF, METRE_OF, TIED_DURATIONS, duration_words, tempo_word
 
 PASSING_TICKS = TICKS_PER_QUARTER // 2
 """A note foreign to its chord and key lasts an eighth at most."""
@@ -125,10 +126,12 @@ class Steering:
             self._grid = self._grid & masks.places_of(request.feel, whole_words)
         if request.level is not None:
             fastest = self._level.fastest * metre.tempo_beat_ticks / TICKS_PER_QUARTER
-            self._grid = self._grid & masks.tempos_within(0, fastest)
+            self._grid = self._grid & masks.tempos_up_to(fastest)
         leaves_tempo = request.tempo is None and request.style is not None and not request.kept_bars
-        self._tempos = tuple(min(beats, self._level.fastest) for beats in style.tempo) if leaves_tempo else None
-        """The style's own, in beats a minute, where the model chooses: it began shouts at 90, where none goes."""
+        drawn = random.Random(f"tempo {request.seed}").uniform(*style.tempo)
+        self._tempo = min(drawn, self._level.fastest) if leaves_tempo else None
+        """One of the style's, in beats a minute. The model began shouts at 90, where none goes; its odds cut at the
+        style's bounds left half of them at 138."""
         if self._places_of_level is not None:
             self._grid = self._grid & masks.begins_at(self._places_of_level)
         self._next = 0
@@ -323,10 +326,8 @@ class Steering:
         followers = g.FOLLOWERS[state.kind]
         if g.DURATION in followers:
             return self._durations(state)
-        if state.bars == 0 and self._tempos is not None:
-            slowest, fastest = (tempo * self._beat_ticks / TICKS_PER_QUARTER for tempo in self._tempos)
-            tempos = masks.tempos_within(slowest, fastest)
-            return tempos if state.kind == g.HEAD_TEMPO else tempos & ~masks.BAR_ENDS
+        if state.bars == 0 and self._tempo is not None and state.kind != g.HEAD_TEMPO:
+            return masks.begins_in(tempo_word(self._tempo * self._beat_ticks / TICKS_PER_QUARTER))
         if state.kind == g.DURATION or state.bars == 0:
             return masks.ALL
         last = self._is_last(state)
