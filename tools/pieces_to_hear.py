@@ -24,7 +24,7 @@ from plagal.serving.service import write_pieces
 from plagal.sheet import to_png_pages
 
 DOCS = Path(__file__).parents[1] / "docs"
-PROMPT, BARS, SEED = "traditional gospel in Ab", 8, 8
+PROMPT, BARS, SEED = "traditional gospel in Ab", 8, 1
 """Of seeds 1 to 8 the one with the most harmony."""
 LEFT, UPPER, RIGHT, LOWER = 30, 60, 1210, range(780, 860)
 """Two systems of a page of 150 dots an inch, cut where there is least ink."""
