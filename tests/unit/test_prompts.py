@@ -127,7 +127,7 @@ def test_every_field_of_every_wording_is_read_back(wording: str):
         ("In the key of B♭ major", {"key": Key(0, -2)}),
         ("a gentle hymn in F", {"style": "hymnal", "key": Key(0, -1)}),
         ("gospel hymn", {"style": "traditional_gospel"}),
-        ("up-tempo shout", {"style": "shout", "tempo": 126.0}),
+        ("up-tempo shout", {"style": "shout", "tempo": 152.0}),
         ("tempo=9999 bars 3", {"tempo": None, "bars": 3}),
         ("0 bars in 7/9", {"bars": None, "metre": None}),
         ("", {"style": None, "key": None, "tempo": None, "metre": None, "bars": None, "chords": (), "mood": None}),

@@ -30,6 +30,8 @@ TEMPO_WORDS: tuple[tuple[float, str], ...] = (
 """Beats a minute, and what says so."""
 BALLAD_TEMPO = 66.0
 SHOUT_TEMPO = 152.0
+LIVELY = 126.0
+"""From here on a tempo word means fast."""
 NOT_SO = "(?:not|nicht|pas|no|nao|never)(?: (?:too|so|very|zu|sehr|trop|si|muy|tan|muito|tao|demasiado))?"
 """Before a tempo word it takes the meaning away without giving another."""
 NO_TEMPO_AFTER = "(?:hold(?:ing)?|stand(?:ing)?|the|his|her|my|from the|an open) $"
