@@ -157,6 +157,7 @@ def run(command: Callable[[], None], name: str) -> int:
     Ctrl-C gives 130; SIGTERM raises SystemExit(143), as an exception so that temporary files go."""
     _write_what_it_can()
     logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells whom it meets first that it looked for fonts
     told = ""
     try:
         with _sigterm_unwinds():
