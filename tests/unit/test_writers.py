@@ -44,7 +44,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 def test_without_a_model_the_arranger_plays_whole_pieces_and_everything_else_names_the_way_out(
     alone: httpx.Client,
 ) -> None:
-    piece = done(alone, prompt="slow worship ballad in Db", bars=8, writer="arranger", seed=4)
+    piece = done(alone, prompt="slow worship ballad in Db", metre="4/4", bars=8, writer="arranger", seed=4)
     assert (piece["bars"], piece["key"], piece["tempo"], piece["writer"]) == (8, "Db major", 66, "arranger")
     assert len(piece["notes"]) > 40 and piece["chords"]
     for more in ({}, {"writer": "model"}, {"writer": "best"}):
