@@ -128,6 +128,7 @@ def test_every_field_of_every_wording_is_read_back(wording: str):
         ("a gentle hymn in F", {"style": "hymnal", "key": Key(0, -1)}),
         ("gospel hymn", {"style": "traditional_gospel"}),
         ("up-tempo shout", {"style": "shout", "tempo": 152.0}),
+        ("a lively praise break in F", {"style": "shout", "tempo": 152.0}),
         ("tempo=9999 bars 3", {"tempo": None, "bars": 3}),
         ("0 bars in 7/9", {"bars": None, "metre": None}),
         ("", {"style": None, "key": None, "tempo": None, "metre": None, "bars": None, "chords": (), "mood": None}),

@@ -194,8 +194,8 @@ def read_prompt(text: str) -> Understood:
             page.lost.append(run)
     if tempo is None:
         tempo = named if named is not None else leaning_tempo
-        if leaning_tempo == lexicon.SHOUT_TEMPO and tempo is not None and tempo >= lexicon.LIVELY:
-            tempo = max(tempo, leaning_tempo)  # a lively shout is no slower than a shout
+        if style == "shout" and tempo is not None and tempo >= lexicon.LIVELY:
+            tempo = max(tempo, lexicon.SHOUT_TEMPO)  # a lively shout, or praise break, is no slower than a shout
     if tempo is not None and beat is None:
         beat = DOTTED_QUARTER if metre and Metre(0, *metre).tempo_beat_ticks > TICKS_PER_QUARTER else QUARTER
     said = Understood(
