@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -72,6 +72,8 @@ class ArrangedSettings(Settings):
 
 class PretrainParams(Settings):
     seed: Count
+    begin_with: Literal["random", "base"]
+    """Random weights, or ../base: another round, on arrangements of another seed."""
     held_out: tuple[str, ...] = Field(strict=False)
     """Folders whose tunes must not be heard; one that is not there is said."""
     gather: CollectSettings
@@ -222,47 +224,60 @@ def _tune_of(ids: list[int]) -> Score:
 
 
 def pretrain(params: PretrainParams) -> None:
-    """Train a model of random weights on that text, and write the best one to base/ in half precision."""
+    """Train on that text, from random weights or in a further round of base/, and write the best model to base/ in half
+    precision."""
     from plagal.model.base import load as load_model
     from plagal.model.base import make_embedded
     from plagal.model.trainer import train
 
-    lm = load_model(make_embedded(DATA / "random", params.model, params.seed))
+    further = params.begin_with == "base"
+    lm = load_model(BASE if further else make_embedded(DATA / "random", params.model, params.seed))
     texts = [row["text"] for row in read_jsonl(DATA / "text" / "train.jsonl")]
     held = [read_jsonl(Path("data/text") / stage / "valid.jsonl") for stage in ("stage1", "stage2")]
     valid = [row["text"] for rows in held for row in list(rows)[::3]]  # it only picks the best checkpoint
     log = Path("logs") / "pretrain.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     report = train(lm, texts, valid, params.train, CHECKPOINTS, DATA / "model", seed=params.seed, log_path=log)
-    publish(report.tokens)
+    publish(report.tokens, further)
 
 
-def publish(tokens: int) -> None:
-    """base/: the weights in half precision, the tokenizer, and what it heard."""
+def publish(tokens: int, further: bool) -> None:
+    """base/: the weights in half precision, the tokenizer, and what it heard in this round and, where it is a `further`
+    one, in those before."""
     from plagal.model.base import write_half
 
-    heard = read_json(DATA / "text" / "heard.json")
+    heard = read_json(DATA / "text" / "heard.json") | {"tokens_trained_on": tokens}
+    if further:
+        heard["rounds_before"] = [*(before := read_json(BASE / "heard.json")).pop("rounds_before", []), before]
     with atomic_path(BASE) as temporary:
         parameters = write_half(DATA / "model", temporary)
-        write_json(temporary / "heard.json", heard | {"tokens_trained_on": tokens})
-        write_text(temporary / "README.md", _card(heard, tokens, parameters))
+        write_json(temporary / "heard.json", heard)
+        write_text(temporary / "README.md", _card(heard, parameters))
 
 
-def _card(heard: dict[str, Any], tokens: int, parameters: int) -> str:
-    arranged = sum(count for style, count in heard["arranged"].items() if style != "could not be arranged")
-    columns = ("source", "pieces", "licence", "attribution")
-    rows = ["| " + " | ".join(str(row[name]) for name in columns) + " |" for row in heard["sources"]]
+def _card(heard: dict[str, Any], parameters: int) -> str:
+    rounds = [*heard.get("rounds_before", []), heard]
+    said = f" in {len(rounds)} rounds" if len(rounds) > 1 else ""
+    tokens = sum(each["tokens_trained_on"] for each in rounds)
+    arranged = sum(count for each in rounds for style, count in each["arranged"].items()
+                   if style != "could not be arranged")  # fmt: skip
+    # A round hears the pieces of the one before again; where its sources grew or shrank, the card has the larger count.
+    most: dict[tuple[str, ...], int] = {}
+    for row in (row for each in rounds for row in each["sources"]):
+        key = (row["source"], row["licence"], row["attribution"])
+        most[key] = max(most.get(key, 0), row["pieces"])
+    rows = [f"| {source} | {pieces} | {licence} | {by} |" for (source, licence, by), pieces in sorted(most.items())]
     left_out, tested_on = heard["gathered_left_out_by_ear"], heard["held_out_pieces_of_the_stages"]
     held = ", ".join(f"{count} of {name}" for name, count in heard["held_out_folders"].items()) or "no folder"
     return f"""# Plagal's base
 
 A Qwen2-shaped model of {parameters:,} parameters that has heard music as Plagal's words, one event a word:
-{tokens:,} tokens, {tokens / parameters:.1f} a parameter. `make repro` begins here; stock `mlx_lm` loads it. Made by
-`pretrain/dvc.yaml` (`cd pretrain && dvc repro`).
+{tokens:,} tokens{said}, {tokens / parameters:.1f} a parameter.
+`make repro` begins here; stock `mlx_lm` loads it. Made by `pretrain/dvc.yaml` (`cd pretrain && dvc repro`).
 
 ## What it heard
 
-{heard["gathered"] - left_out} pieces of the sources below, transposed; {arranged:,} arrangements
+{sum(most.values())} pieces of the sources below, transposed; {arranged:,} arrangements
 by Plagal's own arranger (MIT), on {heard["book_tunes"]} public-domain tunes and on melodies among those pieces.
 
 | source | pieces | licence | by |

@@ -40,7 +40,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretrainParams:
     arranged = {"pieces": 12, "styles": {"worship": 1, "shout": 1}, "book_share": 0.5, "short_share": 0.5,
                 "short_bars": [4], "melody_styles": ["gospel"]}  # fmt: skip
     return PretrainParams(
-        seed=1, held_out=("data/held_out",), gather=collect_settings(free, 32, {"gospel": 32}), words=text_settings(),
+        seed=1, begin_with="random", held_out=("data/held_out",),
+        gather=collect_settings(free, 32, {"gospel": 32}), words=text_settings(),
         arranged=pretraining.ArrangedSettings.model_validate(arranged), train=train,
         model=pretraining.EmbeddedShape.model_validate(shape),
     )  # fmt: skip
@@ -79,6 +80,26 @@ def test_the_base_is_half_precision_loads_in_stock_mlx_lm_and_its_card_names_its
     left_out = json.loads(Path("base/heard.json").read_text())["gathered_left_out_by_ear"]
     assert f"| own_gospel | {32 - left_out} | test | test |" in card
     assert f"{left_out} pieces of these sources were left out because they share a tune" in card
+
+
+def test_a_further_round_begins_with_the_base_and_its_card_counts_both(project: PretrainParams) -> None:
+    import mlx.core as mx
+
+    gather(project)
+    words(project)
+    pretrain(project)
+    first, weights = json.loads(Path("base/heard.json").read_text()), mx.load("base/model.safetensors")
+    still = project.train.model_copy(update={"learning_rate": 1e-12, "muon_learning_rate": 0.0})
+    again = project.model_copy(update={"begin_with": "base", "seed": 2, "train": still})
+    words(again)
+    pretrain(again)
+    second = json.loads(Path("base/heard.json").read_text())
+    assert second["rounds_before"] == [first]
+    tokens = first["tokens_trained_on"] + second["tokens_trained_on"]
+    made = sum(n for each in (first, second) for style, n in each["arranged"].items() if "could not" not in style)
+    card = Path("base/README.md").read_text()
+    assert f"{tokens:,} tokens in 2 rounds" in card and f"; {made:,} arrangements" in card
+    assert all(mx.array_equal(value, weights[name]) for name, value in mx.load("base/model.safetensors").items())
 
 
 def test_the_committed_parameters_of_the_base_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
