@@ -232,6 +232,12 @@ def test_all_notes_off_releases_the_keys_of_its_channel_alone():
     assert notes_of(smf(track)) == [[0, 60, 24], [0, 64, 48]]
 
 
+def test_a_name_late_in_a_track_keeps_its_place_where_all_keys_are_released():
+    name = QUARTER + b"\xff\x03\x01A"
+    track = b"\x00\x90\x3c\x50" + QUARTER + b"\xb0\x7b\x00" + name + b"\x00\x91\x40\x50" + QUARTER + b"\x81\x40\x00"
+    assert notes_of(smf(track)) == [[0, 60, 24], [48, 64, 24]]
+
+
 def test_running_status_goes_on_after_a_system_exclusive_message():
     track = b"\x00\x90\x3c\x50" + QUARTER + b"\x3c\x00\x00\xf0\x02\x7e\xf7\x00\x40\x50" + QUARTER + b"\x40\x00"
     assert notes_of(smf(track)) == [[0, 60, 24], [24, 64, 24]]

@@ -155,18 +155,17 @@ def _walk(tracks: list[bytes], losses: Counter[str]) -> list[bytes] | None:
     voices = _mpe_voices(chain.from_iterable(parts.values()))
     striking = [place for place, events in parts.items() if place[1] >= 0 and any(map(_strikes, events))]
     for place, events in parts.items():
-        if place[1] >= 0 and place not in striking and striking:
-            pedals = [event for event in events if event[1][0] >> 4 == 0xB and event[1][1] == _SUSTAIN]
-            target = striking[0]
-            parts[target] = sorted(
-                [*parts[target], *((time, bytes([0xB0 | target[1]]) + message[1:]) for time, message in pedals)],
-                key=lambda event: event[0],
-            )
+        if striking and place[1] >= 0 and place not in striking:
+            status = bytes([0xB0 | striking[0][1]])
+            for time, message in events:
+                if message[0] >> 4 == 0xB and message[1] == _SUSTAIN:
+                    parts[striking[0]].append((time, status + message[1:]))
     written = []
     for (number, channel), events in sorted(parts.items(), key=lambda part: part[0]):
         moved = 0 if channel == _DRUM_CHANNEL and channel in voices else channel
         names = [event for event in parts.get((number, -1), []) if channel >= 0 and event[1][1] == 0x03]
-        written.append(_written([*names, *events], moved, ends[number]))
+        in_time = sorted([*names, *events], key=lambda event: event[0])  # a name may stand late in its track
+        written.append(_written(in_time, moved, ends[number]))
     return written
 
 
@@ -241,29 +240,27 @@ def _mpe_voices(events: Iterator[Event]) -> set[int]:
 
 def _written(events: list[Event], channel: int, end: int) -> bytes:
     """One track on one channel, every key that is down released where all are, or at the end."""
-    out, now, down = bytearray(), 0, Counter[int]()
+    out: list[Event] = []
+    down = Counter[int]()
 
-    def put(time: int, message: bytes) -> None:
-        nonlocal now
-        out.extend(_size(time - now) + message)
-        now = time
+    def release(time: int) -> None:
+        out.extend((time, bytes([0x80 | channel, pitch, 0])) for pitch in down.elements())
+        down.clear()
 
     for time, message in events:
         kind = message[0] >> 4
-        if message[0] == 0xFF:
-            put(time, message)
-            continue
         if kind == 0xB and message[1] in (_ALL_SOUND_OFF, _ALL_NOTES_OFF):
-            for pitch in down.elements():
-                put(time, bytes([0x80 | channel, pitch, 0]))
-            down.clear()
+            release(time)
             continue
         if _strikes((time, message)):
             down[message[1]] += 1
         elif kind in (8, 9) and down[message[1]]:
             down[message[1]] -= 1
-        put(time, bytes([kind << 4 | channel]) + message[1:])
-    for pitch in down.elements():
-        put(max(end, now), bytes([0x80 | channel, pitch, 0]))
-    put(max(end, now), _END_OF_TRACK)
-    return bytes(out)
+        out.append((time, message if message[0] == 0xFF else bytes([kind << 4 | channel]) + message[1:]))
+    last = max(end, events[-1][0])
+    release(last)
+    times = [0, *(time for time, _ in out)]
+    spans = [
+        (after - before, message) for before, (after, message) in zip(times, [*out, (last, _END_OF_TRACK)], strict=True)
+    ]
+    return b"".join(_size(ticks) + message for ticks, message in spans)

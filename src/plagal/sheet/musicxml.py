@@ -8,7 +8,9 @@ defines them. Times are in ticks: 24 divisions to the quarter.
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -31,7 +33,7 @@ _SLOWER = 0.9
 """Of the tempo that stands: playing that gives way less is not a ritardando."""
 _PHRASE = 4
 """Bars for which a loudness must hold to be marked."""
-_UNIT_NAMES = {36: ("quarter", True), 24: ("quarter", False)}
+_HIDDEN, _ITALIC = {"print-object": "no"}, {"font-style": "italic"}
 
 
 def document(score: Score, staves: Sequence[Staff], swung: bool, *, lead: bool, numbers: bool) -> str:
@@ -50,94 +52,78 @@ class _Document:
         self.bars: Bars = page_bars(score, staves)
         self.names = spelled(score)
         self.clefs = [_clefs(score, staff, self.bars, number) for number, staff in enumerate(staves)]
-        self.events = sorted([*self._tempos(), *self._sections(), *self._harmonies()], key=lambda event: event[:2])
+        starts, last = self.bars.starts, self.bars.ends[-1]
+        within = [key for key in score.keys if starts[0] < key.onset < last and key.onset not in starts]
+        events = [(key.onset, -1, _node("attributes", _key(key))) for key in within]
+        for tick, order, element in (*self._tempos(), *self._sections(), *self._harmonies()):
+            events.append((max(tick, starts[0]), order, element))
         if not lead:
-            self.events = sorted([*self.events, *self._pedals(), *self._dynamics()], key=lambda event: event[:2])
-        self.next_event = 0
+            events += [*self._pedals(), *self._dynamics()]
+        self.events = deque(sorted(events, key=lambda event: event[:2]))
 
     def text(self) -> str:
-        root = ET.Element("score-partwise", version="4.0")
-        if self.score.title:
-            _add(_add(root, "work"), "work-title", self.score.title)
-        encoding = _add(_add(root, "identification"), "encoding")
-        _add(encoding, "software", f"Plagal {__version__}")
-        entry = _add(_add(root, "part-list"), "score-part", id="P1")
-        _add(entry, "part-name", "Piano", **{"print-object": "no"})
-        part = _add(root, "part", id="P1")
-        for place in range(len(self.bars.starts)):
-            self._measure(part, place)
+        title = self.score.title
+        root = _node(
+            "score-partwise",
+            _node("work", _node("work-title", title)) if title else None,
+            _node("identification", _node("encoding", _node("software", f"Plagal {__version__}"))),
+            _node("part-list", _node("score-part", _node("part-name", "Piano", **_HIDDEN), id="P1")),
+            _node("part", *(self._measure(place) for place in range(len(self.bars.starts))), id="P1"),
+            version="4.0",
+        )
         ET.indent(root, " ")
         return _DOCTYPE + ET.tostring(root, encoding="unicode") + "\n"
 
-    def _measure(self, part: ET.Element, place: int) -> None:
-        bars = self.bars
-        number = place if bars.upbeat else place + 1
-        measure = _add(
-            part, "measure", number=str(number), **({"implicit": "yes"} if place == 0 and bars.upbeat else {})
+    def _measure(self, place: int) -> ET.Element:
+        start, end, upbeat = self.bars.starts[place], self.bars.ends[place], self.bars.upbeat
+        measure = _node(
+            "measure", number=str(place + (not upbeat)), **({"implicit": "yes"} if upbeat and not place else {})
         )
-        start, end = bars.starts[place], bars.ends[place]
-        self._attributes(measure, place)
-        repeats = [marker for marker in self.score.markers if marker.kind == "repeat"]
-        line = start if place or not bars.upbeat else 0
-        if any(marker.onset == line and marker.text == "START" for marker in repeats):
-            barline = _add(measure, "barline", location="left")
-            _add(barline, "bar-style", "heavy-light")
-            _add(barline, "repeat", direction="forward")
-        accidentals = [self._accidentals(staff, start, end) for staff in self.staves]
-        first = True
-        for number, staff in enumerate(self.staves):
-            both = all(any(c.start < end and c.end > start for c in voice) for voice in staff.voices)
-            for layer, voice in enumerate(staff.voices):
-                inside = [c for c in voice if c.start < end and c.end > start]
-                if layer and not inside:
-                    continue
-                if not first:
-                    _add(_add(measure, "backup"), "duration", end - start)
-                self._voice(measure, place, number, layer, inside, accidentals[number], both, first)
-                first = False
-        last = place + 1 == len(bars.starts)
-        closes = any(marker.onset == end and marker.text == "END" for marker in repeats)
-        if last or closes:
-            barline = _add(measure, "barline", location="right")
-            _add(barline, "bar-style", "light-heavy")
-            if closes:
-                _add(barline, "repeat", direction="backward")
-
-    def _attributes(self, measure: ET.Element, place: int) -> None:
-        bars, score = self.bars, self.score
-        start, end = bars.starts[place], bars.ends[place]
-        attributes = ET.Element("attributes")
-        if place == 0:
-            _add(attributes, "divisions", TICKS_PER_QUARTER)
-        key = next((key for key in score.keys if (key.onset == start or (place == 0 and key.onset <= start))), None)
-        if key is not None:
-            _add_key(attributes, key)
-        metre = bars.metres[place]
-        if place == 0 or (metre.numerator, metre.denominator) != _sign(bars.metres[place - 1]):
-            # An upbeat with a metre of its own hides it: "1/4" before "4/4" says nothing to a player.
-            upbeat = place == 0 and len(bars.metres) > 1 and metre.bar_ticks < bars.metres[1].bar_ticks
-            time = _add(attributes, "time", **({"print-object": "no"} if upbeat else {}))
-            _add(time, "beats", metre.numerator)
-            _add(time, "beat-type", metre.denominator)
-        if place == 0:
-            _add(attributes, "staves", len(self.staves))
-        for number, clefs in enumerate(self.clefs):
-            if place == 0 or clefs[place] != clefs[place - 1]:
-                clef = _add(attributes, "clef", number=str(number + 1))
-                _add(clef, "sign", clefs[place])
-                _add(clef, "line", 2 if clefs[place] == "G" else 4)
+        attributes = self._attributes(place)
         if len(attributes):
             measure.append(attributes)
-        for later in score.keys:
-            if start < later.onset < end and place + (later.onset > start):
-                change = ET.Element("attributes")
-                _add_key(change, later)
-                self.events.insert(self.next_event, (later.onset, -1, change))
-                self.events[self.next_event :] = sorted(self.events[self.next_event :], key=lambda event: event[:2])
+        repeats = {(marker.onset, marker.text) for marker in self.score.markers if marker.kind == "repeat"}
+        if (start if place else 0, "START") in repeats:
+            measure.append(_bar_line("left", "heavy-light", "forward"))
+        for number, staff in enumerate(self.staves):
+            accidentals = self._accidentals(staff, start, end)
+            voices = [[chord for chord in voice if chord.start < end and chord.end > start] for voice in staff.voices]
+            for layer, inside in enumerate(voices):
+                if layer and not inside:
+                    continue
+                if number or layer:
+                    measure.append(_node("backup", _node("duration", end - start)))
+                self._voice(measure, place, number, layer, inside, accidentals, all(voices))
+        closes = (end, "END") in repeats
+        if closes or place + 1 == len(self.bars.starts):
+            measure.append(_bar_line("right", "light-heavy", "backward" if closes else None))
+        return measure
+
+    def _attributes(self, place: int) -> ET.Element:
+        """What is new at the beginning of a bar."""
+        bars, first = self.bars, place == 0
+        start, metre = bars.starts[place], bars.metres[place]
+        key = next((key for key in self.score.keys if key.onset == start or (first and key.onset <= start)), None)
+        attributes = _node(
+            "attributes", _node("divisions", TICKS_PER_QUARTER) if first else None, _key(key) if key else None
+        )
+        before = bars.metres[place - 1]
+        if first or (metre.numerator, metre.denominator) != (before.numerator, before.denominator):
+            # An upbeat with a metre of its own hides it: "1/4" before "4/4" says nothing to a player.
+            upbeat = first and len(bars.metres) > 1 and metre.bar_ticks < bars.metres[1].bar_ticks
+            sign = _node("beats", metre.numerator), _node("beat-type", metre.denominator)
+            attributes.append(_node("time", *sign, **(_HIDDEN if upbeat else {})))
+        if first:
+            attributes.append(_node("staves", len(self.staves)))
+        for number, clefs in enumerate(self.clefs, 1):
+            if first or clefs[place] != clefs[place - 1]:
+                line = 2 if clefs[place] == "G" else 4
+                attributes.append(_node("clef", _node("sign", clefs[place]), _node("line", line), number=str(number)))
+        return attributes
 
     def _voice(
         self, measure: ET.Element, place: int, number: int, layer: int, inside: Sequence[Chord],
-        accidentals: dict[tuple[int, int], str], both: bool, first: bool,
+        accidentals: dict[tuple[int, int], str], both: bool,
     ) -> None:  # fmt: skip
         """One voice of a bar: its notes, the rests between (none in a second voice), and with the first voice what
         stands over and under the staves."""
@@ -152,151 +138,108 @@ class _Document:
             now = min(chord.end, end)
         if now < end:
             spans.append((now, end, None))
-        edges = [edge - line for low, high, _ in spans for edge in (low, high)]
-        tuplets = triplets(edges, metre)
-        cut = [
-            (chord, pieces(low - line, high - line, metre, tuplets, rest=chord is None)) for low, high, chord in spans
+        tuplets = triplets([edge - line for low, high, _ in spans for edge in (low, high)], metre)
+        flat = [
+            (chord, piece)
+            for low, high, chord in spans
+            for piece in pieces(low - line, high - line, metre, tuplets, rest=chord is None)
         ]
-        flat = [(chord, piece) for chord, found in cut for piece in found]
         beams = _beams(flat, metre)
         voice = number * 4 + layer + 1
-        for at, (here, piece) in enumerate(flat):
+        after = [*(piece.start + line for _, piece in flat[1:]), end if place + 1 < len(self.bars.starts) else 1 << 30]
+        for (here, piece), until, states in zip(flat, after, beams, strict=True):
             tick = piece.start + line
-            if first:
-                until = (
-                    flat[at + 1][1].start + line
-                    if at + 1 < len(flat)
-                    else end
-                    if place + 1 < len(self.bars.starts)
-                    else 1 << 30
-                )
+            if not (number or layer):
                 self._directions(measure, tick, until)
             if here is None and layer:
-                _add(_add(measure, "forward"), "duration", piece.ticks)
+                measure.append(_node("forward", _node("duration", piece.ticks)))
                 continue
             whole_bar = here is None and len(flat) == 1
             if here is not None and tick == here.start:
-                for crushed in here.graces:
-                    self._grace(measure, crushed, tick, voice, number + 1)
+                measure.extend(self._grace(crushed, tick, voice, number) for crushed in here.graces)
+            ties = [] if here is None else ["stop"] * (tick > here.start) + ["start"] * (tick + piece.ticks < here.end)
             notes: list[int | None] = [None] if here is None else [*here.notes]
             for order, row in enumerate(notes):
-                note = self._note(measure, row, here, piece, tick, order, whole_bar)
-                _add(note, "voice", voice)
-                if not whole_bar:
-                    _add(note, "type", piece.value)
-                    for _ in range(piece.dots):
-                        _add(note, "dot")
-                if row is not None and (accidental := accidentals.get((tick, row))):
-                    _add(note, "accidental", accidental)
-                if piece.triplet is not None:
-                    change = _add(note, "time-modification")
-                    _add(change, "actual-notes", 3)
-                    _add(change, "normal-notes", 2)
-                if both and row is not None:
-                    _add(note, "stem", "down" if layer else "up")
-                if len(self.staves) > 1:
-                    _add(note, "staff", number + 1)
-                if not order:
-                    for level, state in enumerate(beams[at], 1):
-                        _add(note, "beam", state, number=str(level))
-                self._notations(note, here, row, piece, tick, order)
+                accidental = None if row is None else accidentals.get((tick, row))
+                notations = [_node("tied", type=kind) for kind in ties]
+                notations += _brackets(piece) if not order else []
+                notations += [_node("arpeggiate")] if here is not None and here.rolled and tick == here.start else []
+                note = _node(
+                    "note",
+                    _node("chord") if order else None,
+                    _node("rest", **({"measure": "yes"} if whole_bar else {})) if row is None else self._pitch(row),
+                    _node("duration", piece.ticks),
+                    *(_node("tie", type=kind) for kind in ties),
+                    _node("voice", voice),
+                    *([] if whole_bar else [_node("type", piece.value), *(_node("dot") for _ in range(piece.dots))]),
+                    _node("accidental", accidental) if accidental else None,
+                    _node("time-modification", _node("actual-notes", 3), _node("normal-notes", 2))
+                    if piece.triplet is not None
+                    else None,
+                    _node("stem", "down" if layer else "up") if both and row is not None else None,
+                    self._staff(number),
+                    *(_node("beam", state, number=str(level)) for level, state in enumerate(states, 1) if not order),
+                    _node("notations", *notations) if notations else None,
+                )
+                if here is not None and row is not None:
+                    onset, _, ticks, velocity = self.score.notes[row].tolist()
+                    note.set("dynamics", f"{velocity / 0.9:.2f}")
+                    if tick == here.start and onset != tick:
+                        note.set("attack", str(onset - tick))
+                    if tick + piece.ticks == here.end and onset + ticks != here.end:
+                        note.set("release", str(onset + ticks - here.end))
+                measure.append(note)
 
-    def _note(
-        self, measure: ET.Element, row: int | None, chord: Chord | None, piece: Piece, tick: int, order: int,
-        whole_bar: bool,
-    ) -> ET.Element:  # fmt: skip
-        note = _add(measure, "note")
-        if row is None or chord is None:
-            _add(note, "rest", **({"measure": "yes"} if whole_bar else {}))
-            _add(note, "duration", piece.ticks)
-            return note
-        onset, pitch, ticks, velocity = (int(value) for value in self.score.notes[row])
-        note.set("dynamics", f"{velocity / 0.9:.2f}")
-        if tick == chord.start and onset != tick:
-            note.set("attack", str(onset - tick))
-        if tick + piece.ticks == chord.end and onset + ticks != chord.end:
-            note.set("release", str(onset + ticks - chord.end))
-        if order:
-            _add(note, "chord")
-        self._pitch(note, row, pitch)
-        _add(note, "duration", piece.ticks)
-        for kind in self._ties(chord, tick, piece):
-            _add(note, "tie", type=kind)
-        return note
+    def _named(self, row: int) -> tuple[str, int, int]:
+        """Step, alteration and octave of a note as it is spelled."""
+        alter, letter = divmod(self.names[row] + 1, 7)
+        return LETTERS[letter], alter, (int(self.score.notes[row, PITCH]) - alter) // 12 - 1
 
-    def _pitch(self, note: ET.Element, row: int, pitch: int) -> tuple[str, int]:
-        """Write a note's pitch as it is spelled. -> step and alteration."""
-        step, alter, octave = _named(self.names[row], pitch)
-        element = _add(note, "pitch")
-        _add(element, "step", step)
-        if alter:
-            _add(element, "alter", alter)
-        _add(element, "octave", octave)
-        return step, alter
+    def _staff(self, number: int) -> ET.Element | None:
+        return _node("staff", number + 1) if len(self.staves) > 1 else None
 
-    def _grace(self, measure: ET.Element, row: int, tick: int, voice: int, staff: int) -> None:
-        onset, pitch, ticks, velocity = (int(value) for value in self.score.notes[row])
-        sounds = {"attack": str(onset - tick), "release": str(onset + ticks - tick)}
-        note = _add(measure, "note", dynamics=f"{velocity / 0.9:.2f}", **sounds)
-        _add(note, "grace", slash="yes")
-        step, alter = self._pitch(note, row, pitch)
-        _add(note, "voice", voice)
-        _add(note, "type", "eighth")
-        key = key_then(self.score.keys, tick) or Key(0, 0)
-        if alter != signature(key).get(step, 0):
-            _add(note, "accidental", _ACCIDENTALS[alter])
-        if len(self.staves) > 1:
-            _add(note, "staff", staff)
+    def _pitch(self, row: int) -> ET.Element:
+        step, alter, octave = self._named(row)
+        return _node("pitch", _node("step", step), _node("alter", alter) if alter else None, _node("octave", octave))
 
-    @staticmethod
-    def _ties(chord: Chord, tick: int, piece: Piece) -> list[str]:
-        ties = ["stop"] if tick > chord.start else []
-        return ties + (["start"] if tick + piece.ticks < chord.end else [])
-
-    def _notations(
-        self, note: ET.Element, chord: Chord | None, row: int | None, piece: Piece, tick: int, order: int
-    ) -> None:
-        notations = ET.Element("notations")
-        if chord is not None and row is not None:
-            for kind in self._ties(chord, tick, piece):
-                _add(notations, "tied", type=kind)
-        if piece.triplet is not None and not order:
-            if piece.start == piece.triplet[0]:
-                _add(notations, "tuplet", type="start", number="1", bracket="yes" if piece.value == "quarter" else "no")
-            if piece.end == piece.triplet[1]:
-                _add(notations, "tuplet", type="stop", number="1")
-        if chord is not None and chord.rolled and tick == chord.start:
-            _add(notations, "arpeggiate")
-        if len(notations):
-            note.append(notations)
+    def _grace(self, row: int, tick: int, voice: int, staff: int) -> ET.Element:
+        onset, _, ticks, velocity = self.score.notes[row].tolist()
+        step, alter, _ = self._named(row)
+        plain = signature(key_then(self.score.keys, tick) or Key(0, 0)).get(step, 0)
+        return _node(
+            "note",
+            _node("grace", slash="yes"),
+            self._pitch(row),
+            _node("voice", voice),
+            _node("type", "eighth"),
+            _node("accidental", _ACCIDENTALS[alter]) if alter != plain else None,
+            self._staff(staff),
+            dynamics=f"{velocity / 0.9:.2f}",
+            attack=str(onset - tick),
+            release=str(onset + ticks - tick),
+        )
 
     def _directions(self, measure: ET.Element, tick: int, until: int) -> None:
         """What stands from here to the next note."""
-        while self.next_event < len(self.events) and self.events[self.next_event][0] < until:
-            at, _, element = self.events[self.next_event]
+        while self.events and self.events[0][0] < until:
+            at, _, element = self.events.popleft()
             if at != tick and element.tag != "attributes":
-                offset = ET.Element("offset")
-                offset.text = str(at - tick)
                 place = [child.tag in ("staff", "sound") for child in element]
-                element.insert(place.index(True) if True in place else len(element), offset)
+                element.insert(place.index(True) if True in place else len(element), _node("offset", at - tick))
             measure.append(element)
-            self.next_event += 1
 
     def _accidentals(self, staff: Staff, start: int, end: int) -> dict[tuple[int, int], str]:
         """What stands before the notes of a bar: where they differ from the signature, or from what stood there."""
         notes = sorted(
-            (max(chord.start, start), chord.start < start, row)
-            for voice in staff.voices for chord in voice if chord.start < end and chord.end > start
+            (chord.start, row)
+            for voice in staff.voices for chord in voice if start <= chord.start < end and chord.end > start
             for row in chord.notes
         )  # fmt: skip
-        key = key_then(self.score.keys, start) or Key(0, 0)
-        held = signature(key)
+        held = signature(key_then(self.score.keys, start) or Key(0, 0))
         state: dict[tuple[str, int], int] = {}
         found: dict[tuple[int, int], str] = {}
-        for tick, tied, row in notes:
-            step, alter, octave = _named(self.names[row], int(self.score.notes[row, PITCH]))
-            if tied:
-                continue
+        for tick, row in notes:
+            step, alter, octave = self._named(row)
             if alter != state.get((step, octave), held.get(step, 0)):
                 found[tick, row] = _ACCIDENTALS[alter]
             state[step, octave] = alter
@@ -304,142 +247,128 @@ class _Document:
 
     # --- what stands over and under the staves
 
-    def _tempos(self) -> Iterable[_Event]:
-        shown: float | None = None
-        slowing = False
-        for number, tempo in enumerate(self.score.tempos):
-            metres = self.score.metres
+    def _tempos(self) -> Iterator[_Event]:
+        tempos, metres = self.score.tempos, self.score.metres
+        shown, slowing = 0.0, False
+        for number, tempo in enumerate(tempos):
             metre = next((metre for metre in reversed(metres) if metre.onset <= tempo.onset), metres[0])
-            beat = metre.tempo_beat_ticks
-            speed = tempo.quarters_per_minute
-            after = self.score.tempos[number + 1] if number + 1 < len(self.score.tempos) else None
-            steady = after is None or after.onset - tempo.onset >= 2 * metre.bar_ticks
-            element = ET.Element("direction", placement="above")
-            kind = _add(element, "direction-type")
-            if number == 0 or (steady and shown is not None and abs(speed - shown) > 0.08 * shown and not slowing):
-                mark = _add(kind, "metronome")
-                value, dotted = _UNIT_NAMES.get(beat, ("quarter", False))
-                _add(mark, "beat-unit", value)
-                if dotted:
-                    _add(mark, "beat-unit-dot")
-                _add(mark, "per-minute", round(speed * TICKS_PER_QUARTER / beat))
-                if number == 0 and self.swung:
-                    words = _add(_add(element, "direction-type"), "words", "Swing  ")
-                    words.set("font-style", "italic")
+            beat, speed = metre.tempo_beat_ticks, tempo.quarters_per_minute
+            steady = number + 1 == len(tempos) or tempos[number + 1].onset - tempo.onset >= 2 * metre.bar_ticks
+            kinds: list[ET.Element] = []
+            if number == 0 or (steady and abs(speed - shown) > 0.08 * shown and not slowing):
+                dot = _node("beat-unit-dot") if beat > TICKS_PER_QUARTER else None
+                beats = _node("per-minute", round(speed * TICKS_PER_QUARTER / beat))
+                kinds = [_node("metronome", _node("beat-unit", "quarter"), dot, beats)]
+                kinds += [_node("words", "Swing  ", **_ITALIC)] if number == 0 and self.swung else []
                 shown, slowing = speed, False
-            elif shown is not None and speed < _SLOWER * shown and not slowing:
-                _add(kind, "words", "rit.").set("font-style", "italic")
-                slowing = True
-            elif slowing and shown is not None and abs(speed - shown) <= 0.03 * shown:
-                _add(kind, "words", "a tempo").set("font-style", "italic")
-                slowing = False
-            else:
-                element = ET.Element("sound", tempo=f"{speed:.10g}")
-                yield max(tempo.onset, self.bars.starts[0]), 0, element
-                continue
-            _add(element, "sound", tempo=f"{speed:.10g}")
-            yield max(tempo.onset, self.bars.starts[0]), 0, element
+            elif speed < _SLOWER * shown and not slowing:
+                kinds, slowing = [_node("words", "rit.", **_ITALIC)], True
+            elif slowing and abs(speed - shown) <= 0.03 * shown:
+                kinds, slowing = [_node("words", "a tempo", **_ITALIC)], False
+            sound = _node("sound", tempo=f"{speed:.10g}")
+            yield tempo.onset, 0, _direction("above", *kinds, after=sound) if kinds else sound
 
-    def _sections(self) -> Iterable[_Event]:
+    def _sections(self) -> Iterator[_Event]:
         for marker in self.score.markers:
             if marker.kind == "section":
-                element = _direction("above", "rehearsal", marker.text.capitalize())
-                yield max(marker.onset, self.bars.starts[0]), 1, element
+                yield marker.onset, 1, _direction("above", _node("rehearsal", marker.text.capitalize()))
 
-    def _harmonies(self) -> Iterable[_Event]:
-        chords = [(m.onset, parse_chord(m.text)) for m in self.score.markers if m.kind == "chord"]
+    def _harmonies(self) -> Iterator[_Event]:
         before = None
-        for onset, chord in chords:
+        for marker in self.score.markers:
+            if marker.kind != "chord":
+                continue
+            onset, chord = marker.onset, parse_chord(marker.text)
             key = key_then(self.score.keys, onset) or Key(0, 0)
             root, text, bass = printed(chord, key)
-            element = ET.Element("harmony")
-            if self.numbers or chord == before:
-                element.set("print-object", "no")
             if self.numbers and chord != before:
-                words = _direction("above", "words", nashville(chord, key), **{"font-weight": "bold"})
-                yield max(onset, self.bars.starts[0]), 3, words
-            before = chord
-            _add_name(_add(element, "root"), "root", root)
+                yield onset, 3, _direction("above", _node("words", nashville(chord, key), **{"font-weight": "bold"}))
             kind, degrees = kind_of(chord.quality)
-            _add(element, "kind", kind).set("text", text)
-            if bass:
-                _add_name(_add(element, "bass"), "bass", bass)
-            for how, value, alter in degrees:
-                degree = _add(element, "degree", **{"print-object": "no"})
-                _add(degree, "degree-value", value)
-                _add(degree, "degree-alter", alter)
-                _add(degree, "degree-type", how)
-            yield max(onset, self.bars.starts[0]), 2, element
+            yield onset, 2, _node(
+                "harmony",
+                _name("root", root),
+                _node("kind", kind, text=text),
+                _name("bass", bass) if bass else None,
+                *(
+                    _node(
+                        "degree", _node("degree-value", value), _node("degree-alter", alter), _node("degree-type", how),
+                        **_HIDDEN,
+                    )
+                    for how, value, alter in degrees
+                ),
+                **(_HIDDEN if self.numbers or chord == before else {}),
+            )  # fmt: skip
+            before = chord
 
-    def _pedals(self) -> Iterable[_Event]:
+    def _pedals(self) -> Iterator[_Event]:
         down = False
         for pedal in self.score.pedals:
-            kind = "stop" if pedal.state == "off" else "change" if down else "start"
-            if pedal.state == "half" or kind == "change":
-                yield pedal.onset, 5, ET.Element("sound", {"damper-pedal": "50" if pedal.state == "half" else "yes"})
+            if pedal.state == "half" or (down and pedal.state == "on"):
+                yield pedal.onset, 5, _node("sound", **{"damper-pedal": "50" if pedal.state == "half" else "yes"})
                 continue
-            element = _direction("below", "pedal", type=kind, line="yes", sign="no")
-            _add(element, "staff", len(self.staves))
             down = pedal.state != "off"
-            yield max(pedal.onset, self.bars.starts[0]), 4, element
+            line = _node("pedal", type="start" if down else "stop", line="yes", sign="no")
+            yield (
+                max(pedal.onset, self.bars.starts[0]),
+                4,
+                _direction("below", line, after=_node("staff", len(self.staves))),
+            )
 
-    def _dynamics(self) -> Iterable[_Event]:
+    def _dynamics(self) -> Iterator[_Event]:
         """A mark at the first bar, and where the music has become louder or softer for `_PHRASE` bars."""
         notes = self.score.notes
         if len(set(notes[:, VELOCITY].tolist())) == 1:
             return  # nobody chose a loudness
-        loud: list[float] = []
-        places: list[int] = []
-        for place, (start, end) in enumerate(zip(self.bars.starts, self.bars.ends, strict=True)):
-            inside = (notes[:, ONSET] >= start) & (notes[:, ONSET] < end)
-            if inside.any():
-                loud.append(float(notes[inside, VELOCITY].mean()))
-                places.append(place)
+        edges = zip(self.bars.starts, self.bars.ends, strict=True)
+        bars = [(start, notes[(notes[:, ONSET] >= start) & (notes[:, ONSET] < end), VELOCITY]) for start, end in edges]
+        loud = [(start, float(inside.mean())) for start, inside in bars if len(inside)]
         shown: tuple[int, str] | None = None
-        for number, place in enumerate(places):
-            level = float(np.median(loud[number : number + _PHRASE]))
+        for number, (start, here) in enumerate(loud):
+            level = float(np.median([mean for _, mean in loud[number : number + _PHRASE]]))
             mark = min(_MARKS, key=lambda pair: abs(pair[0] - level))
-            if shown is None or (mark != shown and abs(level - shown[0]) > 10 and abs(loud[number] - level) < 10):
+            if shown is None or (mark != shown and abs(level - shown[0]) > 10 and abs(here - level) < 10):
                 shown = mark
-                element = _direction("below", "dynamics")
-                _add(element[0][0], mark[1])
-                _add(element, "staff", 1)
-                yield self.bars.starts[place], 1, element
+                yield start, 1, _direction("below", _node("dynamics", _node(mark[1])), after=_node("staff", 1))
 
 
-def _sign(metre: Metre) -> tuple[int, int]:
-    return metre.numerator, metre.denominator
-
-
-def _add(parent: ET.Element, tag: str, text: object = None, **attributes: str) -> ET.Element:
-    element = ET.SubElement(parent, tag, attributes)
-    if text is not None:
-        element.text = str(text)
+def _node(tag: str, *inside: ET.Element | str | int | None, **attributes: str) -> ET.Element:
+    """An element with its children or its text; None is nothing."""
+    element = ET.Element(tag, attributes)
+    for each in inside:
+        if isinstance(each, ET.Element):
+            element.append(each)
+        elif each is not None:
+            element.text = str(each)
     return element
 
 
-def _direction(placement: str, tag: str, text: object = None, **attributes: str) -> ET.Element:
-    element = ET.Element("direction", placement=placement)
-    _add(_add(element, "direction-type"), tag, text, **attributes)
-    return element
+def _direction(placement: str, *kinds: ET.Element, after: ET.Element | None = None) -> ET.Element:
+    return _node("direction", *(_node("direction-type", kind) for kind in kinds), after, placement=placement)
 
 
-def _add_key(attributes: ET.Element, key: Key) -> None:
-    element = _add(attributes, "key")
-    _add(element, "fifths", key.fifths)
-    _add(element, "mode", "minor" if key.minor else "major")
+def _bar_line(location: str, style: str, repeat: str | None) -> ET.Element:
+    sign = _node("repeat", direction=repeat) if repeat else None
+    return _node("barline", _node("bar-style", style), sign, location=location)
 
 
-def _add_name(element: ET.Element, what: str, name: str) -> None:
-    _add(element, f"{what}-step", name[0])
-    if alter := name.count("#") - name[1:].count("b"):
-        _add(element, f"{what}-alter", alter)
+def _key(key: Key) -> ET.Element:
+    return _node("key", _node("fifths", key.fifths), _node("mode", "minor" if key.minor else "major"))
 
 
-def _named(fifths: int, pitch: int) -> tuple[str, int, int]:
-    """Step, alter and octave of a key that is spelled at a place on the line of fifths."""
-    alter, letter = divmod(fifths + 1, 7)
-    return LETTERS[letter], alter, (pitch - alter) // 12 - 1
+def _name(what: str, name: str) -> ET.Element:
+    alter = name.count("#") - name[1:].count("b")
+    return _node(what, _node(f"{what}-step", name[0]), _node(f"{what}-alter", alter) if alter else None)
+
+
+def _brackets(piece: Piece) -> list[ET.Element]:
+    """Where the triplet of a piece begins and ends."""
+    begin, end = piece.triplet or (None, None)
+    found = []
+    if piece.start == begin:
+        found.append(_node("tuplet", type="start", number="1", bracket="yes" if piece.value == "quarter" else "no"))
+    if piece.end == end:
+        found.append(_node("tuplet", type="stop", number="1"))
+    return found
 
 
 def _beams(flat: Sequence[tuple[Chord | None, Piece]], metre: Metre) -> list[list[str]]:
@@ -449,8 +378,7 @@ def _beams(flat: Sequence[tuple[Chord | None, Piece]], metre: Metre) -> list[lis
     for chord, piece in flat:
         beat = sum(edge <= piece.start for edge in edges) - 1
         group_of.append(beat if chord is not None and piece.value in _FLAGS else None)
-    halves = len(edges) == 5 and edges[1] == 24
-    if halves:  # four eighths in a half bar of 4/4 are one group
+    if len(edges) == 5 and edges[1] == 24:  # four eighths in a half bar of 4/4 are one group
         for half in (0, 2):
             places = [place for place, group in enumerate(group_of) if group in (half, half + 1)]
             inside = [place for place, (_, piece) in enumerate(flat) if edges[half] <= piece.start < edges[half + 2]]
@@ -458,20 +386,16 @@ def _beams(flat: Sequence[tuple[Chord | None, Piece]], metre: Metre) -> list[lis
                 for place in places:
                     group_of[place] = half
     beams: list[list[str]] = [[] for _ in flat]
-    place = 0
-    while place < len(flat):
-        last = place
-        while last + 1 < len(flat) and group_of[last + 1] is not None and group_of[last + 1] == group_of[place]:
-            last += 1
-        if group_of[place] is not None and last > place:
-            levels = [_FLAGS[flat[at][1].value] for at in range(place, last + 1)]
-            for at, level in enumerate(levels):
-                for depth in range(1, level + 1):
-                    before = at > 0 and levels[at - 1] >= depth
-                    after = at + 1 < len(levels) and levels[at + 1] >= depth
-                    state = "continue" if before and after else "end" if before else "begin" if after else ""
-                    beams[place + at].append(state or ("backward hook" if at else "forward hook"))
-        place = last + 1
+    for group, run in groupby(range(len(flat)), key=group_of.__getitem__):
+        beamed = list(run)
+        if group is None or len(beamed) == 1:
+            continue
+        levels = [0, *(_FLAGS[flat[place][1].value] for place in beamed), 0]
+        for at, place in enumerate(beamed, 1):
+            for depth in range(1, levels[at] + 1):
+                before, after = levels[at - 1] >= depth, levels[at + 1] >= depth
+                state = "continue" if before and after else "end" if before else "begin" if after else ""
+                beams[place].append(state or ("backward hook" if at > 1 else "forward hook"))
     return beams
 
 
@@ -480,17 +404,16 @@ _LOW_LEFT, _HIGH_RIGHT = 62, 57
 
 def _clefs(score: Score, staff: Staff, bars: Bars, number: int) -> list[str]:
     """A clef for each bar: the staff's own, the other where two bars on end lie wholly in its reach."""
-    usual, other = ("G", "F") if number == 0 else ("F", "G")
+    usual, other = ("F", "G") if number else ("G", "F")
     away: list[bool] = []
     for start, end in zip(bars.starts, bars.ends, strict=True):
         rows = [row for voice in staff.voices for c in voice if start <= c.start < end for row in c.notes]
-        keys = [int(score.notes[row, PITCH]) for row in rows]
-        if usual == "G":
-            away.append(bool(keys) and max(keys) <= 60 and sum(keys) < _HIGH_RIGHT * len(keys))
+        keys = score.notes[rows, PITCH]
+        if number:
+            away.append(bool(rows) and keys.min() >= 58 and keys.mean() > _LOW_LEFT)
         else:
-            away.append(bool(keys) and min(keys) >= 58 and sum(keys) > _LOW_LEFT * len(keys))
+            away.append(bool(rows) and keys.max() <= 60 and keys.mean() < _HIGH_RIGHT)
     clefs: list[str] = []
-    for place, lies in enumerate(away):
-        near = lies and ((place + 1 < len(away) and away[place + 1]) or (place > 0 and clefs[place - 1] == other))
-        clefs.append(other if near else usual)
+    for lies, after in zip(away, [*away[1:], False], strict=True):
+        clefs.append(other if lies and (after or clefs[-1:] == [other]) else usual)
     return clefs
