@@ -9,8 +9,10 @@ decorations that have no place in a score are left out and counted. Linear in th
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import cycle, islice
 
 from plagal.music.chords import chord_of_text
 from plagal.music.notation.abc_voice import Shared, Voice, passes_of
@@ -85,11 +87,9 @@ def read_key(text: str) -> tuple[KeyField, int]:
 
 
 def _key_field(signature: int, minor: bool) -> KeyField:
-    letters = _SHARP_ORDER if signature > 0 else _SHARP_ORDER[::-1]
-    accidentals: dict[str, int] = {}
-    for number in range(abs(signature)):
-        accidentals[letters[number % 7]] = accidentals.get(letters[number % 7], 0) + (1 if signature > 0 else -1)
-    return KeyField(signature, minor, accidentals)
+    letters, sign = (_SHARP_ORDER, 1) if signature > 0 else (_SHARP_ORDER[::-1], -1)
+    altered = Counter(islice(cycle(letters), abs(signature)))
+    return KeyField(signature, minor, {letter: sign * times for letter, times in altered.items()})
 
 
 def transposed(fifths: int, semitones: int) -> int:
@@ -283,24 +283,18 @@ class AbcReader:
     def _begin(self) -> None:
         """The first K: ends the header."""
         self.in_body = True
-        declared = list(self.voices.values())
-        for voice in declared:
-            voice.unit, voice.metre = self.unit or self._usual_unit(), self.metre
-            voice.signature = dict(self.key.accidentals)
-            voice.base = self.key_shift + self.shift
+        declared = [self._as_header(voice) for voice in self.voices.values()]
         self.voice = declared[0] if declared else self._new_voice("")
 
-    def _new_voice(self, name: str) -> Voice:
-        voice = Voice(
-            name,
-            self.shared,
-            self.unit or self._usual_unit(),
-            self.metre,
-            dict(self.key.accidentals),
-            self.key_shift + self.shift,
-        )
-        self.voices[name] = voice
+    def _as_header(self, voice: Voice) -> Voice:
+        """The voice with what the header says for all."""
+        voice.unit, voice.metre = self.unit or self._usual_unit(), self.metre
+        voice.signature, voice.base = dict(self.key.accidentals), self.key_shift + self.shift
         return voice
+
+    def _new_voice(self, name: str) -> Voice:
+        voice = self.voices[name] = Voice(name, self.shared)
+        return self._as_header(voice)
 
     def _set_voice(self, text: str) -> None:
         name = text.split()[0] if text.split() else ""
@@ -319,10 +313,8 @@ class AbcReader:
                 # What stood before the first V: (an inline tempo, a repeat sign) is said of it.
                 voice.bar, voice.unit, voice.metre = kept.bar, kept.unit, kept.metre
                 voice.signature = dict(kept.signature)
-            elif self.in_body:
-                voice = self._new_voice(name)
             else:
-                voice = self.voices[name] = Voice(name, self.shared, Fraction(1, 2), (4, 4), {})
+                voice = self._new_voice(name)
         if properties:
             voice.own = shift_of(properties)
         voice.drums |= bool(re.search(r"clef\s*=\s*\"?perc|\bperc\b", properties))
@@ -341,25 +333,19 @@ class AbcReader:
 
     def _directive(self, text: str) -> None:
         """What %% and I: say that can be heard."""
-        words = text.replace("=", " ").split()
-        if words[:1] == ["MIDI"]:
-            words = words[1:]
-            if words[:1] in (["transpose"], ["rtranspose"]) and len(words) > 1:
-                semitones = whole_number(words[1])
-                if not self.in_body:
-                    self.shift = semitones
-                elif words[0] == "rtranspose":
-                    self.voice.base += semitones
-                else:
-                    self.voice.base = semitones
-            elif words[:1] == ["nobarlines"]:
+        match text.replace("=", " ").split():
+            case ["MIDI", "transpose" | "rtranspose", by, *_] | ["transpose", by, *_] if not self.in_body:
+                self.shift = whole_number(by)
+            case ["MIDI", "transpose", by, *_]:
+                self.voice.base = whole_number(by)
+            case ["MIDI", "rtranspose", by, *_]:
+                self.voice.base += whole_number(by)
+            case ["MIDI", "nobarlines", *_]:
                 self.shared.notes_apart = True
-            elif words[:2] == ["channel", "10"] and self.in_body:
+            case ["MIDI", "channel", "10", *_] if self.in_body:
                 self.voice.drums = True
-        elif words[:1] == ["propagate-accidentals"] and len(words) > 1:
-            self.shared.octaves_apart = words[1] == "octave"
-        elif words[:1] == ["transpose"] and len(words) > 1 and not self.in_body:
-            self.shift = whole_number(words[1])
+            case ["propagate-accidentals", how, *_]:
+                self.shared.octaves_apart = how == "octave"
 
     # ------------------------------------------------------------------- music
 
@@ -442,8 +428,7 @@ class AbcReader:
         """Words over the music that say where it goes on, or name a section."""
         if read_words(self.voice.bar.marks, text):
             return True
-        section = section_named(text)
-        if section:
+        if section := section_named(text):
             self.voice.bar.sections.append(section)
         return section is not None
 
@@ -471,8 +456,8 @@ class AbcReader:
         voices = [voice for voice in self.voices.values() if voice.bars]
         if not voices:
             return []
-        count = max(len(voice.bars) for voice in voices)
-        lead = voices[0] if len(voices[0].bars) == count else max(voices, key=lambda voice: len(voice.bars))
+        lead = max(voices, key=lambda voice: len(voice.bars))
+        count = len(lead.bars)
         first = lead.bars[0]
         if first.metre is None:
             first.metre = self.metre
@@ -487,11 +472,7 @@ class AbcReader:
             for bar, other in zip(lead.bars, voice.bars, strict=False):
                 self.losses["voices_uneven"] += bar.length != other.length
                 bar.length = max(bar.length, other.length)
-                bar.notes += other.notes
-                bar.chords += other.chords
-                bar.tempos += [tempo for tempo in other.tempos if tempo not in bar.tempos]
-                bar.sections += [section for section in other.sections if section not in bar.sections]
-                bar.marks.merge(other.marks)
+                bar.merge(other)
         # Over the first note of a bar, as ABC has it, the sign means the bar line before.
         settle_codas([bar.marks for bar in lead.bars], leave=1)
         placed = sum(len(bar.notes) for bar in lead.bars)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from plagal.music.chords import LETTERS
-from plagal.music.notation.bars import MOST_NOTES, MOST_PLAYED, MOST_TIMES, USUAL_VELOCITY, Bar
+from plagal.music.notation.bars import MOST_NOTES, MOST_PLAYED, MOST_TIMES, USUAL_VELOCITY, Bar, NoteHead
 from plagal.plumbing.errors import AbcError
 
 MOST_DIGITS = 4
@@ -35,10 +35,10 @@ class Voice:
 
     name: str
     shared: Shared
-    unit: Fraction
+    unit: Fraction = Fraction(1, 2)
     """[quarters]"""
-    metre: tuple[int, int]
-    signature: dict[str, int]
+    metre: tuple[int, int] = (4, 4)
+    signature: dict[str, int] = field(default_factory=dict)
     base: int = 0
     own: int = 0
     """Semitones by which all of the tune and this voice sound higher than written."""
@@ -52,9 +52,8 @@ class Voice:
     altered: dict[str, int] = field(default_factory=dict)
     tied: dict[tuple[str, str], int] = field(default_factory=dict)
     """Letter and octave of a note that is tied on -> its accidental, which holds over the bar line."""
-    last: list[int] = field(default_factory=list)
-    """Places in `bar.notes` of what sounded last, for broken rhythm."""
-    last_heads: list[re.Match[str]] = field(default_factory=list)
+    last: list[tuple[int, re.Match[str]]] = field(default_factory=list)
+    """What sounded last, for ties and broken rhythm: its places in `bar.notes`, and how it is written."""
     last_length: Fraction = Fraction(0)
     broken: tuple[Fraction, Fraction] | None = None
     """Between the note before and the next: what lengthens or shortens the two."""
@@ -85,9 +84,9 @@ class Voice:
             if length * factor != self.last_length:
                 self.shared.losses["broken_rhythms_unlike"] += 1
                 return factor
-            for place in self.last:
-                onset, pitch, before, velocity, ties, layer = self.bar.notes[place]
-                self.bar.notes[place] = (onset, pitch, before * mine, velocity, ties, layer)
+            for place, _ in self.last:
+                note = self.bar.notes[place]
+                self.bar.notes[place] = note._replace(duration=note.duration * mine)
             self.now += self.last_length * (mine - 1)
             factor *= other
         return factor
@@ -97,7 +96,7 @@ class Voice:
         unit = self.unit * (self.length_of(times) if times else 1)
         factor = unit * self._factor(unit * self.length_of(heads[0][0]["length"]))
         pitches = self.tied
-        self.tied, self.last, self.last_heads = {}, [], []
+        self.tied, self.last = {}, []
         step = Fraction(0)
         for number, (match, ties) in enumerate(heads):
             length = factor * self.length_of(match["length"])
@@ -113,10 +112,9 @@ class Voice:
             if length <= 0:
                 self.shared.losses["notes_without_length"] += 1
                 continue
-            self.last.append(len(self.bar.notes))
-            self.last_heads.append(match)
+            self.last.append((len(self.bar.notes), match))
             layer = f"{self.name}&{self.layer}" if self.layer else self.name
-            self.bar.notes.append((self.now, min(max(pitch, 0), 127), length, self.velocity, ties, layer))
+            self.bar.notes.append(NoteHead(self.now, min(max(pitch, 0), 127), length, self.velocity, ties, layer))
             if ties:
                 self.tied[match["letter"], match["octave"]] = pitch - self.shift
         self.last_length = step
@@ -142,11 +140,9 @@ class Voice:
 
     def tie(self) -> None:
         """What sounded last goes on."""
-        for place in self.last:
-            onset, pitch, length, velocity, _, layer = self.bar.notes[place]
-            self.bar.notes[place] = (onset, pitch, length, velocity, True, layer)
-        for place, match in zip(self.last, self.last_heads, strict=True):
-            self.tied[match["letter"], match["octave"]] = self.bar.notes[place][1] - self.shift
+        for place, match in self.last:
+            note = self.bar.notes[place] = self.bar.notes[place]._replace(ties=True)
+            self.tied[match["letter"], match["octave"]] = note.pitch - self.shift
 
     def rest(self, kind: str, wait: str) -> None:
         """z and x rest for a length, Z and X for bars, y is a space in print."""
@@ -164,17 +160,16 @@ class Voice:
             return
         length = self.unit * self.length_of(wait)
         length *= self._factor(length)
-        self.last, self.last_heads, self.last_length, self.tied = [], [], length, {}
+        self.last, self.last_length, self.tied = [], length, {}
         self.now += length
 
     def break_rhythm(self, signs: str) -> None:
         """`a>b`: a half longer, b half as long; each further sign halves again."""
         short = Fraction(1, 2 ** min(len(signs), 3))
-        mine, other = (2 - short, short) if signs[0] == ">" else (short, 2 - short)
-        if not self.last_length:
+        if self.last_length:
+            self.broken = (2 - short, short) if signs[0] == ">" else (short, 2 - short)
+        else:
             self.shared.losses["characters_unread"] += 1
-            return
-        self.broken = (mine, other)
 
     def begin_tuplet(self, text: str) -> None:
         """(p:q:r: the next r notes, p in the time of q (ABC 2.1, 4.13)."""
@@ -220,11 +215,9 @@ class Voice:
             return
         if len(self.bars) >= MOST_PLAYED:
             raise AbcError(f"more than {MOST_PLAYED} bars: cut it into shorter pieces")
-        bar = self.bar
-        bar.length = self.now
-        self.bars.append(bar)
-        self.bar = Bar()
-        self.now, self.last, self.last_heads, self.last_length = Fraction(0), [], [], Fraction(0)
+        self.bar.length = self.now
+        self.bars.append(self.bar)
+        self.bar, self.now, self.last, self.last_length = Bar(), Fraction(0), [], Fraction(0)
         if self.broken is not None:
             self.shared.losses["broken_rhythms_unlike"] += 1
             self.broken = None

@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,15 +54,9 @@ class Marks:
 
     def merge(self, other: Marks) -> None:
         """Take in what another voice says of the same bar."""
-        self.start |= other.start
+        for name in ("start", "ending", "ending_stops", "strain_stops", "segno", "coda", "to_coda", "fine"):
+            setattr(self, name, getattr(self, name) | getattr(other, name))
         self.times = max(self.times, other.times)
-        self.ending |= other.ending
-        self.ending_stops |= other.ending_stops
-        self.strain_stops |= other.strain_stops
-        self.segno |= other.segno
-        self.coda |= other.coda
-        self.to_coda |= other.to_coda
-        self.fine |= other.fine
         self.jump = self.jump or other.jump
 
 
@@ -197,8 +192,21 @@ MOST_NOTES = 100_000
 _FINEST = 32
 """The finest denominator that a metre can have in words."""
 
-NoteHead = tuple[Fraction, int, Fraction, int, bool, str]
-"""Onset and duration [quarters], pitch [MIDI], velocity, whether it is tied on, voice: where its tie ends."""
+_SECTION_NAMES = {name: name for name in SECTIONS} | {"REFRAIN": "CHORUS", "ENDING": "OUTRO", "INTRODUCTION": "INTRO"}
+
+
+class NoteHead(NamedTuple):
+    onset: Fraction
+    """[quarters]"""
+    pitch: int
+    """[MIDI]"""
+    duration: Fraction
+    """[quarters]"""
+    velocity: int
+    ties: bool
+    """Whether it is tied on."""
+    voice: str
+    """Where its tie ends."""
 
 
 @dataclass(slots=True)
@@ -225,6 +233,16 @@ class Bar:
     """Onset and pitch -> the hand, where the staff says it."""
     marks: Marks = field(default_factory=Marks)
 
+    def merge(self, other: Bar) -> None:
+        """Take in what another voice or part has in the same bar; its length, metre and keys are the reader's care."""
+        for name in ("notes", "pedals", "repeats"):
+            getattr(self, name).extend(getattr(other, name))
+        for name in ("chords", "tempos", "sections"):
+            said = getattr(self, name)
+            said += [each for each in getattr(other, name) if each not in said]
+        self.hands |= other.hands
+        self.marks.merge(other.marks)
+
 
 @dataclass(slots=True)
 class _Measure:
@@ -238,11 +256,7 @@ class _Measure:
 def section_named(text: str) -> str | None:
     """ "Verse 2", "[Chorus]", "intro:" as the section that the words have; None where it is none of these."""
     word = text.strip(' []().:"').upper().rstrip(" 0123456789:.")
-    return (
-        {"REFRAIN": "CHORUS", "CODA": "OUTRO", "ENDING": "OUTRO", "INTRODUCTION": "INTRO"}.get(word, word)
-        if (word in SECTIONS or word in ("REFRAIN", "ENDING", "INTRODUCTION"))
-        else None
-    )
+    return _SECTION_NAMES.get(word)
 
 
 def to_score(
@@ -429,7 +443,7 @@ def _play(bars: list[Bar], order: list[int], starts: list[Fraction]) -> list[lis
     rows: list[list[int]] = []
     tied: dict[tuple[str, int], tuple[Fraction, list[int]]] = {}
     for place, start in zip(order, starts, strict=True):
-        for onset, pitch, duration, velocity, ties, voice in sorted(bars[place].notes, key=lambda note: note[0]):
+        for onset, pitch, duration, velocity, ties, voice in sorted(bars[place].notes, key=lambda note: note.onset):
             begin, end = start + onset, start + onset + duration
             until, row = tied.pop((voice, pitch), (None, None))
             if row is None or until != begin:

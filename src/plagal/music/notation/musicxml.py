@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 import zipfile
+from bisect import bisect_right
 from collections import Counter
 from fractions import Fraction
 from functools import lru_cache
@@ -30,7 +31,7 @@ from plagal.music.notation.bars import (
     MOST_TIMES,
     USUAL_VELOCITY,
     Bar,
-    Marks,
+    NoteHead,
     read_words,
     section_named,
     settle_codas,
@@ -96,18 +97,16 @@ def _unpacked(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_NOTATION_BYTES:
                 raise InputError(large)
-            names = archive.namelist()
-            container = "META-INF/container.xml"
-            score = ""
-            if container in names:
-                declared = re.search(rb"full-path\s*=\s*[\"']([^\"']+)", _member(archive, container))
-                score = declared[1].decode("utf-8", "replace") if declared else ""
-            if score not in names:
-                inside = [n for n in names if n.lower().endswith((".xml", ".musicxml")) and "META-INF" not in n]
-                score = inside[0] if inside else ""
-            if not score:
-                raise InputError(f"{path} is not compressed MusicXML (no score in it)")
-            return _member(archive, score)
+            names, container = archive.namelist(), "META-INF/container.xml"
+            told = _member(archive, container) if container in names else b""
+            scores = [
+                name.decode("utf-8", "replace") for name in re.findall(rb"full-path\s*=\s*[\"']([^\"']+)", told)[:1]
+            ]
+            scores += [n for n in names if n.lower().endswith((".xml", ".musicxml")) and "META-INF" not in n]
+            for score in scores:
+                if score in names:
+                    return _member(archive, score)
+            raise InputError(f"{path} is not compressed MusicXML (no score in it)")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, RuntimeError, EOFError, zipfile.zlib.error):  # type: ignore[attr-defined]
@@ -185,6 +184,9 @@ class _Part:
     def _duration(self, element: ET.Element) -> Fraction:
         return max(self._number(element.findtext("duration")), Fraction(0)) / self.divisions
 
+    def _onset(self, element: ET.Element) -> Fraction:
+        return max(Fraction(0), self.now + self._number(element.findtext("offset")) / self.divisions)
+
     def _backup(self, element: ET.Element) -> None:
         self.now = max(Fraction(0), self.now - self._duration(element))
 
@@ -242,12 +244,9 @@ class _Part:
         if pitch is None:
             self.losses["percussion"] += 1
             return
-        head = (element.findtext("notehead") or "").strip()
-        if element.find("cue") is not None:
-            self.losses["notes_cue"] += 1
-            return
-        if self.slashes or head == "slash":
-            self.losses["notes_slash"] += 1
+        cue = element.find("cue") is not None
+        if cue or self.slashes or (element.findtext("notehead") or "").strip() == "slash":
+            self.losses["notes_cue" if cue else "notes_slash"] += 1
             return
         step = (pitch.findtext("step") or "").strip()
         if step not in LETTERS:
@@ -267,24 +266,22 @@ class _Part:
             early, late = (self._number(element.get(name)) / self.divisions for name in ("attack", "release"))
             onset, duration = onset + early, duration - early + late
             velocity = round(0.9 * float(self._number(element.get("dynamics"))))
-        self.bar.notes.append((onset, key, duration, velocity, ties, voice))
+        self.bar.notes.append(NoteHead(onset, key, duration, velocity, ties, voice))
         if (staff := element.findtext("staff")) is not None:
             self.bar.hands[onset, key] = int(staff.strip() == "1")
 
     def _set_velocities(self) -> None:
         """By the dynamics of the part that hold when a note begins, in whatever order voices and marks are written."""
         marks = sorted(self.dynamics, key=lambda mark: mark[0])
-        notes = sorted(self.bar.notes, key=lambda note: note[0])
-        place, velocity = 0, self.velocity
-        for number, (onset, pitch, duration, own, ties, voice) in enumerate(notes):
-            while place < len(marks) and marks[place][0] <= onset:
-                velocity, place = marks[place][1], place + 1
-            notes[number] = (onset, pitch, duration, own or velocity, ties, voice)
-        self.bar.notes = notes
-        self.velocity = marks[-1][1] if marks else self.velocity
+        onsets, velocities = [onset for onset, _ in marks], [self.velocity, *(velocity for _, velocity in marks)]
+        self.bar.notes = [
+            note._replace(velocity=note.velocity or velocities[bisect_right(onsets, note.onset)])
+            for note in sorted(self.bar.notes, key=lambda note: note.onset)
+        ]
+        self.velocity = velocities[-1]
 
     def _direction(self, element: ET.Element) -> None:
-        onset = max(Fraction(0), self.now + self._number(element.findtext("offset")) / self.divisions)
+        onset = self._onset(element)
         marks = self.bar.marks
         sound = element.find("sound")
         for kind in element.iterfind("direction-type/*"):
@@ -296,10 +293,8 @@ class _Part:
                 if kind.get("type") == "change":
                     self.bar.pedals.append((onset, "off"))
                 self.bar.pedals.append((onset, _PEDALS[str(kind.get("type"))]))
-            elif kind.tag == "segno":
-                marks.segno = True
-            elif kind.tag == "coda":
-                marks.coda = True
+            elif kind.tag in ("segno", "coda"):
+                setattr(marks, kind.tag, True)
             elif kind.tag == "rehearsal":
                 if section := section_named(kind.text or ""):
                     self.bar.sections.append(section)
@@ -327,8 +322,7 @@ class _Part:
 
     def _sound(self, element: ET.Element, onset: Fraction | None = None) -> None:
         marks = self.bar.marks
-        if onset is None:
-            onset = max(Fraction(0), self.now + self._number(element.findtext("offset")) / self.divisions)
+        onset = self._onset(element) if onset is None else onset
         if (tempo := element.get("tempo")) is not None:
             self._tempo(float(self._number(tempo)), onset)
         if (loudness := element.get("dynamics")) is not None and not any(at == onset for at, _ in self.dynamics):
@@ -347,7 +341,7 @@ class _Part:
             marks.jump = "segno"
 
     def _harmony(self, element: ET.Element) -> None:
-        onset = max(Fraction(0), self.now + self._number(element.findtext("offset")) / self.divisions)
+        onset = self._onset(element)
         kind = element.find("kind")
         root = self._pitch_class(element.find("root"), "root")
         nameless = kind is None or (root is None and (kind.text or "").strip() != "none")
@@ -411,16 +405,9 @@ def _together(parts: list[list[Bar]], losses: Counter[str]) -> list[Bar]:
             bar.length = Fraction(4 * metre[0], metre[1])
         losses["voices_uneven"] += sum(0 < other.length != bar.length for other in here)
         bar.keys = next((other.keys for other in here if other.keys), [])
-        bar.marks = Marks()
         for other in here:
-            bar.notes += other.notes
-            bar.chords += [symbol for symbol in other.chords if symbol not in bar.chords]
-            bar.tempos += [tempo for tempo in other.tempos if tempo not in bar.tempos]
-            bar.pedals += other.pedals
-            bar.repeats += other.repeats
-            bar.hands |= other.hands if len(parts) == 1 else {}
-            bar.sections += [section for section in other.sections if section not in bar.sections]
-            bar.marks.merge(other.marks)
+            bar.merge(other)
+        bar.hands = bar.hands if len(parts) == 1 else {}
         bar.tempos.sort(key=lambda tempo: tempo[0])
         bar.pedals.sort(key=lambda pedal: pedal[0])
     settle_codas([bar.marks for bar in bars], leave=0)
