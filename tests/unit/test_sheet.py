@@ -15,7 +15,7 @@ from plagal.music.notation.musicxml import score_from_musicxml
 from plagal.music.score import Key, Marker, Metre, Score
 from plagal.plumbing.errors import ChordError, InputError
 from plagal.sheet import to_musicxml, to_pdf, to_png_pages, to_svg_pages, write_sheet
-from plagal.sheet.engrave import _Place
+from plagal.sheet.engrave import placed
 from plagal.sheet.spelling import spelled
 from plagal.tokens.codec import encode
 
@@ -122,9 +122,9 @@ def test_hard_music_becomes_a_score_that_gives_its_words_back(name: str) -> None
 
 
 def test_a_rolled_chord_s_sign_stands_upright_on_the_page() -> None:
-    place = _Place().then("rotate(-90 10,20)").then("translate(10, 20)").then("scale(2, 2)")
-    along = (place.across * 5 + place.x, place.rise * 5 + place.y)  # five units to the right, laid flat
-    assert along == pytest.approx((10, 10))
+    place = placed(np.eye(3), "rotate(-90 10,20) translate(10, 20) scale(2, 2)")
+    along = place @ (5, 0, 1)  # five units to the right, laid flat
+    assert along[:2] == pytest.approx((10, 10))
 
 
 def test_in_d_flat_major_no_f_sharp_stands_under_a_chord_on_b() -> None:

@@ -77,16 +77,10 @@ def excerpt(score: Score, first_bar: int, bars: int) -> Score:
     notes = score.notes[(score.notes[:, ONSET] >= start) & (score.notes[:, ONSET] < stop)].copy()
     notes[:, DURATION] = np.minimum(notes[:, DURATION], stop - notes[:, ONSET])
     notes[:, ONSET] -= start
-    cut = replace(
-        score,
-        notes=notes,
-        metres=_window(score.metres, start, stop),
-        tempos=_window(score.tempos, start, stop),
-        keys=_window(score.keys, start, stop),
-        pedals=_window(score.pedals, start, stop),
-        markers=_window_markers(score.markers, start, stop),
-    )
-    return regular(cut)
+    events: dict[str, Any] = {
+        name: _window(getattr(score, name), start, stop) for name in ("metres", "tempos", "keys", "pedals")
+    }
+    return regular(replace(score, notes=notes, markers=_window_markers(score.markers, start, stop), **events))
 
 
 def bar_edges(score: Score) -> list[int]:

@@ -83,8 +83,6 @@ def as_played(source: str | Path | bytes, written: Score, hints: Hints | None = 
     onsets, per_quarter = raw_onsets(source)
     if hints is None and keeps_grid(onsets, per_quarter):
         return written
-    from plagal.music.midi import read_midi
-
     played = read_played(source)
     late = click_offset(onsets, per_quarter) if hints is None else None
     # The file's own bars, before any ear has moved them: its seconds are counted from there.

@@ -183,14 +183,11 @@ def _title(data: bytes, fallback: str) -> str:
 def _without_late_events(score: Score) -> Score:
     """What a program wrote long after the last note would make silent bars, up to hundreds of them."""
     latest = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max()) + LONGEST_BAR
-    kept = replace(
-        score,
-        metres=tuple(metre for metre in score.metres if metre.onset <= latest),
-        tempos=tuple(tempo for tempo in score.tempos if tempo.onset <= latest),
-        keys=tuple(key for key in score.keys if key.onset <= latest),
-        pedals=tuple(pedal for pedal in score.pedals if pedal.onset <= latest),
-    )
     kinds = ("metres", "tempos", "keys", "pedals")
+    events: dict[str, Any] = {
+        kind: tuple(event for event in getattr(score, kind) if event.onset <= latest) for kind in kinds
+    }
+    kept = replace(score, **events)
     if late := sum(len(getattr(score, kind)) - len(getattr(kept, kind)) for kind in kinds):
         kept.losses["events_after_the_end"] = late
     return kept

@@ -17,6 +17,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from plagal.music.chords import parse_chord
+from plagal.music.edits import shifts_that_fit
 from plagal.music.grid import regular
 from plagal.music.hands import in_two_hands
 from plagal.music.harmony import hear_chords, hear_key
@@ -138,11 +139,9 @@ def transposed(score: Score, key: str) -> Score:
     if wanted.minor != first.minor:
         wanted = parse_key(key.rstrip("m ") + ("m" if first.minor else ""))
     by = (key_tonic(wanted) - key_tonic(first) + 6) % 12 - 6
+    fit = shifts_that_fit(score, 12)
+    by = next((way for way in (by, by - 12, by + 12) if way in fit), by)
     pitches = score.notes[:, PITCH] + by
-    if (pitches.min() < LOWEST_PITCH or pitches.max() > HIGHEST_PITCH) and by:
-        other = by - 12 if by > 0 else by + 12
-        moved = score.notes[:, PITCH] + other
-        by, pitches = (other, moved) if moved.min() >= LOWEST_PITCH and moved.max() <= HIGHEST_PITCH else (by, pitches)
     pitches = np.where(pitches < LOWEST_PITCH, pitches + 12, np.where(pitches > HIGHEST_PITCH, pitches - 12, pitches))
     notes = score.notes.copy()
     notes[:, PITCH] = pitches

@@ -7,23 +7,29 @@ Python.
 
 from __future__ import annotations
 
-import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from fontTools.pens.basePen import BasePen
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import verovio
+from fontTools.pens.recordingPen import RecordingPen
 from fontTools.svgLib.path import parse_path
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.textpath import TextPath, text_to_path
+from matplotlib.transforms import Affine2D
 
 from plagal.plumbing.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from matplotlib.path import Path as Outline
 
 PAGE_MM = (210.0, 297.0)
 """A4."""
@@ -44,8 +50,6 @@ _XLINK = "{http://www.w3.org/1999/xlink}href"
 
 def svg_pages(document: str) -> list[str]:
     """A page each. Raises InputError for a document that Verovio does not take."""
-    import verovio
-
     verovio.enableLog(verovio.LOG_OFF)
     toolkit = verovio.toolkit(False)
     # Verovio's own default holds for the thread that imported it; services engrave in others.
@@ -61,8 +65,6 @@ def svg_pages(document: str) -> list[str]:
 
 def pdf(pages: Sequence[str], title: str) -> bytes:
     """SVG pages as one PDF of A4 pages; the same pages make the same bytes."""
-    from matplotlib.backends.backend_pdf import PdfPages
-
     buffer = BytesIO()
     metadata = {"Title": title, "Creator": "Plagal", "Producer": None, "CreationDate": None}
     with PdfPages(buffer, metadata=metadata) as file:
@@ -78,10 +80,6 @@ def png(page: str, dots_per_inch: int = 150) -> bytes:
 
 
 def _drawn(svg: str) -> Figure:
-    from matplotlib.figure import Figure
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path as Outline
-
     page = _Page(svg)
     width, height = (side / 25.4 for side in PAGE_MM)
     figure = Figure(figsize=(width, height), facecolor="white")
@@ -101,39 +99,25 @@ def _drawn(svg: str) -> Figure:
     return figure
 
 
-class _Place(NamedTuple):
-    """A point (h, v) goes to (across * h + lean * v + x, rise * h + down * v + y): scaled or turned, then moved."""
+Place = npt.NDArray[np.float64]
+"""Shape (3, 3): where a point (h, v, 1) goes."""
 
-    x: float = 0.0
-    y: float = 0.0
-    across: float = 1.0
-    down: float = 1.0
-    rise: float = 0.0
-    lean: float = 0.0
 
-    def then(self, transform: str) -> _Place:
-        place = self
-        for name, values in re.findall(r"(\w+)\(([^)]*)\)", transform):
-            numbers = [float(value) for value in re.findall(r"-?[\d.]+", values)]
-            if name == "rotate":  # an arpeggio is a wave that was laid flat
-                angle, *centre = numbers
-                turned = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-                place = place._moved(*centre)._times(turned[0], turned[1], -turned[1], turned[0])
-                place = place._moved(*(-value for value in centre))
-            elif name == "translate":
-                place = place._moved(*numbers)
-            elif name == "scale":
-                place = place._times(numbers[0], 0.0, 0.0, numbers[-1])
-        return place
-
-    def _moved(self, h: float = 0.0, v: float = 0.0) -> _Place:
-        return self._replace(x=self.x + self.across * h + self.lean * v, y=self.y + self.rise * h + self.down * v)
-
-    def _times(self, across: float, rise: float, lean: float, down: float) -> _Place:
-        return self._replace(
-            across=self.across * across + self.lean * rise, rise=self.rise * across + self.down * rise,
-            lean=self.across * lean + self.lean * down, down=self.rise * lean + self.down * down,
-        )  # fmt: skip
+def placed(place: Place, transform: str) -> Place:
+    """Where points go that an SVG transform moves first, and then `place`."""
+    for name, values in re.findall(r"(\w+)\(([^)]*)\)", transform):
+        numbers = [float(value) for value in re.findall(r"-?[\d.]+", values)]
+        own = Affine2D()
+        if name == "rotate":  # an arpeggio is a wave that was laid flat
+            angle, *centre = numbers
+            across, down = centre or (0.0, 0.0)
+            own.rotate_deg_around(across, down, angle)
+        elif name == "translate":
+            own.translate(numbers[0], sum(numbers[1:]))
+        elif name == "scale":
+            own.scale(*numbers)
+        place = place @ own.get_matrix()
+    return place
 
 
 class _Page:
@@ -146,11 +130,11 @@ class _Page:
         self.symbols = {element.get("id", ""): element for element in root.iter() if element.get("id")}
         self.shapes: list[tuple[Outline, float, bool]] = []
         for element in inner:
-            self._read(element, _Place(), ())
+            self._read(element, np.eye(3), ())
 
-    def _read(self, element: ET.Element, place: _Place, classes: tuple[str, ...]) -> None:
+    def _read(self, element: ET.Element, place: Place, classes: tuple[str, ...]) -> None:
         tag = _tag(element)
-        place = place.then(element.get("transform", ""))
+        place = placed(place, element.get("transform", ""))
         if tag == "text":
             self._text(element, place, classes)
         elif tag == "use":
@@ -162,13 +146,11 @@ class _Page:
             for child in element:
                 self._read(child, place, (*classes, *element.get("class", "").split()[:1]))
         elif data := _path_data(element):
-            stroke = float(element.get("stroke-width", 0)) * math.hypot(place.across, place.rise)
+            stroke = float(element.get("stroke-width", 0)) * float(np.hypot(*place[:2, 0]))
             filled = element.get("fill-opacity") != "0" and element.get("fill") != "none"
             self.shapes.append((_outline(data, place), stroke, filled))
 
-    def _text(self, element: ET.Element, place: _Place, classes: Sequence[str]) -> None:
-        from matplotlib.transforms import Affine2D
-
+    def _text(self, element: ET.Element, place: Place, classes: Sequence[str]) -> None:
         bold = any(name in _BOLD for name in classes)
         italic = any(name in _ITALIC for name in classes)
         line: list[tuple[Outline, float]] = []
@@ -177,11 +159,8 @@ class _Page:
         def close() -> None:
             shift = {"middle": -advance / 2, "end": -advance}.get(anchor, 0.0)
             for outline, at in line:
-                moved = outline.transformed(
-                    Affine2D().translate(x + at + shift, y)
-                    + Affine2D.from_values(place.across, place.rise, place.lean, place.down, place.x, place.y)
-                )
-                self.shapes.append((moved, 0.0, True))
+                moved = Affine2D().translate(x + at + shift, y) + Affine2D(place)
+                self.shapes.append((outline.transformed(moved), 0.0, True))
             line.clear()
 
         for span, text in _runs(element, {"bold": bold, "italic": italic}):
@@ -203,15 +182,12 @@ def _tag(element: ET.Element) -> str:
 
 def _runs(element: ET.Element, style: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """The texts within an element, each with what holds for it; a place is said once."""
-    own = dict(style)
-    own |= element.attrib
+    own = style | element.attrib
     own["bold"] = own["bold"] or element.get("font-weight") == "bold"
     own["italic"] = own["italic"] if element.get("font-style") is None else element.get("font-style") == "italic"
-    if element.text and element.text.strip():
-        yield own, re.sub(r"\s+", " ", element.text)
-        own = {name: value for name, value in own.items() if name not in ("x", "y")}
-    elif element.get("x") is not None or element.get("y") is not None:
-        yield own, ""
+    text = re.sub(r"\s+", " ", element.text or "")
+    if text.strip() or "x" in own or "y" in own:
+        yield own, text if text.strip() else ""
         own = {name: value for name, value in own.items() if name not in ("x", "y")}
     for child in element:
         if _tag(child) == "tspan":
@@ -222,20 +198,14 @@ def _letters(text: str, size: float, style: dict[str, Any]) -> Iterator[tuple[Ou
     """Outlines and widths of a text, on its base line."""
     if not text or not size:
         return
-    from matplotlib.path import Path as Outline
-
     if style.get("font-family") == _FONT:
         for sign in text.strip():
             data, width = _sign(f"{ord(sign):04X}")
-            yield _outline(data, _Place(0, 0, size / 1000, -size / 1000)), width * size / 1000
+            yield _outline(data, np.diag([size / 1000, -size / 1000, 1])), width * size / 1000
         return
-    from matplotlib import get_data_path
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath, text_to_path
-
     text = text.replace("♭", "b")  # STIX has a sharp and no flat
     name = _FILES[bool(style["bold"]), bool(style["italic"])]
-    font = FontProperties(fname=str(Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size=size)
+    font = FontProperties(fname=str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"), size=size)
     path = TextPath((0, 0), text, size, font)
     if len(path.vertices):
         yield (
@@ -247,8 +217,6 @@ def _letters(text: str, size: float, style: dict[str, Any]) -> Iterator[tuple[Ou
 @lru_cache(maxsize=256)
 def _sign(code: str) -> tuple[str, float]:
     """The outline of a musical sign within text, and its width, in thousandths of the size."""
-    import verovio
-
     folder = Path(verovio.__file__).parent / "data"
     table = (folder / f"{_FONT}.xml").read_text(encoding="utf-8")
     found = re.search(rf'c="{code}"[^>]*h-a-x="([\d.]+)"', table)
@@ -257,44 +225,22 @@ def _sign(code: str) -> tuple[str, float]:
     return data[1] if data else "", float(found[1]) if found else 0.0
 
 
-class _OutlinePen(BasePen):  # type: ignore[misc]  # fontTools has no types for its pens
-    def __init__(self) -> None:
-        super().__init__(None)
-        self.vertices: list[tuple[float, float]] = []
-        self.codes: list[int] = []
-
-    def _put(self, code: int, *points: tuple[float, float]) -> None:
-        self.vertices += points
-        self.codes += [code] * len(points)
-
-    def _moveTo(self, pt: tuple[float, float]) -> None:  # noqa: N802
-        self._put(1, pt)
-
-    def _lineTo(self, pt: tuple[float, float]) -> None:  # noqa: N802
-        self._put(2, pt)
-
-    def _curveToOne(self, pt1: Any, pt2: Any, pt3: Any) -> None:  # noqa: N802
-        self._put(4, pt1, pt2, pt3)
-
-    def _closePath(self) -> None:  # noqa: N802
-        self._put(79, (0.0, 0.0))
+_CODES = {"moveTo": Outline.MOVETO, "lineTo": Outline.LINETO, "curveTo": Outline.CURVE4, "qCurveTo": Outline.CURVE3,
+          "closePath": Outline.CLOSEPOLY}  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
-def _parsed(data: str) -> tuple[Any, Any]:
-    import numpy as np
-
-    pen = _OutlinePen()
+def _parsed(data: str) -> tuple[npt.NDArray[np.float64], list[np.uint8]]:
+    pen = RecordingPen()
     parse_path(data, pen)
-    return np.array(pen.vertices, dtype=float).reshape(-1, 2), np.array(pen.codes, dtype=np.uint8)
+    signs = [(_CODES[sign], points or ((0.0, 0.0),)) for sign, points in pen.value if sign != "endPath"]
+    vertices = np.array([point for _, points in signs for point in points]).reshape(-1, 2)
+    return vertices, [code for code, points in signs for _ in points]
 
 
-def _outline(data: str, place: _Place) -> Outline:
-    from matplotlib.path import Path as Outline
-
+def _outline(data: str, place: Place) -> Outline:
     vertices, codes = _parsed(data)
-    moved = vertices * (place.across, place.down) + vertices[:, ::-1] * (place.lean, place.rise) + (place.x, place.y)
-    return Outline(moved, codes)
+    return Outline(vertices @ place[:2, :2].T + place[:2, 2], codes)
 
 
 def _path_data(element: ET.Element) -> str:

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 
 from plagal.music.grid import bar_lines, last_event
-from plagal.music.hands import ROLL_TICKS
+from plagal.music.hands import LONGEST_ROLL, ROLL_TICKS
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, Hands, Metre, Score
 
 _NAMES = {192: "breve", 96: "whole", 48: "half", 24: "quarter", 12: "eighth", 6: "16th", 3: "32nd"}
@@ -252,14 +252,10 @@ def _beats(score: Score) -> list[tuple[int, int]]:
     """Begin and end of each beat up to the last note's end [ticks]."""
     last = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max(initial=1))
     lines, _ = bar_lines(score.metres, max(last, last_event(score)))
-    metres = iter([*score.metres[1:], None])
-    metre, after = score.metres[0], next(metres)
     beats = []
     for line in lines.tolist():
-        while after is not None and after.onset <= line:
-            metre, after = after, next(metres)
-        edges = groups(metre.numerator, metre.denominator)
-        beats += [(line + low, line + high) for low, high in pairwise(edges)]
+        metre = next((metre for metre in reversed(score.metres) if metre.onset <= line), score.metres[0])
+        beats += [(line + low, line + high) for low, high in pairwise(groups(metre.numerator, metre.denominator))]
     return beats
 
 
@@ -273,13 +269,11 @@ def _staff(score: Score, rows: list[int], beats: Sequence[tuple[int, int]], swun
     for row in rows:
         chords.setdefault(_snapped(places[row], grids), []).append(row)
     starts = sorted(chords)
-    finished: list[tuple[int, list[tuple[int, int]]]] = []
-    for number, start in enumerate(starts):
-        after = starts[number + 1] if number + 1 < len(starts) else None
-        held = [
-            (row, _end(start, int(notes[row, ONSET] + notes[row, DURATION]), after, grids)) for row in chords[start]
-        ]
-        finished.append((start, held))
+    ends = (notes[:, ONSET] + notes[:, DURATION]).tolist()
+    finished: list[_Struck] = [
+        (start, [(row, _end(start, ends[row], after, grids)) for row in chords[start]])
+        for start, after in zip_longest(starts, starts[1:])
+    ]
     staff = Staff(_voices(finished, notes[:, PITCH].tolist()))
     for voice in staff.voices:
         for chord in voice:
@@ -307,32 +301,22 @@ def _graces(score: Score, rows: Sequence[int]) -> dict[int, int]:
 
 def _struck_together(score: Score, rows: Sequence[int]) -> tuple[dict[int, int], set[int]]:
     """Where each note is taken to be struck [ticks], and the notes of rolled chords, which all begin with the first."""
+    together: list[list[tuple[int, int, int]]] = []
+    for row, (onset, pitch) in zip(rows, score.notes[rows][:, [ONSET, PITCH]].tolist(), strict=True):
+        group = together[-1] if together else [(row, onset - 2 * LONGEST_ROLL, pitch)]
+        keys, since = [key for _, _, key in group], onset - group[0][1]
+        goes_on = onset - group[-1][1] == ROLL_TICKS and pitch > max(keys) and since <= LONGEST_ROLL
+        if pitch in keys or not (since < _TOGETHER or goes_on):
+            together.append([])
+        together[-1].append((row, onset, pitch))
     places: dict[int, int] = {}
     rolled: set[int] = set()
-    group: list[int] = []
-
-    def close() -> None:
-        onsets = [int(score.notes[row, ONSET]) for row in group]
+    for group in together:
+        struck, onsets = [row for row, _, _ in group], [onset for _, onset, _ in group]
         # A chord is heard where most of it is; a roll where it begins.
-        steps = np.diff(onsets)
-        is_roll = len(group) > 2 and bool((steps == ROLL_TICKS).all())
-        place = onsets[0] if is_roll else sorted(onsets)[len(onsets) // 2]
-        places.update(dict.fromkeys(group, place))
-        rolled.update(group if is_roll else ())
-
-    for row in rows:
-        onset, pitch = int(score.notes[row, ONSET]), int(score.notes[row, PITCH])
-        if group:
-            since = onset - int(score.notes[group[0], ONSET])
-            step = onset - int(score.notes[group[-1], ONSET])
-            keys = [int(score.notes[other, PITCH]) for other in group]
-            goes_on = step == ROLL_TICKS and pitch > max(keys) and since <= 4 * ROLL_TICKS
-            if pitch in keys or not (since < _TOGETHER or goes_on):
-                close()
-                group = []
-        group.append(row)
-    if group:
-        close()
+        is_roll = len(group) > 2 and bool((np.diff(onsets) == ROLL_TICKS).all())
+        places |= dict.fromkeys(struck, onsets[0] if is_roll else sorted(onsets)[len(onsets) // 2])
+        rolled.update(struck if is_roll else ())
     return places, rolled
 
 
@@ -425,8 +409,7 @@ def _voices(struck: Sequence[_Struck], pitches: Sequence[int]) -> tuple[list[Cho
     strike again ends what it held; that rings on, unwritten."""
     upper: list[Chord] = []
     lower: list[Chord] = []
-    for number, (start, held) in enumerate(struck):
-        after = struck[number + 1] if number + 1 < len(struck) else None
+    for (start, held), after in zip_longest(struck, struck[1:]):
         for chord, voice in _shared(start, held, after, upper, lower, pitches):
             if voice and voice[-1].end > chord.start:
                 voice[-1].end = chord.start
@@ -438,28 +421,17 @@ def _shared(
     start: int, held: list[tuple[int, int]], after: _Struck | None, upper: list[Chord], lower: list[Chord],
     pitches: Sequence[int],
 ) -> list[tuple[Chord, list[Chord]]]:  # fmt: skip
-    """The chords that become of what is struck together, each with its voice."""
+    """The chords that become of what is struck together, each with its voice. Where both voices are free, what rings on
+    under or over what moves has one of its own."""
     held = sorted(held, key=lambda note: pitches[note[0]])
     rows = [row for row, _ in held]
-    busy = [voice for voice in (upper, lower) if voice and voice[-1].end > start]
-    if not busy:
-        return _opened(start, held, after, upper, lower, pitches)
-    until = max(end for _, end in held)
-    chord = Chord(start, min(until, after[0]) if after is not None else until, rows)
-    if len(busy) == 2:
-        return [(chord, upper if pitches[rows[-1]] > pitches[upper[-1].notes[0]] else lower)]
-    ringing = busy[0][-1].notes
-    if busy[0] is lower:
-        return [(chord, upper if pitches[rows[-1]] > pitches[ringing[0]] else lower)]
-    return [(chord, lower if pitches[rows[0]] < pitches[ringing[-1]] else upper)]
-
-
-def _opened(
-    start: int, held: list[tuple[int, int]], after: _Struck | None, upper: list[Chord], lower: list[Chord],
-    pitches: Sequence[int],
-) -> list[tuple[Chord, list[Chord]]]:  # fmt: skip
-    """As `_shared`, where both voices are free: what rings on under or over what moves has a voice of its own."""
-    rows = [row for row, _ in held]
+    low, high = pitches[rows[0]], pitches[rows[-1]]
+    if busy := [voice for voice in (upper, lower) if voice and voice[-1].end > start]:
+        until = max(end for _, end in held)
+        chord = Chord(start, until if after is None else min(until, after[0]), rows)
+        if busy[-1] is lower:
+            return [(chord, upper if high > pitches[busy[0][-1].notes[0]] else lower)]
+        return [(chord, lower if low < pitches[upper[-1].notes[-1]] else upper)]
     rings = [after is not None and end - after[0] >= _SMALLEST_REST for _, end in held]
     if after is None or not any(rings):
         ends = [end if after is None else min(end, after[0]) for _, end in held]
@@ -467,8 +439,8 @@ def _opened(
     ring = _common_end([end for (_, end), on in zip(held, rings, strict=True) if on])
     if all(rings):
         # Notes that come above it make it the lower voice.
-        above = any(pitches[row] > pitches[rows[-1]] for row, _ in after[1])
-        below = any(pitches[row] < pitches[rows[0]] for row, _ in after[1])
+        above = any(pitches[row] > high for row, _ in after[1])
+        below = any(pitches[row] < low for row, _ in after[1])
         return [(Chord(start, ring, rows), lower if above and not below else upper)]
     cut = len(rows)
     while cut and rings[cut - 1] == rings[-1]:
