@@ -1,11 +1,12 @@
 """Pictures of pieces."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from plagal.music.pianoroll import bars_of, chords_of, hands, pretty_chord, write_piano_roll
+from plagal.music.pianoroll import bars_of, chords_of, pretty_chord, write_piano_roll
 from plagal.music.score import Marker, Metre, Score, Tempo
 
 NOTES = np.array(
@@ -36,8 +37,13 @@ def test_bars_follow_changes_of_metre() -> None:
     assert [(bar.begin, bar.end) for bar in bars_of(SCORE)] == [(0, 96), (96, 168)]
 
 
-def test_hands_part_between_bass_and_melody() -> None:
-    assert hands(NOTES).tolist() == [False, True, True, False, True]
+def test_the_picture_has_the_hands_that_the_score_says(tmp_path: Path) -> None:
+    told = [0, 1, 1, 0, 1], [1, 0, 1, 0, 1]
+    for name, hands in zip(("judged", "crossed"), told, strict=True):
+        write_piano_roll(replace(SCORE, hands=np.array(hands, dtype=np.int8)), tmp_path / name)
+    write_piano_roll(SCORE, tmp_path / "nobody_says")
+    pictures = [(tmp_path / name).read_bytes() for name in ("nobody_says", "judged", "crossed")]
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
 def test_asserted_chords_are_shown_as_they_are() -> None:

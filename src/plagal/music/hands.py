@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cache
 from heapq import nsmallest
 from importlib.resources import files
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -98,23 +98,18 @@ def _within_reach(group: list[HandNote], span: int, most: int) -> list[HandNote]
 def together(left: Sequence[HandNote], right: Sequence[HandNote]) -> list[HandNote]:
     """Both hands as one part: a key that both want goes to the one that strikes it later; struck by both at once, to
     the longer note."""
-    by_key: dict[int, list[HandNote]] = {}
-    for note in sorted((*left, *right)):
-        if LOWEST_PITCH <= note[1] <= HIGHEST_PITCH and note[2] > 0:
-            by_key.setdefault(note[1], []).append(note)
     done: list[HandNote] = []
-    for notes in by_key.values():
-        kept: list[HandNote] = []
-        for note in notes:
-            if kept and kept[-1][0] == note[0]:
-                last = kept[-1]
-                kept[-1] = (last[0], last[1], max(last[2], note[2]), max(last[3], note[3]))
-                continue
-            if kept and kept[-1][0] + kept[-1][2] > note[0]:
-                last = kept[-1]
-                kept[-1] = (last[0], last[1], note[0] - last[0], last[3])
-            kept.append(note)
-        done.extend(kept)
+    for note in sorted((*left, *right), key=lambda note: (note[1], note[0])):
+        onset, pitch, ticks, velocity = note
+        if not LOWEST_PITCH <= pitch <= HIGHEST_PITCH or ticks <= 0:
+            continue
+        last = done[-1] if done and done[-1][1] == pitch else (-1, pitch, 0, 0)
+        if last[0] == onset:
+            done[-1] = (onset, pitch, max(last[2], ticks), max(last[3], velocity))
+            continue
+        if last[0] + last[2] > onset:
+            done[-1] = (last[0], pitch, onset - last[0], last[3])
+        done.append(note)
     return sorted(done)
 
 
@@ -123,15 +118,10 @@ def unplayable(notes: Notes, pedals: Sequence[Pedal] = ()) -> list[int]:
     rolled chord need not be held on where the pedal is down for as long as it sounds."""
     problems = []
     rows: list[HandNote] = [(int(a), int(b), int(c), int(d)) for a, b, c, d in notes]
-    ends = let_go(rows, pedals)
     held: list[tuple[int, int]] = []
-    index = 0
-    while index < len(rows):
-        onset = rows[index][0]
-        held = [(pitch, end) for pitch, end in held if end > onset]
-        while index < len(rows) and rows[index][0] == onset:
-            held.append((rows[index][1], ends[index]))
-            index += 1
+    sounding = zip(rows, let_go(rows, pedals), strict=True)
+    for onset, struck in groupby(sounding, key=lambda note: note[0][0]):
+        held = [(pitch, end) for pitch, end in held if end > onset] + [(row[1], end) for row, end in struck]
         keys = sorted(pitch for pitch, _ in held)
         if not any(in_one_hand(keys[:cut]) and in_one_hand(keys[cut:]) for cut in range(len(keys) + 1)):
             problems.append(onset)
@@ -140,9 +130,7 @@ def unplayable(notes: Notes, pedals: Sequence[Pedal] = ()) -> list[int]:
 
 def let_go(rows: Sequence[HandNote], pedals: Sequence[Pedal]) -> list[int]:
     """When the hand may leave each key: at its end, or where a roll goes on above it and the pedal holds it."""
-    struck: dict[int, list[int]] = {}
-    for onset, pitch, _, _ in rows:
-        struck.setdefault(onset, []).append(pitch)
+    struck = {onset: [note[1] for note in chord] for onset, chord in groupby(rows, key=lambda note: note[0])}
     changes = [pedal.onset for pedal in pedals]
     ends = []
     for onset, pitch, ticks, _ in rows:

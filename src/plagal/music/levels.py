@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -233,10 +233,8 @@ def simplified(score: Score, name: str) -> Score:
             now = bisect_left(onsets, onset + 1) - 1
             notes += _thinned(rows, hand, level, chords[now][1] if now >= 0 else None)
         if level.position is not None:
-            bars: dict[int, list[HandNote]] = {}
-            for note in notes:
-                bars.setdefault(bisect_left(lines, note[0] + 1), []).append(note)
-            notes = [note for bar in bars.values() for note in _in_position(bar, hand, level.position)]
+            bars = groupby(notes, key=lambda note: bisect_left(lines, note[0] + 1))
+            notes = [note for _, bar in bars for note in _in_position(list(bar), hand, level.position)]
         if level.span < 12:  # a hand that does not reach an octave holds nothing while it strikes
             starts = [*sorted({note[0] for note in notes}), lines[-1]]
             notes = [
@@ -288,9 +286,7 @@ def _chords(score: Score) -> list[tuple[int, Chord]]:
 def _placed(rows: Sequence[HandNote], places: Sequence[int] | None) -> dict[int, list[HandNote]]:
     """A hand's chords at the places of a level. What is struck between two places goes to the later one where it
     sounds there (a push), else to the earlier one; where the hand has a chord there itself, it is left out."""
-    groups: dict[int, list[HandNote]] = {}
-    for note in rows:
-        groups.setdefault(note[0], []).append(note)
+    groups = {onset: list(group) for onset, group in groupby(rows, key=lambda note: note[0])}
     if places is None:
         return groups
     done: dict[int, list[HandNote]] = {}
@@ -307,11 +303,9 @@ def _placed(rows: Sequence[HandNote], places: Sequence[int] | None) -> dict[int,
             between.append((earlier, later, group))
     for earlier, later, group in between:
         pushed = max(onset + ticks for onset, _, ticks, _ in group) > later
-        wanted = (later, earlier) if pushed else (earlier,)
-        for place in wanted:
-            if place not in done and place != places[-1]:
-                done[place] = group
-                break
+        free = [place for place in (later, earlier)[not pushed :] if place not in done and place != places[-1]]
+        if free:
+            done[free[0]] = group
     return {place: list(_ending(done[place], place, places)) for place in sorted(done) if place < places[-1]}
 
 
@@ -346,9 +340,7 @@ def _thinned(group: Sequence[HandNote], hand: int, level: Level, chord: Chord | 
 
 def _in_position(notes: Sequence[HandNote], hand: int, position: int) -> list[HandNote]:
     """A bar's notes of a hand within its position: chords whose melody or bass lies outside come octaves nearer."""
-    chords: dict[int, list[HandNote]] = {}
-    for note in notes:
-        chords.setdefault(note[0], []).append(note)
+    chords = {onset: list(chord) for onset, chord in groupby(notes, key=lambda note: note[0])}
     outer = {onset: (max if hand == _RIGHT else min)(note[1] for note in chord) for onset, chord in chords.items()}
     keys = [note[1] for note in notes]
     if max(keys) - min(keys) <= position:

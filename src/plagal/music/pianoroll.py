@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from plagal.music.grid import bar_lines
+from plagal.music.hands import in_two_hands
 from plagal.music.harmony import hear_chords
 from plagal.music.performance.hear import Heard
 from plagal.music.performance.played import Played
-from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Notes, Score
+from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Score
 from plagal.plumbing.files import atomic_path
 
 if TYPE_CHECKING:
@@ -49,24 +49,6 @@ def bars_of(score: Score) -> list[_Bar]:
     ]
 
 
-def hands(notes: Notes) -> npt.NDArray[np.bool_]:
-    """Which notes the right hand most likely plays, shape (notes,). A guess: around each onset the hands part at a
-    wide gap between the pitches that sound, near middle C."""
-    right = np.zeros(len(notes), dtype=bool)
-    if not len(notes):
-        return right
-    onsets, begins = np.unique(notes[:, ONSET], return_index=True)
-    ends = notes[:, ONSET] + notes[:, DURATION]
-    for onset, some in zip(onsets, np.split(np.arange(len(notes)), begins[1:]), strict=True):
-        around = (notes[:, ONSET] <= onset + TICKS_PER_QUARTER) & (ends > onset - TICKS_PER_QUARTER)
-        pitches = np.unique(notes[around, PITCH])
-        pitches = np.concatenate([[21], pitches, [108]]) if pitches[0] > 59 or pitches[-1] < 60 else pitches
-        middles, gaps = (pitches[1:] + pitches[:-1]) / 2, np.diff(pitches)
-        split = middles[np.argmax(np.minimum(gaps, 9) - np.abs(middles - 58.5))]
-        right[some] = notes[some, PITCH] > split
-    return right
-
-
 def write_piano_roll(
     score: Score, path: str | Path, title: str = "", bars_per_row: int = 4, max_bars: int = 16
 ) -> None:
@@ -81,7 +63,7 @@ def write_piano_roll(
     height = 1.1 + len(rows) * (0.8 + (high - low) * 0.075)
     figure = Figure(figsize=(12.5, height), dpi=_DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)
-    picture = _Picture(score, low, high, hands(score.notes), chords_of(score))
+    picture = _Picture(in_two_hands(score), low, high, chords_of(score))
     widest = max((row[-1].end - row[0].begin for row in rows if row), default=1)
     for place, row in enumerate(rows):
         top = 1 - (0.8 + place * (height - 1.0) / len(rows)) / height
@@ -138,7 +120,6 @@ class _Picture:
     score: Score
     low: int
     high: int
-    right: npt.NDArray[np.bool_]
     chords: list[tuple[int, str]]
 
     def keyboard(self, axes: Axes) -> None:
@@ -207,12 +188,14 @@ class _Picture:
         from matplotlib.colors import to_rgb
         from matplotlib.patches import FancyBboxPatch
 
-        notes = self.score.notes
+        notes, hands = self.score.notes, self.score.hands
         ends = notes[:, ONSET] + notes[:, DURATION]
         for index in np.flatnonzero((notes[:, ONSET] < end) & (ends > begin)):
             start, stop = max(int(notes[index, ONSET]), begin), min(int(ends[index]), end)
             loud = 0.45 + 0.55 * min(1.0, notes[index, VELOCITY] / 100)
-            shade = np.array(to_rgb(RIGHT if self.right[index] else LEFT)) * loud + np.ones(3) * (1 - loud)
+            shade = np.array(to_rgb(LEFT if hands is not None and hands[index] == 0 else RIGHT)) * loud + np.ones(3) * (
+                1 - loud
+            )
             box = FancyBboxPatch(
                 (start + 0.3, notes[index, PITCH] - 0.36), max(stop - start - 0.9, 0.5), 0.72,
                 boxstyle="round,pad=0,rounding_size=0.28", mutation_aspect=0.3, facecolor=tuple(shade),

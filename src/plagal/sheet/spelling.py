@@ -137,18 +137,8 @@ def _way_on(place: int, pitches: npt.NDArray[Any], onsets: npt.NDArray[Any]) -> 
 
 _BASES = ("major", "minor", "dominant", "major-seventh", "minor-seventh", "major-sixth", "minor-sixth", "major-minor",
           "suspended-fourth", "dominant-ninth", "dominant-13th", "augmented-seventh", "diminished")  # fmt: skip
-_ADDED = {
-    1: (9, -1),
-    2: (9, 0),
-    3: (9, 1),
-    4: (3, 0),
-    5: (11, 0),
-    6: (11, 1),
-    8: (13, -1),
-    9: (13, 0),
-    10: (7, 0),
-    11: (7, 1),
-}
+_ADDED = {1: (9, -1), 2: (9, 0), 3: (9, 1), 4: (3, 0), 5: (11, 0), 6: (11, 1), 8: (13, -1), 9: (13, 0), 10: (7, 0),
+          11: (7, 1)}  # fmt: skip
 """Semitones above the root -> the degree that adds them; an added seventh is minor by itself."""
 _PLAIN = {3: 3, 4: 3, 7: 5, 10: 7, 11: 7}
 """Semitones -> the degree that takes them away."""
