@@ -310,6 +310,11 @@ def test_a_rest_in_a_chord_takes_no_time() -> None:
     assert onsets(score_from_abc("X:1\nM:C\nL:1/4\nK:C\n[C2z2]D2|E4|\n")) == [0, 2, 4]
 
 
+def test_a_bracket_with_no_notes_before_the_bar_line_is_no_chord() -> None:
+    bracket, plain = (score_from_abc(f"X:1\nK:C\nCDEF|G{sign}|A2B2|c4|\n") for sign in ("[ ", ""))
+    assert bracket == plain
+
+
 def test_a_chord_between_plus_signs_is_a_chord() -> None:
     printed = score_from_abc("X:1\nM:C\nL:1/4\nK:C\n+EGc+ d +D2A2+|c4|\n")
     assert onsets(printed) == [0, 0, 0, 1, 2, 2, 4]

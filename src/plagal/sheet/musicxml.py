@@ -87,7 +87,7 @@ class _Document:
             measure.append(_bar_line("left", "heavy-light", "forward"))
         for number, staff in enumerate(self.staves):
             accidentals = self._accidentals(staff, start, end)
-            voices = [[chord for chord in voice if chord.start < end and chord.end > start] for voice in staff.voices]
+            voices = [[chord for chord in voice if chord.start < end and chord.end > start] for voice in staff]
             for layer, inside in enumerate(voices):
                 if layer and not inside:
                     continue
@@ -232,7 +232,7 @@ class _Document:
         """What stands before the notes of a bar: where they differ from the signature, or from what stood there."""
         notes = sorted(
             (chord.start, row)
-            for voice in staff.voices for chord in voice if start <= chord.start < end and chord.end > start
+            for voice in staff for chord in voice if start <= chord.start < end and chord.end > start
             for row in chord.notes
         )  # fmt: skip
         held = signature(key_then(self.score.keys, start) or Key(0, 0))
@@ -407,7 +407,7 @@ def _clefs(score: Score, staff: Staff, bars: Bars, number: int) -> list[str]:
     usual, other = ("F", "G") if number else ("G", "F")
     away: list[bool] = []
     for start, end in zip(bars.starts, bars.ends, strict=True):
-        rows = [row for voice in staff.voices for c in voice if start <= c.start < end for row in c.notes]
+        rows = [row for voice in staff for c in voice if start <= c.start < end for row in c.notes]
         keys = score.notes[rows, PITCH]
         if number:
             away.append(bool(rows) and keys.min() >= 58 and keys.mean() > _LOW_LEFT)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise, zip_longest
+from itertools import chain, pairwise, zip_longest
 
 import numpy as np
 
@@ -199,11 +199,8 @@ class Chord:
     """Rows of notes crushed in before it."""
 
 
-@dataclass(slots=True)
-class Staff:
-    """What one hand plays: its voices, the upper one first."""
-
-    voices: tuple[list[Chord], list[Chord]] = field(default_factory=lambda: ([], []))
+Staff = tuple[list[Chord], list[Chord]]
+"""What one hand plays: its voices, the upper one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +233,7 @@ def swings(score: Score) -> bool:
 
 def page_bars(score: Score, staves: Sequence[Staff]) -> Bars:
     """Bars up to the last note's end; the first is short where the piece begins with an upbeat."""
-    chords = [chord for staff in staves for voice in staff.voices for chord in voice]
+    chords = [chord for staff in staves for voice in staff for chord in voice]
     last = max([last_event(score), *(chord.end - 1 for chord in chords)])
     lines, lengths = bar_lines(score.metres, last)
     starts, ends = lines.tolist(), (lines + lengths).tolist()
@@ -274,11 +271,10 @@ def _staff(score: Score, rows: list[int], beats: Sequence[tuple[int, int]], swun
         (start, [(row, _end(start, ends[row], after, grids)) for row in chords[start]])
         for start, after in zip_longest(starts, starts[1:])
     ]
-    staff = Staff(_voices(finished, notes[:, PITCH].tolist()))
-    for voice in staff.voices:
-        for chord in voice:
-            chord.rolled = sum(row in rolled for row in chord.notes) > 2
-            chord.graces = [row for row, before in graces.items() if before in chord.notes]
+    staff = _voices(finished, notes[:, PITCH].tolist())
+    for chord in chain(*staff):
+        chord.rolled = sum(row in rolled for row in chord.notes) > 2
+        chord.graces = [row for row, before in graces.items() if before in chord.notes]
     return staff
 
 
@@ -404,7 +400,7 @@ _Struck = tuple[int, list[tuple[int, int]]]
 """Where notes are struck together, and each row with where it ends."""
 
 
-def _voices(struck: Sequence[_Struck], pitches: Sequence[int]) -> tuple[list[Chord], list[Chord]]:
+def _voices(struck: Sequence[_Struck], pitches: Sequence[int]) -> Staff:
     """Two voices from (start, notes with their ends): as few second voices as the music allows. A voice that must
     strike again ends what it held; that rings on, unwritten."""
     upper: list[Chord] = []

@@ -39,7 +39,7 @@ def load_all(path: str | Path) -> Iterator[Score]:
         for tune in split_tunes(read_text(path)):
             yield score_from_abc(tune, str(path))
     else:
-        from plagal.music.notation.musicxml import load_musicxml, score_from_musicxml
+        from plagal.music.notation.musicxml import score_from_musicxml, unpacked
 
         losses: Counter[str] = Counter()
         if path.suffix.lower() == ".ly":
@@ -47,8 +47,7 @@ def load_all(path: str | Path) -> Iterator[Score]:
         elif path.suffix.lower() == ".krn":
             data = humdrum_as_musicxml(path, read_text(path))
         else:
-            yield load_musicxml(path)
-            return
+            data = unpacked(path)
         yield score_from_musicxml(data, str(path), path.stem, losses)
 
 

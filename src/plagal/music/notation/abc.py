@@ -360,11 +360,13 @@ class AbcReader:
                     voice.sound([(match, False)], "")
                 else:
                     chord.append((match, False))
-            elif kind == "bar":
-                if chord is not None:
-                    voice.sound(chord, "")
-                    chord = None
-                voice.bar_line(match["bar"], match["number"])
+            elif kind in ("bar", "close"):
+                if chord:
+                    voice.sound(chord, match["times"] or "")
+                if kind == "bar":
+                    voice.bar_line(match["bar"], match["number"])
+                self.losses["characters_unread"] += chord is None and match[0].startswith("+")
+                chord = None
             elif kind == "rest":
                 if chord is None:  # in a chord a rest sounds as little as it does elsewhere, and takes no time
                     voice.rest(match["kind"], match["wait"])
@@ -388,11 +390,6 @@ class AbcReader:
                 self.losses["grace_notes"] += len(re.findall(r"[A-Ga-g]", match["grace"]))
             elif kind == "chord":
                 chord = []
-            elif kind == "close":
-                if chord:
-                    voice.sound(chord, match["times"])
-                self.losses["characters_unread"] += chord is None and match[0].startswith("+")
-                chord = None
             elif kind == "broken":
                 voice.break_rhythm(match["broken"])
             elif kind == "tie":

@@ -55,11 +55,6 @@ _LOST_IN_NOTATIONS = {"tremolo": "tremolos", "trill-mark": "ornaments", "turn": 
                       "strong-accent": "articulations", "staccatissimo": "articulations"}  # fmt: skip
 
 
-def load_musicxml(path: Path) -> Score:
-    """The piece of a MusicXML file. Raises InputError, naming the file."""
-    return score_from_musicxml(_unpacked(path), str(path), path.stem)
-
-
 def score_from_musicxml(data: bytes, name: str, title: str = "", losses: Counter[str] | None = None) -> Score:
     """A score from the bytes of a MusicXML document; `name` stands in errors, `title` where it has none; `losses` of a
     translation are counted on."""
@@ -86,7 +81,7 @@ def score_from_musicxml(data: bytes, name: str, title: str = "", losses: Counter
     return to_score(bars, found if exact else found or title, name, losses, exact=exact)
 
 
-def _unpacked(path: Path) -> bytes:
+def unpacked(path: Path) -> bytes:
     """The document's bytes. Raises InputError where the file can't be read or is too large."""
     large = f"{path} is larger than {MAX_NOTATION_BYTES // 1_000_000} MB unpacked; split it by movement"
     try:
