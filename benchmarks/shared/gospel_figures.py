@@ -23,7 +23,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from plagal.music.arranger.harmony_grammar import devices_in, family, scale_steps
+from plagal.music.arranger.harmony_grammar import devices_in, family, scale
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.hands import unplayable
 from plagal.music.harmony import hear_chords, hear_key
@@ -98,8 +98,8 @@ def _foreign(score: Score, keys: Sequence[Key]) -> float:
     foreign = 0
     onsets, classes = score.notes[:, ONSET], score.notes[:, PITCH] % 12
     for key, begin, until in _spans(keys):
-        scale = [(key_tonic(key) + step) % 12 for step in scale_steps(key.minor)]
-        foreign += int(np.count_nonzero((onsets >= begin) & (onsets < until) & ~np.isin(classes, scale)))
+        at_home = np.isin(classes, list(scale(key_tonic(key), key.minor)))
+        foreign += int(np.count_nonzero((onsets >= begin) & (onsets < until) & ~at_home))
     return foreign / len(score.notes)
 
 

@@ -70,7 +70,7 @@ def test_asked_chords_stand_where_asked_and_nowhere_else(scorer: ModelScorer) ->
                 slash = words[number + 1].removeprefix("BASS_") if words[number + 1].startswith("BASS_") else ""
                 symbol = word.removeprefix("CHORD_") + (f"/{slash}" if slash else "")
                 found.append((bar, {"BEAT_0": 0, "BEAT_2": 48}[beat], parse_chord(symbol)))
-        assert found == [(at.bar, at.tick, at.chord) for at in placed]
+        assert found == [(bar, tick, chord) for (bar, tick), chord in placed.items()]
 
 
 def test_asked_chords_are_heard_in_the_notes_even_from_random_weights(scorer: ModelScorer) -> None:
@@ -94,11 +94,11 @@ def test_asked_chords_have_every_tone_that_names_them_and_what_is_foreign_passes
     whole = lonely = onsets = 0
     for words in pieces:
         notes = decode(words).score.notes
-        for place in asked:
-            struck = {int(note[PITCH]) % 12 for note in notes[notes[:, ONSET] == place.bar * BAR + place.tick]}
-            whole += {(place.chord.root + step) % 12 for step in essential(place.chord.quality)} <= struck
+        for (bar, tick), chord in asked.items():
+            struck = {int(note[PITCH]) % 12 for note in notes[notes[:, ONSET] == bar * BAR + tick]}
+            whole += {(chord.root + step) % 12 for step in essential(chord.quality)} <= struck
         for onset in np.unique(notes[:, ONSET]):
-            chord = next(at.chord for at in reversed(asked) if at.bar * BAR + at.tick <= onset)
+            chord = [chord for (bar, tick), chord in asked.items() if bar * BAR + tick <= onset][-1]
             foreign = [
                 pitch for pitch in notes[notes[:, ONSET] == onset, PITCH] if pitch % 12 not in chord.pitch_classes
             ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plagal.asking import lexicon
-from plagal.asking.prompt import Understood, read_prompt, spaced
+from plagal.asking.prompt import read_prompt, spaced
 from plagal.asking.request import Request, read_request
 from plagal.music.edits import A_DYNAMIC, change_tempo, count_bars, louder, swung, transpose, without_bars
 from plagal.music.harmony import hear_key
@@ -20,6 +20,7 @@ from plagal.music.keys import key_of, key_tonic
 from plagal.music.levels import LEVELS
 from plagal.music.score import Key, Score
 from plagal.plumbing.errors import InputError
+from plagal.tokens.vocabulary import DENSITIES
 
 HELP = (
     'a prompt such as "slow worship ballad in Db"; or change the piece that is there: slower, faster, louder, softer, '
@@ -27,7 +28,6 @@ HELP = (
     "easier, harder, N bars, STYLE, over CHORDS; or go on; help, quit"
 )
 _SLOWER, _FASTER = 0.85, 1.18
-_DENSITY_STEPS = ("sparse", "medium", "dense")
 _LEAD = (
     r"(?:(?:and|now|ok|okay|please|but|(?:make|play|move|take|transpose) it|the same|a bit|a little|much|once more)"
     r"[ ,]+)*"
@@ -68,8 +68,7 @@ class Talk:
             semitones = 1 if match["half"] else 2 if match["whole"] else int(match["semitones"])
             return self._moved(score, -semitones if match["down"] else semitones)
         said = read_prompt(text)
-        changes = _fields(said)
-        if said.not_understood or said.problems or said.tune or said.mood or changes.keys() - {"key", "tempo", "beat"}:
+        if said.not_understood or said.problems or said.mood or said.fields.keys() - {"key", "tempo", "beat"}:
             return None
         if said.key is not None and said.tempo is None:
             now = score.keys[0] if score.keys else hear_key(score)
@@ -93,7 +92,7 @@ class Talk:
         said = read_prompt(text)
         if said.problems:
             raise InputError("; ".join(said.problems))
-        changes = _fields(said)
+        changes = {name: value for name, value in said.fields.items() if name != "tune"}
         about = any(re.fullmatch(pattern, text, re.IGNORECASE) for pattern in (_STEPS, *(edit for edit, _ in _EDITS)))
         lost = sum(len(part.split()) for part in said.not_understood)
         if not about and not said.tune and (not changes.keys() | {said.mood} - {None} or (
@@ -145,25 +144,16 @@ class Talk:
         if self.request is not None and self.request.continue_ is None and self.request.refill is None:
             self.request = self.request.model_copy(update=fields)
 
-    def _to_density(self, step: int) -> Change:
-        now = self.request.density if self.request is not None else None
-        place = _DENSITY_STEPS.index(now) if isinstance(now, str) else 1
-        return {"density": _DENSITY_STEPS[min(max(place + step, 0), 2)]}
-
-    def _to_level(self, step: int) -> Change:
-        names = list(LEVELS)
-        now = self.request.level if self.request is not None else None
-        place = names.index(now) if now is not None else len(names) - 1
-        return {"level": names[min(max(place + step, 0), len(names) - 1)]}
+    def _step(self, name: str, step: int) -> Change:
+        """A density or level so many steps on; where the request names none, from the usual one."""
+        names, usual = (tuple(DENSITIES), "medium") if name == "density" else (tuple(LEVELS), "advanced")
+        now = getattr(self.request, name, None)
+        place = names.index(now if isinstance(now, str) else usual) + step
+        return {name: names[min(max(place, 0), len(names) - 1)]}
 
 
 def _stripped(line: str) -> str:
     return re.sub(rf"^{_LEAD}", "", line.strip().rstrip(".!"), flags=re.IGNORECASE)
-
-
-def _fields(said: Understood) -> Change:
-    names = ("style", "key", "tempo", "beat", "metre", "bars", "chords", "feel", "intro", "ending", "modulate", "level")
-    return {name: value for name in names if (value := getattr(said, name)) is not None and value != ()}
 
 
 _half, _whole = map(spaced, lexicon.STEPS_UP)
@@ -183,8 +173,8 @@ _EDITS: tuple[tuple[str, Callable[[Talk, Score], Score]], ...] = (
 )
 _CHANGES: tuple[tuple[str, Callable[[Talk], Change]], ...] = (
     (r"again|another|another one|once more|one more", lambda _talk: {}),
-    (r"sparser|calmer|fewer notes|thinner", lambda talk: talk._to_density(-1)),
-    (r"denser|busier|fuller|more notes", lambda talk: talk._to_density(1)),
-    (r"easier|simpler", lambda talk: talk._to_level(-1)),
-    (r"harder|more difficult", lambda talk: talk._to_level(1)),
+    (r"sparser|calmer|fewer notes|thinner", lambda talk: talk._step("density", -1)),
+    (r"denser|busier|fuller|more notes", lambda talk: talk._step("density", 1)),
+    (r"easier|simpler", lambda talk: talk._step("level", -1)),
+    (r"harder|more difficult", lambda talk: talk._step("level", 1)),
 )

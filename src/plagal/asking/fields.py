@@ -4,9 +4,8 @@ read within limits and heard where they keep no grid of their own."""
 from __future__ import annotations
 
 import base64
-import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -75,13 +74,17 @@ def heard_as(score: Score) -> Heard | None:
     )
 
 
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def read_hints(value: Any, name: str) -> Hints | None:
     """From {"bpm": 66, "metre": "12/8", "first_downbeat": 0.5}, each of which may be left out. Raises ValueError."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise ValueError(f'{name}.hints: give an object such as {{"metre": "12/8", "bpm": 66}}')
-    given = {key: hint for key, hint in value.items() if hint is not None}
+    given = _without_nulls(value)
     if unknown := sorted(given.keys() - HINTS_SCHEMA["properties"].keys()):
         raise ValueError(f"{name}.hints.{unknown[0]} is not a known key; allowed are bpm, metre, first_downbeat")
     for key in ("bpm", "first_downbeat"):
@@ -94,11 +97,9 @@ def midi_score(text: Any, name: str, hints: Hints | None = None) -> Score:
     """A score from MIDI in base64, with or without line breaks, or a data: URL; a playing without a grid of its own is
     heard, as any file is, by `hints` where they are given. Raises InputError naming `name`."""
     try:
-        if not isinstance(text, str):
-            raise ValueError
         body = text.partition(",")[2] if text.startswith("data:") else text
         data = base64.b64decode("".join(body.split()), validate=True)
-    except (binascii.Error, ValueError):
+    except (AttributeError, ValueError):  # no text, or none in base64
         raise InputError(f"{name} is not base64") from None
     if len(data) > MOST_MIDI_BYTES:
         raise InputError(f"{name} has {len(data)} bytes; at most {MOST_MIDI_BYTES} are read")
@@ -110,12 +111,10 @@ def midi_score(text: Any, name: str, hints: Hints | None = None) -> Score:
             return as_played(data, read_midi(data, heard=True), hints)
     except InputError as error:
         raise InputError(f"{name}: {str(error).removeprefix('MIDI bytes: ')}") from None
-    size, most = (
-        (f"has {len(plain.notes)} notes", f"{MOST_NOTES}")
-        if len(plain.notes) > MOST_NOTES
-        else (f"lasts {seconds / 60:.0f} minutes", f"{MOST_SECONDS / 60:.0f}")
-    )
-    raise InputError(f"{name} {size}; at most {most} are read: cut out the part that counts")
+    size = f"lasts {seconds / 60:.0f} minutes; at most {MOST_SECONDS / 60:.0f}"
+    if len(plain.notes) > MOST_NOTES:
+        size = f"has {len(plain.notes)} notes; at most {MOST_NOTES}"
+    raise InputError(f"{name} {size} are read: cut out the part that counts")
 
 
 LONGEST_PROMPT = 2000
@@ -130,18 +129,21 @@ STRICT = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrar
 # --- values that are written as text
 
 
-def read_key(value: Any) -> Any:
-    if not isinstance(value, str) or not value.strip():
-        return value or None
+def _reader(read: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Reads text; what is none stays as it is, and blank text is None."""
+    return lambda value: read(value) if isinstance(value, str) and value.strip() else value or None
+
+
+@_reader
+def read_key(value: str) -> Key:
     try:
         return parse_key(value[0].upper() + value[1:])
     except ChordError:
         raise ValueError("not a key: write a tonic and a mode, such as Db or F# minor") from None
 
 
-def read_metre(value: Any) -> Any:
-    if not isinstance(value, str) or not value.strip():
-        return value or None
+@_reader
+def read_metre(value: str) -> tuple[int, int]:
     parts = value.strip().split("/")
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
         raise ValueError("not a metre: write it as in 4/4 or 12/8")
@@ -162,10 +164,9 @@ def _read_chords(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-def _read_form(value: Any) -> Any:
+@_reader
+def _read_form(value: str) -> str:
     """A name of the arranger's introductions or endings, or degrees."""
-    if not isinstance(value, str) or not value.strip():
-        return value or None
     name = re.sub(r"[\s_-]+", "-", value.strip().lower())
     if name not in {"none", "last-line", *INTROS, *ENDINGS}:
         try:
@@ -180,36 +181,31 @@ def _read_sections(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-KeyField = Annotated[Key, BeforeValidator(read_key), WithJsonSchema({"type": "string", "maxLength": 12})]
+def _text(longest: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "maxLength": longest})
+
+
+KeyField = Annotated[Key, BeforeValidator(read_key), _text(12)]
 MetreField = Annotated[tuple[int, int], BeforeValidator(read_metre), WithJsonSchema({"type": "string"})]
-ChordsField = Annotated[
-    Progression, BeforeValidator(_read_chords), WithJsonSchema({"type": "string", "maxLength": LONGEST_PROMPT})
-]
-FormField = Annotated[str, BeforeValidator(_read_form), WithJsonSchema({"type": "string", "maxLength": 80})]
-SectionsField = Annotated[
-    tuple[str, ...], BeforeValidator(_read_sections), WithJsonSchema({"type": "string", "maxLength": 200})
-]
-MelodyField = Annotated[
-    Score,
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": "A tune to harmonise: exactly one of the two.",
-            "properties": {
-                "midi": MIDI_SCHEMA,
-                "hints": HINTS_SCHEMA,
-                "abc": {"type": "string", "maxLength": LONGEST_ABC},
-            },
-            "additionalProperties": False,
-        }
-    ),
-]
+ChordsField = Annotated[Progression, BeforeValidator(_read_chords), _text(LONGEST_PROMPT)]
+FormField = Annotated[str, BeforeValidator(_read_form), _text(80)]
+SectionsField = Annotated[tuple[str, ...], BeforeValidator(_read_sections), _text(200)]
+_MELODY_PROPERTIES = {
+    "midi": MIDI_SCHEMA, "hints": HINTS_SCHEMA, "abc": {"type": "string", "maxLength": LONGEST_ABC},
+}  # fmt: skip
+_MELODY = "A tune to harmonise: exactly one of the two."
+MelodyField = Annotated[Score, WithJsonSchema({
+    "type": "object", "description": _MELODY, "properties": _MELODY_PROPERTIES, "additionalProperties": False,
+})]  # fmt: skip
 
 
 # --- music that is there already
 
 
-def _schema_of_source(**more: dict[str, Any]) -> ConfigDict:
+_BAR = {"type": "integer", "minimum": 1}
+
+
+def _schema_of_source(**more: Mapping[str, Any]) -> ConfigDict:
     """JSON gives music that is there by `piece` or `midi`: exactly one of the two."""
     piece = {"type": "string", "maxLength": 40, "description": "The id of a piece that is done."}
     properties: dict[str, Any] = {"piece": piece, "midi": MIDI_SCHEMA, "hints": HINTS_SCHEMA, **more}
@@ -227,7 +223,7 @@ class _Source(BaseModel):
         if not isinstance(data, Mapping):
             return data
         name = cls.__name__.lower()
-        given = {key: value for key, value in data.items() if value is not None}
+        given = _without_nulls(data)
         first, last = given.get("first_bar"), given.get("last_bar")
         if "last_bar" in cls.model_fields and isinstance(first, int) and isinstance(last, int) and last < first:
             raise ValueError(f"last_bar {last} comes before first_bar {first}")
@@ -256,9 +252,7 @@ class _Source(BaseModel):
 class Continue(_Source):
     """Music to go on from. `words`: of the whole piece; in JSON, `piece` or `midi` stands for them."""
 
-    model_config = _schema_of_source(
-        from_bar={"type": "integer", "minimum": 1, "description": "Keep bars 1 to this one, then go on."}
-    )
+    model_config = _schema_of_source(from_bar=_BAR | {"description": "Keep bars 1 to this one, then go on."})
     from_bar: int | None = Field(None, ge=1, le=MOST_BARS)
 
     @model_validator(mode="after")
@@ -272,9 +266,7 @@ class Continue(_Source):
 class Refill(_Source):
     """Bars to write anew between those around them; counted from 1, both included."""
 
-    model_config = _schema_of_source(
-        first_bar={"type": "integer", "minimum": 1}, last_bar={"type": "integer", "minimum": 1}
-    )
+    model_config = _schema_of_source(first_bar=_BAR, last_bar=_BAR)
     first_bar: int = Field(ge=1, le=MOST_BARS)
     last_bar: int = Field(ge=1, le=MOST_BARS)
 
@@ -299,7 +291,7 @@ def read_melody(value: Any) -> Any:
     """A Score from {"midi": base64} or {"abc": text}; a Score as it is."""
     if isinstance(value, Score) or not isinstance(value, Mapping):
         return value
-    given = {key: text for key, text in value.items() if text is not None}
+    given = _without_nulls(value)
     hints = read_hints(given.pop("hints", None), "melody")
     if hints is not None and "midi" not in given:
         raise ValueError("melody.hints are about a playing: give them with midi")

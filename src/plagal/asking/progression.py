@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from functools import reduce
 from itertools import pairwise
 
 from plagal.music.chords import Chord, parse_chord, read_chord
-from plagal.music.keys import chord_symbol, key_tonic, parse_key
+from plagal.music.keys import chord_symbol, key_tonic, parse_key, spell_pitch_class
 from plagal.music.score import Key
 from plagal.plumbing.errors import ChordError, InputError
 
@@ -60,16 +61,11 @@ def read_progression(text: str, key: Key | None = None) -> Progression:
         bars = _from_degrees(bars, key)
     read: list[tuple[Chord, ...]] = []
     for symbols in bars:
-        if symbols == ("%",):
-            if not read:
-                raise InputError("% repeats the bar before it, and there is none")
-            read.append(read[-1])
-        elif "N.C." in symbols:
-            if len(symbols) > 1:
-                raise InputError("N.C. stands for a whole bar; give it one of its own between |")
-            read.append(())
-        else:
-            read.append(_bar(symbols))
+        if symbols == ("%",) and not read:
+            raise InputError("% repeats the bar before it, and there is none")
+        if "N.C." in symbols and len(symbols) > 1:
+            raise InputError("N.C. stands for a whole bar; give it one of its own between |")
+        read.append(read[-1] if symbols == ("%",) else () if symbols == ("N.C.",) else _bar(symbols))
     return tuple(read)
 
 
@@ -77,12 +73,9 @@ def approximated(text: str, key: Key | None = None) -> tuple[str, ...]:
     """What in a progression the vocabulary has only nearly: "C9#11 (as C7#11)". Nothing where it does not parse."""
     nearly = []
     for symbol in dict.fromkeys(re.split(r"[\s|,;:>→–—]+", text)):
-        try:
+        with suppress(ChordError):
             chord, exact = read_chord(symbol)
-        except ChordError:
-            continue
-        if not exact:
-            nearly.append(f"{symbol} (as {chord_symbol(chord, key)})")
+            nearly += [] if exact else [f"{symbol} (as {chord_symbol(chord, key)})"]
     return tuple(nearly)
 
 
@@ -92,12 +85,8 @@ def _unfolded(text: str) -> list[str]:
     bars: list[str] = []
     start = 0
     for place, piece in enumerate(pieces):
-        if piece in ("|:", ":|:"):
-            if piece == ":|:":
-                bars += bars[start:]
-            start = len(bars)
-        elif piece == ":|":
-            bars += bars[start:]
+        if piece in ("|:", ":|", ":|:"):
+            bars += bars[start:] if piece[0] == ":" else []
             start = len(bars)
         elif piece not in ("|", "||", "|]"):
             edge = place in (0, len(pieces) - 1) or pieces[place - 1][-1] == ":" or len(pieces[place - 1]) > 1
@@ -128,28 +117,19 @@ def _bar(symbols: tuple[str, ...]) -> tuple[Chord, ...]:
 def _from_degrees(bars: list[tuple[str, ...]], key: Key | None) -> list[tuple[str, ...]]:
     """Nashville numbers and roman numerals as symbols of a key. Degrees that go round the circle of fifths (2 5 1,
     7 3 6) are meant with their sevenths, as jazz and gospel players say them; others (1 4 5 1) are triads."""
-    written = [DEGREE.fullmatch(symbol) for bar in bars for symbol in bar]
-    degrees = [_degree(match) for match in written if match]
     if key is None:
         names = " ".join(symbol for bar in bars for symbol in bar)
         raise InputError(f"{names}: numbers and numerals need a key, as in: {names} in Bb")
+    written = [match for bar in bars for symbol in bar if (match := DEGREE.fullmatch(symbol))]
+    degrees = [_degree(match) for match in written]
     circle = len(degrees) > 2 and all((after - before) % 7 == 3 for before, after in pairwise(degrees))
-    romans = [match[2] for match in written if match and match[2].isalpha()]
+    romans = [match[2] for match in written if match[2].isalpha()]
     old_style = all(name.isupper() for name in romans) and bool({"II", "III", "VI", "VII"} & set(romans))
-    at = iter(range(len(degrees)))
-    made = []
-    for bar in bars:
-        symbols = []
-        for symbol in bar:
-            match = DEGREE.fullmatch(symbol)
-            if match is None:
-                symbols.append(symbol)
-                continue
-            place = next(at)
-            before = degrees[place - 1] if place else 0
-            symbols.append(_in_key(match, key, circle, old_style, before == 7 and degrees[place] == 3))
-        made.append(tuple(symbols))
-    return made
+    symbols = iter([
+        _in_key(match, key, circle, old_style, (before, degree) == (7, 3))
+        for match, before, degree in zip(written, [0, *degrees], degrees, strict=False)
+    ])  # fmt: skip
+    return [tuple(next(symbols) if DEGREE.fullmatch(symbol) else symbol for symbol in bar) for bar in bars]
 
 
 def _degree(match: re.Match[str]) -> int:
@@ -157,33 +137,30 @@ def _degree(match: re.Match[str]) -> int:
     return int(match[2]) if match[2].isdigit() else _ROMAN.index(match[2].lower()) + 1
 
 
+def _note(match: re.Match[str], key: Key) -> str:
+    """The name of a degree in a key."""
+    scale = _MINOR_SCALE if key.minor and not match[1] else _MAJOR_SCALE
+    raised = 1 if match[1] in ("#", "♯") else -1 if match[1] else 0
+    return spell_pitch_class((key_tonic(key) + scale[_degree(match) - 1] + raised) % 12, key)
+
+
 def _in_key(match: re.Match[str], key: Key, circle: bool, old_style: bool, dominant: bool) -> str:
     """The symbol of one degree. `dominant`: the third degree on its way from the seventh to the sixth is the V7 of a
     minor ii-V-i."""
     sign, name, rest = match.groups()
-    degree = _degree(match)
-    steps = _MINOR_SCALE[degree - 1] if key.minor and not sign else _MAJOR_SCALE[degree - 1]
-    root = (key_tonic(key) + steps + (1 if sign in ("#", "♯") else -1 if sign else 0)) % 12
+    place, minor = _degree(match) - 1, name.islower()
+    triad = "" if sign else _TRIADS[key.minor][place]
     quality, _, bass = rest.partition("/")
     if not quality:
-        if circle:
-            quality = "7" if dominant else _SEVENTHS[key.minor][degree - 1]
-        elif name.isdigit() or old_style:
-            quality = "" if sign else _TRIADS[key.minor][degree - 1]
-        else:
-            quality = "m" if name.islower() else ""
-    elif (name.isalpha() and name.islower() and not re.match(r"m|dim|°|o|ø|-", quality)) or (
-        name.isdigit() and quality in ("7", "9", "11", "13") and _TRIADS[key.minor][degree - 1] == "m" and not sign
+        of_name = triad if name.isdigit() or old_style else "m" if minor else ""
+        quality = of_name if not circle else "7" if dominant else _SEVENTHS[key.minor][place]
+    elif (minor and not re.match(r"m|dim|°|o|ø|-", quality)) or (
+        name.isdigit() and quality in ("7", "9", "11", "13") and triad == "m"
     ):
         quality = f"m{quality}"
-    symbol = chord_symbol(Chord(root, "maj", root), key) + quality
-    if bass:
-        below = DEGREE.fullmatch(bass)
-        if below is None or below[3]:
-            raise InputError(f"{match[0]!r}: write the bass as a degree too, as in 5/7")
-        scale = _MINOR_SCALE if key.minor and not below[1] else _MAJOR_SCALE
-        low = (
-            key_tonic(key) + scale[_degree(below) - 1] + (1 if below[1] in ("#", "♯") else -1 if below[1] else 0)
-        ) % 12
-        symbol += f"/{chord_symbol(Chord(low, 'maj', low), key)}"
-    return symbol
+    if not bass:
+        return _note(match, key) + quality
+    below = DEGREE.fullmatch(bass)
+    if below is None or below[3]:
+        raise InputError(f"{match[0]!r}: write the bass as a degree too, as in 5/7")
+    return f"{_note(match, key)}{quality}/{_note(below, key)}"

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from plagal.asking import lexicon
@@ -41,29 +42,22 @@ class Page:
         self.modulate: int | None = None
 
     def take(
-        self,
-        pattern: str,
-        cased: bool = False,
-        whole_words: bool = False,
-        keep: Callable[[re.Match[str]], bool] | None = None,
+        self, pattern: str, cased: bool = False, keep: Callable[[re.Match[str]], object] = bool
     ) -> re.Match[str] | None:
         """The first match that is kept, taken out."""
-        if whole_words:
-            pattern = rf"(?<![\w]){spaced(pattern)}(?![\w])"
-        for match in re.finditer(pattern, self.cased if cased else self.plain):
-            if keep is None or keep(match):
-                self.blank(*match.span())
-                return match
-        return None
+        match = next(filter(keep, re.finditer(pattern, self.cased if cased else self.plain)), None)
+        if match is not None:
+            self.blank(*match.span())
+        return match
 
     def blank(self, start: int, end: int) -> None:
         gap = "\0" * (end - start)
         self.cased = self.cased[:start] + gap + self.cased[end:]
         self.plain = self.plain[:start] + gap + self.plain[end:]
 
-    def refuse(self, pattern: str, cased: bool = False) -> None:
+    def refuse(self, pattern: str) -> None:
         """Take out what nothing here understands, and say so."""
-        while match := self.take(pattern, cased):
+        while match := self.take(pattern):
             self.lost.append(self.text[slice(*match.span())].strip('"\u201c\u201d\u201e\u00ab\u00bb ,'))
 
     def one_of(self, name: str, found: list[tuple[Any, tuple[int, int]]]) -> Any:
@@ -94,21 +88,24 @@ class Page:
         return tuple(dict.fromkeys(part for part in self.lost if part))
 
 
+_TYPED = {sign: typed for signs, typed in (
+    ("\u266d", "b"), ("\u266f", "#"), ("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
+    ("\u201c\u201d\u201e\u00ab\u00bb", '"'), ("\u2018\u2019", "'"),
+) for sign in signs}  # fmt: skip
+
+
 def without_accent(char: str) -> str:
-    if char in "\u266d\u266f":
-        return "b" if char == "\u266d" else "#"
-    if char in "\u2010\u2011\u2012\u2013\u2014\u2212":
-        return "-"
-    if char in "\u201c\u201d\u201e\u00ab\u00bb":
-        return '"'
-    if char in "\u2018\u2019":
-        return "'"
-    return unicodedata.normalize("NFKD", char)[0]
+    return _TYPED.get(char) or unicodedata.normalize("NFKD", char)[0]
 
 
 def spaced(pattern: str) -> str:
     """A pattern of words, a space in it standing for spaces or a hyphen."""
     return "(?:" + pattern.replace(" ", "[ -]+") + ")"
+
+
+def whole(pattern: str) -> str:
+    """The same between other words."""
+    return rf"(?<!\w){spaced(pattern)}(?!\w)"
 
 
 def _has_meaning(word: str) -> bool:
@@ -122,6 +119,22 @@ def shown(value: Any) -> str:
 
 
 QUARTER, DOTTED_QUARTER = "quarter", "dotted quarter"
+SAID = (
+    "style",
+    "key",
+    "tempo",
+    "beat",
+    "metre",
+    "bars",
+    "chords",
+    "tune",
+    "feel",
+    "intro",
+    "ending",
+    "modulate",
+    "level",
+)
+"""What a prompt may say, as a request calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +164,11 @@ class Understood:
     """Contradictions and limits: why such a prompt cannot be followed."""
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """What it says, by field of a request."""
+        return {name: value for name in SAID if (value := getattr(self, name)) not in (None, ())}
+
+    @property
     def quarters_per_minute(self) -> float | None:
         return None if self.tempo is None else self.tempo * (1.5 if self.beat == DOTTED_QUARTER else 1.0)
 
@@ -173,18 +191,17 @@ def read_prompt(text: str) -> Understood:
     if key is None:
         key, minor_said = bare_key(page)
     tempo, beat = _typed_tempo(page)
-    if key is not None and not minor_said and page.take(r"(?<![\w])(?:minor|moll|mineur|menor)(?![\w])"):
+    if key is not None and not minor_said and page.take(whole("minor|moll|mineur|menor")):
         key = key_at(key.fifths, True)
     moods = [name for name, words in lexicon.MOOD_WORDS if re.search(rf"(?<!\w)(?:{words})(?!\w)", page.plain)]
     named = _named_tempo(page)
     page.refuse(r"(?<!\w)(?:take it|go|nice and) easy(?!\w)|(?<!\w)easy (?:listening|going)(?!\w)")
-    levels = [name for name, words in lexicon.LEVEL_WORDS if page.take(words, whole_words=True)]
-    level = levels[0] if levels else None
-    page.take(r"(?:no|without) (?:lyrics|words|vocals?|singing|singer)", whole_words=True)  # there never are any
+    levels = [name for name, words in lexicon.LEVEL_WORDS if page.take(whole(words))]
+    page.take(whole("(?:no|without) (?:lyrics|words|vocals?|singing|singer)"))  # there never are any
     page.refuse(r"(?<!\w)(?:no|without|ohne|sans|sin|sem) \w+")
     style, leaning_tempo = _style(page)
     for _, words in (*lexicon.MOOD_WORDS, *lexicon.FEEL_WORDS):
-        page.take(words, whole_words=True)
+        page.take(whole(words))
     chords: Progression = ()
     if run is not None:
         try:
@@ -200,7 +217,7 @@ def read_prompt(text: str) -> Understood:
         beat = DOTTED_QUARTER if metre and Metre(0, *metre).tempo_beat_ticks > TICKS_PER_QUARTER else QUARTER
     said = Understood(
         style, key, tempo, beat, tempo is not None and not page.typed_tempo, metre, bars, chords,
-        moods[0] if moods else None, tune, feel, intro, ending, modulate or page.modulate, level,
+        next(iter(moods), None), tune, feel, intro, ending, modulate or page.modulate, next(iter(levels), None),
     )  # fmt: skip
     if bars is not None and bars > MOST_BARS:
         page.problems.append(f"bars {bars}: from 1 to {MOST_BARS} can be asked for")
@@ -238,14 +255,9 @@ def _titles() -> tuple[tuple[re.Pattern[str], str, bool], ...]:
         names.setdefault(name.replace("_", " "), (name, False))
     names |= {alias: (names[alias][0], True) for alias in _ALSO_OTHER_WORDS}
     names |= {alias: (name, False) for alias, name in _ALSO_CALLED.items()}
-    ordered = sorted(names.items(), key=lambda item: -len(item[0]))
-    return tuple(
-        (
-            re.compile(r"(?<!\w)" + r"[^\w\0]+".join(word.replace("'", "'?") for word in alias.split()) + r"(?!\w)"),
-            *target,
-        )
-        for alias, target in ordered
-    )
+    longest_first = [(r"[^\w\0]+".join(alias.replace("'", "'?").split()), names[alias])
+                     for alias in sorted(names, key=len, reverse=True)]  # fmt: skip
+    return tuple((re.compile(rf"(?<!\w){pattern}(?!\w)"), *target) for pattern, target in longest_first)
 
 
 def _tune(page: Page) -> str | None:
@@ -268,7 +280,7 @@ def _metres(page: Page) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         found.append(((int(match[1]), int(match[2])), match.span()))
     numbered = bool(found)
     for metre, words in lexicon.METRE_WORDS:
-        if match := page.take(words, whole_words=True):
+        if match := page.take(whole(words)):
             if not numbered:
                 found.append((metre, match.span()))
             elif metre != found[0][0]:  # "waltz in 6/8": the number holds, the word is told
@@ -301,11 +313,6 @@ def _typed_tempo(page: Page) -> tuple[float | None, str | None]:
     page.refuse(r"(?<!\w)\d+ ?(?:%|percent|prozent|pour ?cent|por ?ciento|por ?cento)(?: \w+)?")
     found: list[tuple[float, tuple[int, int]]] = []
     beat = None
-
-    def value(match: re.Match[str]) -> float:
-        values = [float(group) for group in match.groups() if group]
-        return sum(values) / len(values)
-
     for quarters, note in lexicon.NOTE_VALUES:
         if (match := page.take(rf"(?<!\w){spaced(note)} ?(?:=|:|at|is|a|bei)? ?{number}(?:[ ]*{unit})?(?!\w)")) or (
             match := page.take(rf"{number} (?:a la|a|auf die|por) {spaced(note)}(?!\w)")
@@ -321,7 +328,7 @@ def _typed_tempo(page: Page) -> tuple[float | None, str | None]:
         rf"(?:(?<=^)|(?<=[,;\0])) *{number.replace('1,3', '2,3')} *(?=$|[,;])",  # "worship, B flat, 70"
     ):
         while match := page.take(pattern):
-            found.append((value(match), match.span()))
+            found.append((fmean(float(group) for group in match.groups() if group), match.span()))
     page.typed_tempo = bool(found)
     return page.one_of("tempo", sorted(found, key=lambda item: item[1])), beat
 
@@ -330,13 +337,12 @@ def _named_tempo(page: Page) -> float | None:
     """The tempo of the first tempo word; "not too fast" is none, and said."""
     words = "|".join(words for _, words in lexicon.TEMPO_WORDS)
     page.refuse(rf"(?<!\w){spaced(lexicon.NOT_SO)}[ ]{spaced(words)}(?!\w)")
-    first: tuple[int, float] | None = None
+    found: list[tuple[int, float]] = []
     # the longest first: "very slow" before "slow"
     for tempo, pattern in sorted(lexicon.TEMPO_WORDS, key=lambda item: item[0] not in (48, 168)):
-        while match := page.take(pattern, whole_words=True, keep=lambda match: not _is_no_tempo(page, match)):
-            if first is None or match.start() < first[0]:
-                first = (match.start(), tempo)
-    return None if first is None else first[1]
+        while match := page.take(whole(pattern), keep=lambda match: not _is_no_tempo(page, match)):
+            found.append((match.start(), tempo))
+    return min(found)[1] if found else None
 
 
 def _is_no_tempo(page: Page, match: re.Match[str]) -> bool:
@@ -349,18 +355,15 @@ def _is_no_tempo(page: Page, match: re.Match[str]) -> bool:
 def _style(page: Page) -> tuple[str | None, float | None]:
     """The style, and the tempo that its word says besides (a ballad is slow)."""
     hits = find_styles(page.plain)
-    chosen = choose(hits)
-    tempo = None
-    names = {chosen} | (
-        {"gospel", "jazz", "traditional_gospel", "contemporary_gospel"} if chosen == "gospel_jazz" else set()
-    )
+    chosen, tempo = choose(hits), None
+    parts = {"gospel", "jazz", "traditional_gospel", "contemporary_gospel"} if chosen == "gospel_jazz" else set()
     for name, rank, start, end in hits:
         word = page.plain[start:end]
         if "ball" in word or "balad" in word:
             tempo = lexicon.BALLAD_TEMPO
         elif "shout" in word and tempo is None:
             tempo = lexicon.SHOUT_TEMPO
-        if word in UNSURE or (rank == 0 and name not in names):
+        if word in UNSURE or (rank == 0 and name not in {chosen, *parts}):
             page.lost.append(page.text[start:end])
         page.blank(start, end)
     return chosen, tempo
@@ -396,13 +399,11 @@ _LAST = (
 
 def said_feel(page: Page) -> str | None:
     """One of the arranger's feels. "Swing" stays on the page, since it leans to a style, too."""
-    said = []
-    for feel, words in lexicon.FEEL_WORDS:
-        for match in re.finditer(rf"(?<!\w){spaced(words)}(?!\w)", page.plain):
-            said.append(feel)
-            if feel != "swing":
-                page.blank(*match.span())
-    return said[0] if said else None
+    said = [(feel, match) for feel, words in lexicon.FEEL_WORDS for match in re.finditer(whole(words), page.plain)]
+    for feel, match in said:
+        if feel != "swing":
+            page.blank(*match.span())
+    return said[0][0] if said else None
 
 
 def said_intro_and_ending(page: Page) -> tuple[str | None, str | None]:
@@ -466,8 +467,7 @@ def chord_run(page: Page) -> str | None:
     for match in re.finditer(_RUN, page.cased):
         symbols = re.findall(_CHORD, match[0])
         before = page.plain[: match.start()]
-        announced = re.search(after, before)
-        start = match.start()
+        announced, start, end = re.search(after, before), *match.span()
         if re.search(r"(?<!\w)(?:in|key|key of|key[:=]|tom|tono|en|em)[ ]*$", before) and "|" not in match[0]:
             step = re.match(rf"{_CHORD}{_STEP}", match[0])
             if step is None:
@@ -475,13 +475,12 @@ def chord_run(page: Page) -> str | None:
             start, symbols = start + step.end(), symbols[1:]
         sure = "|" in match[0] or len(symbols) > 2 or all(len(symbol.rstrip("b#")) > 1 for symbol in symbols)
         if len(symbols) >= 2 and (announced or sure) and all(map(_is_chord, symbols)):
-            end = match.end()
             page.blank(announced.start() if announced else start, end)
             return page.text[start:end].strip(" ,;")
     if latin := page.take(rf"(?<!\w)(?:{lexicon.CHORDS_FOLLOW})[ :]+({_LATIN_RUN})"):
         return " | ".join(_latin_chord(name) for name in re.findall(_LATIN_CHORD, latin[1]))
     if degrees := page.take(_DEGREES, cased=True):
-        page.take(r"progressions?|progresion|progressao|progressao", whole_words=True)
+        page.take(whole("progressions?|progresion|progressao"))
         return page.text[slice(*degrees.span())].strip(" ,")
     return None
 
@@ -534,14 +533,10 @@ def said_key(page: Page) -> tuple[Key | None, bool]:
         ):
             add(match, _english(match), match[3].lower())
     if found:
-        found.sort(key=lambda one: one[1])
         return _first_key(page, found), True
     mode_said = False
-    for pattern in (
-        rf"(?<!\w)(?i:{_IN}){_ENGLISH}(m(?:in)?)?(?![\w#/])",
-        rf"(?<!\w)(?i:{_EN}){_ENGLISH}(m)?(?![\w#/])",
-    ):
-        for match in re.finditer(pattern, page.cased):
+    for before, minor in ((_IN, "m(?:in)?"), (_EN, "m")):
+        for match in re.finditer(rf"(?<!\w)(?i:{before}){_ENGLISH}({minor})?(?![\w#/])", page.cased):
             german_b = page.german and match[1] == "B" and not match[2]
             mode_said |= bool(match[3])
             add(match, "Bb" if german_b else _english(match), "m" if match[3] else None)
@@ -553,7 +548,6 @@ def said_key(page: Page) -> tuple[Key | None, bool]:
     for match in re.finditer(rf"(?<!\w){_EN}(?:{_LATIN})(?!\w)", page.plain):
         if match[2] or match[1] in ("fa", "sol", "re") or re.match(_ENDS, page.plain[match.end() :]):
             add(match, _romance(match), None)
-    found.sort(key=lambda one: one[1])
     return _first_key(page, found), mode_said
 
 
@@ -561,8 +555,8 @@ def _first_key(page: Page, found: list[tuple[Key, tuple[int, int]]]) -> Key | No
     """The first key. Another one is where it modulates to, where the text says so, or else told."""
     if not found:
         return None
-    home = found[0][0]
-    for key, span in found[1:]:
+    (home, _), *others = sorted(found, key=lambda one: one[1])
+    for key, span in others:
         if key != home and page.take(rf"(?<!\w)(?:{lexicon.MODULATE})(?: {lexicon.UP})?(?!\w)"):
             page.modulate = (key_tonic(key) - key_tonic(home)) % 12
         elif key != home:

@@ -36,7 +36,7 @@ from plagal.asking.fields import (
 )  # fmt: skip
 from plagal.asking.lexicon import STYLE_NAMES, arranger_style, style_named
 from plagal.asking.progression import approximated
-from plagal.asking.prompt import Understood, read_prompt
+from plagal.asking.prompt import SAID, Understood, read_prompt
 from plagal.music.arranger.arrange import arrange
 from plagal.music.arranger.styles import load_style
 from plagal.music.arranger.tunebook import find_tune, melody_of
@@ -151,15 +151,12 @@ class Request(BaseModel):
         if said.problems:
             raise ValueError("; ".join(said.problems))
         among = "continue_" in given or "refill" in given
-        names = ("style", "chords", "feel", "level", "bars")[: 5 if "continue_" in given else 4] if among else _SAID
-        for name in names:
-            value = getattr(said, name)
-            if name == "tune" and "melody" in given:
-                continue  # what is given is played, so the tune that is named is not
-            if value is not None and value != ():
-                given.setdefault(name, value)
-        if said.tempo is not None and not among and "tempo" not in given:
-            given |= {"tempo": said.tempo, "beat": given.get("beat", said.beat)}
+        names = (
+            {"style", "chords", "feel", "level", *(["bars"] if "continue_" in given else [])} if among else set(SAID)
+        )
+        names = names - {"beat"} if "tempo" in given else names
+        names = names - {"tune"} if "melody" in given else names  # what is given is played, not the tune that is named
+        given = {name: value for name, value in said.fields.items() if name in names} | given
 
         if given.get("feel") == "12/8" and given.setdefault("metre", "12/8") not in ("12/8", (12, 8)):
             raise ValueError("feel 12/8 is a metre of its own; leave metre out")
@@ -171,7 +168,7 @@ class Request(BaseModel):
             tune = given["melody"] = read_melody(given["melody"])
             if isinstance(tune, Score):
                 take_from_melody(tune, given)
-        if isinstance(given.get("level"), str) and given["level"] in LEVELS:
+        if given.get("level") in tuple(LEVELS):
             _slow_down(given)
         if ({"intro", "ending"} & given.keys()) and "key" not in given and not among:  # its chords need one
             keys = load_style(arranger_style(given.get("style"))).major_keys
@@ -198,23 +195,15 @@ class Request(BaseModel):
         return name
 
     @model_validator(mode="after")
-    def _bars_fit(self) -> Request:
+    def _can_be_written(self) -> Request:
         if self.continue_ is not None and self.kept_bars + self.new_bars > MOST_BARS:
-            raise ValueError(
-                f"bars {self.new_bars}: with the {self.kept_bars} that stay, more than {MOST_BARS}; keep fewer "
-                "(continue.from_bar)"
-            )
+            more = f"with the {self.kept_bars} that stay, more than {MOST_BARS}; keep fewer (continue.from_bar)"
+            raise ValueError(f"bars {self.new_bars}: {more}")
         if self.melody is not None and self.new_bars > MOST_BARS:
             raise ValueError(f"the melody has {self.new_bars} bars; at most {MOST_BARS} can be written at once")
-        return self
-
-    @model_validator(mode="after")
-    def _arranger_can(self) -> Request:
         if self.writer in ("arranger", "best") and isinstance(self.density, float | int):
-            raise ValueError(
-                f"density {self.density:g}: the arranger takes {', '.join(DENSITIES)}, not a number of notes; choose "
-                "one, or ask the model"
-            )
+            takes = f"the arranger takes {', '.join(DENSITIES)}, not a number of notes; choose one, or ask the model"
+            raise ValueError(f"density {self.density:g}: {takes}")
         return self
 
     # --- what follows from it
@@ -315,9 +304,11 @@ class Request(BaseModel):
     def changed(self, **changes: Any) -> Request:
         """The same but for some fields, written as in JSON. Raises InputError."""
         # What follows from another field is not carried over: it follows again.
-        follows = {"melody"} if self.tune is not None else set()
-        follows |= {"chords_nearly"} if "chords" in changes else set()
-        follows |= {"bent"}
+        follows = {
+            "bent",
+            *(["melody"] if self.tune is not None else []),
+            *(["chords_nearly"] if "chords" in changes else []),
+        }
         return read_request({name: getattr(self, name) for name in self.model_fields_set - follows} | changes)
 
     def understood(self) -> dict[str, Any]:
@@ -349,11 +340,10 @@ class Request(BaseModel):
         """One line for people: "understood: worship, Db major, ♩ = 66, 16 bars; not understood: tritone subs"."""
         values = self.understood()
         note = "♩." if values.pop("beat", "") == "dotted quarter" else "♩"
-        parts = [
-            _IN_WORDS.get(name, "{}").format(f"{note} = {value:g}" if name == "tempo" else value)
-            for name, value in values.items()
-        ]
-        line = f"understood: {', '.join(part.replace('_', ' ') for part in parts) or 'nothing in particular'}"
+        in_words = {"bars": "{} bars", "intro": "intro {}", "ending": "ending {}", "tempo": f"{note} = {{:g}}",
+                    "modulate": "up by {} before the last verse"}  # fmt: skip
+        parts = [in_words.get(name, "{}").format(value).replace("_", " ") for name, value in values.items()]
+        line = f"understood: {', '.join(parts) or 'nothing in particular'}"
         return line + (f"; not understood: {', '.join(self.not_understood)}" if self.not_understood else "")
 
     def as_json(self) -> dict[str, Any]:
@@ -366,16 +356,6 @@ class Request(BaseModel):
         if self.refill is not None:
             values["refill"] = {"first_bar": self.refill.first_bar, "last_bar": self.refill.last_bar}
         return values
-
-
-_IN_WORDS = {
-    "bars": "{} bars",
-    "intro": "intro {}",
-    "ending": "ending {}",
-    "modulate": "up by {} before the last verse",
-}
-_OF_VARY = ("vary", "seed")
-_SAID = ("style", "key", "metre", "bars", "chords", "tune", "feel", "intro", "ending", "modulate", "level")
 
 
 def _plain(text: str) -> str:
@@ -426,16 +406,15 @@ def read_request(
     context = {"find": find, "find_request": find_request, "seed": seed, "tries": tries}
     try:
         if find_request is not None and values.get("vary") is not None:
-            if others := sorted(name for name, value in values.items() if value is not None and name not in _OF_VARY):
+            if others := sorted(name for name in values.keys() - {"vary", "seed"} if values[name] is not None):
                 raise InputError(f"vary repeats a whole request; leave out {', '.join(others)}")
             again = values.get("seed")
             source = find_request(Vary.model_validate(values["vary"]).piece)
             return source.changed(seed=seed if again is None else again)
         return Request.model_validate(dict(values), context=context)
-    except ValidationError as error:
-        raise InputError((f"{name}: " if name else "") + one_line(error.errors())) from None
-    except InputError as error:
-        raise InputError((f"{name}: " if name else "") + str(error)) from None
+    except (ValidationError, InputError) as error:
+        line = one_line(error.errors()) if isinstance(error, ValidationError) else str(error)
+        raise InputError(f"{name}: {line}" if name else line) from None
 
 
 def read_request_file(path: str | Path) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby, islice, pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 from plagal.music.keys import chord_symbol, key_name
@@ -127,18 +129,14 @@ class Facts:
 def facts_of(words: Sequence[str], genre: str, style: str) -> Facts:
     """What a piece's words say of it: the first key and tempo, the metre of most bars (the first may be an upbeat), how
     many bars, the first chords."""
-    chords: list[str] = []
-    for place, word in enumerate(words):
-        if len(chords) > CHORDS_NAMED:
-            break
-        if word.startswith("CHORD_"):
-            bass = words[place + 1].removeprefix("BASS_") if words[place + 1].startswith("BASS_") else ""
-            symbol = word.removeprefix("CHORD_") + (f"/{bass}" if bass else "")
-            if chords[-1:] != [symbol]:
-                chords.append(symbol)
+    said = (
+        f"{word.removeprefix('CHORD_')}{after.replace('BASS_', '/') if after.startswith('BASS_') else ''}"
+        for word, after in pairwise(words) if word.startswith("CHORD_")
+    )  # fmt: skip
+    chords = [symbol for symbol, _ in islice(groupby(said), CHORDS_NAMED)]
     metre, bars = _commonest_metre(words).replace("_", "/"), words.count("BAR_START")
     key = _first(words, "KEY_")
-    quarters = 4 * bars * int(metre.partition("/")[0]) / int(metre.partition("/")[2])
+    quarters = 4 * bars * float(Fraction(metre))
     return Facts(
         genre=genre,
         style=style,
@@ -146,7 +144,7 @@ def facts_of(words: Sequence[str], genre: str, style: str) -> Facts:
         tempo=float(_first(words, "TEMPO_") or 120),
         metre=metre,
         bars=bars,
-        chords=tuple(chords[:CHORDS_NAMED]),
+        chords=tuple(chords),
         density=density_of(sum(word.startswith("NOTE_ON_") for word in words) / max(quarters, 1)),
     )
 
@@ -169,12 +167,8 @@ def _commonest_metre(words: Sequence[str]) -> str:
 
 def _first(words: Sequence[str], prefix: str) -> str:
     """The rest of the first word of that kind in the head of the piece."""
-    for word in words:
-        if word == "BAR_START":
-            break
-        if word.startswith(prefix):
-            return word.removeprefix(prefix)
-    return ""
+    head = takewhile(lambda word: word != "BAR_START", words)
+    return next((word.removeprefix(prefix) for word in head if word.startswith(prefix)), "")
 
 
 def spoken(name: str) -> str:
@@ -207,9 +201,13 @@ def with_words(prose: str, words: Iterable[str]) -> str:
 def words_of(facts: Facts) -> dict[str, str]:
     """What is true of a piece, as words: by field of a request."""
     style = next((name for name in (facts.style, facts.genre) if name in PROMPT_STYLES), "")
-    numerator, _, denominator = facts.metre.partition("/")
     key = parse_key(facts.key) if facts.key else None
-    return _as_words(style, facts.bars, facts.density, key, (int(numerator), int(denominator)), facts.tempo)
+    return _as_words(style, facts.bars, facts.density, key, _metre(facts.metre), facts.tempo)
+
+
+def _metre(text: str) -> tuple[int, int]:
+    numerator, denominator = map(int, text.split("/"))
+    return numerator, denominator
 
 
 def _as_words(
@@ -246,13 +244,12 @@ def _worded(wordings: tuple[str, ...], facts: Facts, rng: random.Random) -> str:
 
 def _values(facts: Facts, rng: random.Random) -> dict[str, Any]:
     """Every field that can be filled truly."""
+    tempo = tempo_text(facts.tempo, facts.metre)
     values: dict[str, Any] = {
         "genre": spoken(facts.genre).title(),
         "style": spoken(facts.style),
-        "tempo": tempo_text(facts.tempo, facts.metre),
-        "speed": rng.choice(
-            next(words for below, words in _SPEEDS if float(tempo_text(facts.tempo, facts.metre)) < below)
-        ),
+        "tempo": tempo,
+        "speed": rng.choice(next(words for below, words in _SPEEDS if float(tempo) < below)),
         "metre": facts.metre,
         "bars": facts.bars,
     }
@@ -268,8 +265,7 @@ def _values(facts: Facts, rng: random.Random) -> dict[str, Any]:
 
 def tempo_text(quarters_per_minute: float, metre: str) -> str:
     """Beats a minute as musicians count them: dotted quarters in 6/8, 9/8 and 12/8, quarters elsewhere."""
-    numerator, _, denominator = metre.partition("/")
-    beat_quarters = Metre(0, int(numerator), int(denominator)).tempo_beat_ticks / TICKS_PER_QUARTER
+    beat_quarters = Metre(0, *_metre(metre)).tempo_beat_ticks / TICKS_PER_QUARTER
     return f"{quarters_per_minute:g}" if beat_quarters == 1 else f"{round(quarters_per_minute / beat_quarters, 1):g}"
 
 
@@ -281,19 +277,14 @@ def prompt_for(request: Request) -> tuple[str, str]:
     was typed; what was given besides is added in prose that training knows, and replaces it where the two contradict.
     Behind both stand the request's words.
     """
-    words = _words_for(request)
-    prose, plain = _prose_for(request)
-    return with_words(prose, words), with_words(plain, words)
-
-
-def _words_for(request: Request) -> Iterable[str]:
     numerator, denominator = request.metre_in_force
-    asked = request.density
+    asked, plain = request.density, plain_prompt(request)
     density = asked if isinstance(asked, str | None) else density_of(asked * denominator / (4 * numerator))
     metre = (numerator, denominator) if request.metre or request.held else None
-    return _as_words(
+    words = _as_words(
         request.style, _bars_of(request), density, request.key_in_force, metre, request.quarters_per_minute
     ).values()
+    return with_words(_prose_for(request, plain), words), with_words(plain, words)
 
 
 def _bars_of(request: Request) -> int:
@@ -303,35 +294,28 @@ def _bars_of(request: Request) -> int:
     return request.kept_bars + request.new_bars
 
 
-def _prose_for(request: Request) -> tuple[str, str]:
-    plain = plain_prompt(request)
-    if not request.prompt:
-        return plain, plain
-    given = [
-        (getattr(request.said, name), getattr(request, name))
-        for name in ("style", "key", "tempo", "metre", "bars", "chords")
-    ]
-    if any(said and said != asked for said, asked in given):
-        return plain, plain
-    whole = f"{request.prompt}: {plain}" if any(asked and not said for said, asked in given[:4]) else request.prompt
-    return whole, plain
+def _prose_for(request: Request, plain: str) -> str:
+    names = ("style", "key", "tempo", "metre", "bars", "chords")
+    given = [(getattr(request.said, name), getattr(request, name)) for name in names]
+    if not request.prompt or any(said and said != asked for said, asked in given):
+        return plain
+    return f"{request.prompt}: {plain}" if any(asked and not said for said, asked in given[:4]) else request.prompt
 
 
 def plain_prompt(request: Request) -> str:
     """The training wording that says most of what is asked, filled in."""
-    metre = request.metre_in_force if request.metre or request.held else None
-    values: dict[str, Any] = {"style": spoken(request.style or "gospel"), "bars": _bars_of(request)}
-    if request.key_in_force is not None:
-        values["key"] = key_name(request.key_in_force)
-    if request.tempo_in_force is not None:
-        values["tempo"] = f"{request.tempo_in_force:g}"
-    if metre is not None:
-        values["metre"] = f"{metre[0]}/{metre[1]}"
-    if request.said.mood is not None:
-        values["mood"] = request.said.mood
-    names = [chord_symbol(chord, request.key_in_force) for bar in request.chords for chord in bar]
-    if len(names) >= 2:
-        values["chords"] = " ".join(names[:CHORDS_NAMED])
+    key, tempo = request.key_in_force, request.tempo_in_force
+    names = [chord_symbol(chord, key) for bar in request.chords for chord in bar]
+    known = {
+        "style": spoken(request.style or "gospel"),
+        "bars": _bars_of(request),
+        "key": key and key_name(key),
+        "tempo": tempo and f"{tempo:g}",
+        "metre": "{}/{}".format(*request.metre_in_force) if request.metre or request.held else None,
+        "mood": request.said.mood,
+        "chords": " ".join(names[:CHORDS_NAMED]) if len(names) >= 2 else None,
+    }
+    values = {name: value for name, value in known.items() if value is not None}
     usable = [wording for wording in WORDINGS if fields_of(wording) <= values.keys()]
     fullest = max(usable, key=lambda wording: len(fields_of(wording)), default="Generate {bars} bars of {style}")
     return fullest.format(**values)

@@ -4,6 +4,7 @@ with. Cached; read-only."""
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +28,9 @@ from plagal.tokens.vocabulary import (
 
 Mask = npt.NDArray[np.bool_]
 
-_MAJOR, _MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10, 11)
-"""The minor has its leading tone, too."""
-
 
 def scale(key: Key) -> frozenset[int]:
-    tonic = key_tonic(key)
-    return frozenset((tonic + step) % 12 for step in (_MINOR if key.minor else _MAJOR))
+    return harmony_grammar.scale(key_tonic(key), key.minor)
 
 
 def colour_scale(chord: Chord, scale: frozenset[int]) -> frozenset[int]:
@@ -45,22 +42,10 @@ def colour_scale(chord: Chord, scale: frozenset[int]) -> frozenset[int]:
 def chord_scale(chord: Chord) -> frozenset[int]:
     """Where no key is known: the major scale's steps that do not rub against the chord's tones."""
     tones = chord.pitch_classes
-    return frozenset(
-        pc for pc in range(12)
-        if pc in tones or ((pc - 1) % 12 not in tones and (pc + 1) % 12 not in tones)
-    )  # fmt: skip
+    return tones | frozenset(pc for pc in range(12) if not {(pc - 1) % 12, (pc + 1) % 12} & tones)
 
 
-def reachable(pitch_class: int, floor: int, high: int) -> bool:
-    first = floor + 1 + (pitch_class - floor - 1) % 12
-    return first <= min(high, HIGHEST_PITCH)
-
-
-def bits(classes: set[int]) -> int:
-    return sum(1 << pitch_class for pitch_class in classes)
-
-
-EVERY = (1 << 12) - 1
+EVERY = frozenset(range(12))
 _BENDING = {*ARTICULATIONS, *RELATIVE_VELOCITIES, *OPEN_DURATIONS, "VEL_SILENT"}
 ALL: Mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
 _KINDS = np.array([g.KIND_OF[word][0] for word in MUSIC_WORDS])
@@ -91,16 +76,12 @@ HARMONY: Mask = CHORD_WORDS | PEDALS
 PIECE_ENDS: Mask = _KINDS == g.SONG_END
 BAR_ENDS: Mask = np.isin(_KINDS, [g.BAR, g.SONG_END, g.REPEAT_END])
 LEAVING: Mask = BAR_ENDS | BEATS
-_PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
+PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
 for _fixed in (ALL, NOTE_WORDS, STRIKES, CHORD_WORDS, PEDALS, BEATS, PIECE_ENDS, BAR_ENDS, LEAVING, PLAIN, ON_GRID):
     _fixed.flags.writeable = False
 
 
-_FEEL_TICKS: dict[str, tuple[int, ...]] = {
-    "swing": (0, 8, 12, 16),
-    "shuffle": (0, 8, 12, 16),
-    "straight": (0, 6, 12, 18),
-}
+_FEEL_TICKS = {"swing": (0, 8, 12, 16), "shuffle": (0, 8, 12, 16), "straight": (0, 6, 12, 18)}
 """Where notes may fall within a quarter; what a model puts at 12 is played swung."""
 SWINGING = ("swing", "shuffle")
 SWUNG_TICK = 16
@@ -129,24 +110,26 @@ def in_four(compound: bool) -> Mask:
 @lru_cache(maxsize=8)
 def places_of(feel: str | None, whole_words: bool = True) -> Mask:
     """All words but the places that a feel does not use; a model that spells its words cannot have them swung."""
-    ticks = _FEEL_TICKS.get(feel or "")
-    if feel in SWINGING and not whole_words:
-        ticks = (0, 8, SWUNG_TICK)
-    return ALL if ticks is None else begins_at(ticks)
+    if feel not in _FEEL_TICKS:
+        return ALL
+    return begins_at(_FEEL_TICKS[feel] if whole_words or feel not in SWINGING else (0, 8, SWUNG_TICK))
 
 
 @lru_cache(maxsize=4096)
 def one(word: str) -> Mask:
     mask = np.zeros(len(MUSIC_WORDS), dtype=np.bool_)
-    mask[_PLACE[word]] = True
+    mask[PLACE[word]] = True
     return mask
 
 
 @lru_cache(maxsize=8192)
-def pitches(bits: int, low: int, high: int) -> Mask:
-    """All words but the notes outside [low, high] or of other pitch classes than `bits`."""
-    fits = (_note_pitch >= low) & (_note_pitch <= high) & ((bits >> (_note_pitch % 12)) & 1 == 1)
-    return np.asarray(fits | (_note_pitch < 0))
+def pitches(high: int, *ranges: tuple[int, frozenset[int]]) -> Mask:
+    """All words but the notes above `high`, and those of other pitch classes than the range allows in which they lie;
+    a range (its lowest pitch, its classes) ends where the next begins."""
+    fits = _note_pitch < 0
+    for (low, classes), (end, _) in pairwise((*ranges, (high + 1, EVERY))):
+        fits |= (_note_pitch >= low) & (_note_pitch < min(end, high + 1)) & np.isin(_note_pitch % 12, list(classes))
+    return fits
 
 
 @lru_cache(maxsize=8192)
@@ -170,13 +153,17 @@ def durations(least: int, most: int) -> Mask:
     return np.asarray(fits if fits.any() else known)
 
 
+def _where(words: Mask, fits: npt.ArrayLike, others: bool = True) -> Mask:
+    """Those of `words` that fit, and all other words or none."""
+    mask = np.full(len(MUSIC_WORDS), others)
+    mask[words] = fits
+    return mask
+
+
 @lru_cache(maxsize=4096)
 def grammatical_chords(key: Key, style: str, previous: Chord | None) -> Mask:
     """All words but the chords that the harmony of a style does not let follow `previous` in a key."""
-    weights = harmony_grammar.allowed(key, style, previous)
-    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-    mask[CHORD_WORDS] = weights[_chord_root, _chord_quality] > 0
-    return mask
+    return _where(CHORD_WORDS, harmony_grammar.allowed(key, style, previous)[_chord_root, _chord_quality] > 0)
 
 
 _STYLE_SHARE = 0.6
@@ -217,40 +204,29 @@ def leaning(
 @lru_cache(maxsize=64)
 def on_root(root: int) -> Mask:
     """Chord words on a root."""
-    mask = np.zeros(len(MUSIC_WORDS), dtype=np.bool_)
-    mask[CHORD_WORDS] = _chord_root == root
-    return mask
+    return _where(CHORD_WORDS, _chord_root == root, others=False)
 
 
 @lru_cache(maxsize=64)
 def foreign_chords(key: Key, style: str) -> Mask:
     """Chord words that are not at home in a key as the style hears it."""
-    mask = np.zeros(len(MUSIC_WORDS), dtype=np.bool_)
-    mask[CHORD_WORDS] = [harmony_grammar.classify(chord, key, style) != "diatonic" for chord in _chords]
-    return mask
+    foreign = [harmony_grammar.classify(chord, key, style) != "diatonic" for chord in _chords]
+    return _where(CHORD_WORDS, foreign, others=False)
 
 
 @lru_cache(maxsize=4096)
 def grammatical_basses(key: Key, style: str, chord: Chord, previous: Chord | None) -> Mask:
     """All words but the basses that a style does not put under `chord` after `previous`."""
-    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-    mask[BASS_WORDS] = harmony_grammar.allowed_basses(key, style, chord, previous)[_bass_class] > 0
-    return mask
+    return _where(BASS_WORDS, harmony_grammar.allowed_basses(key, style, chord, previous)[_bass_class] > 0)
 
 
 @lru_cache(maxsize=64)
 def tonic_chords(tonic: int, minor: bool, seventh: bool = False) -> Mask:
     """All words but chords that are no tonic of the key: its root, with the key's third and no augmented fifth.
     `seventh`: the blues is at home on a dominant seventh."""
-    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-    for place in np.flatnonzero(CHORD_WORDS):
-        chord = parse_chord(MUSIC_WORDS[place].removeprefix("CHORD_"))
-        steps = QUALITIES[chord.quality]
-        third = (
-            3 in steps and 4 not in steps and 6 not in steps if minor else 4 in steps and (seventh or 10 not in steps)
-        )
-        mask[place] = chord.root == tonic and third and 8 not in steps
-    return mask
+    has, lacks = (3, {4, 6, 8}) if minor else (4, {8} if seventh else {8, 10})
+    steps = [QUALITIES[chord.quality] for chord in _chords]
+    return _where(CHORD_WORDS, (_chord_root == tonic) & [has in tones and not lacks & {*tones} for tones in steps])
 
 
 _LEADS_HOME = {"major": (5, 7), "minor": (5,), "dominant": (1, 7, 10), "suspended": (7,), "diminished": (11,),
@@ -269,9 +245,7 @@ def leads_home(key: Key, chord: Chord) -> bool:
 @lru_cache(maxsize=64)
 def cadences(key: Key) -> Mask:
     """All words but chords that lead to no tonic."""
-    mask = np.ones(len(MUSIC_WORDS), dtype=np.bool_)
-    mask[CHORD_WORDS] = [leads_home(key, chord) for chord in _chords]
-    return mask
+    return _where(CHORD_WORDS, [leads_home(key, chord) for chord in _chords])
 
 
 @lru_cache(maxsize=4096)
@@ -280,11 +254,10 @@ def to_cadence(key: Key, style: str, previous: Chord | None) -> Mask:
     follow; where there is none, all. And all other words."""
     follow, home = grammatical_chords(key, style, previous), cadences(key)
     if not (follow & home)[CHORD_WORDS].any():
-        home = ~CHORD_WORDS
-        home[CHORD_WORDS] = [
-            may and bool((grammatical_chords(key, style, chord) & cadences(key))[CHORD_WORDS].any())
+        home = _where(CHORD_WORDS, [
+            may and (grammatical_chords(key, style, chord) & cadences(key))[CHORD_WORDS].any()
             for may, chord in zip(follow[CHORD_WORDS].tolist(), _chords, strict=True)
-        ]
+        ])  # fmt: skip
     return follow & home if (follow & home)[CHORD_WORDS].any() else follow
 
 
@@ -322,16 +295,9 @@ def within_reach(keys: tuple[int, ...]) -> int:
         left, right = keys[:cut], keys[cut:]
         if not (in_one_hand(left) and in_one_hand(right)):
             continue
-        if len(left) < MOST_NOTES:
-            lowest = left[-1] - LARGEST_SPAN if left else LOWEST_PITCH
-            highest = min(left[0] + LARGEST_SPAN if left else HIGHEST_PITCH, right[0] - 1 if right else HIGHEST_PITCH)
-            reachable |= _bits(lowest, highest)
-        if len(right) < MOST_NOTES:
-            lowest = max(right[-1] - LARGEST_SPAN if right else LOWEST_PITCH, left[-1] + 1 if left else LOWEST_PITCH)
-            reachable |= _bits(lowest, right[0] + LARGEST_SPAN if right else HIGHEST_PITCH)
+        for hand, above, below in ((left, (), right), (right, left, ())):
+            if len(hand) < MOST_NOTES:
+                lowest = max([LOWEST_PITCH, *(key - LARGEST_SPAN for key in hand), *(key + 1 for key in above)])
+                highest = min([HIGHEST_PITCH, *(key + LARGEST_SPAN for key in hand), *(key - 1 for key in below)])
+                reachable |= sum(1 << key for key in range(lowest, highest + 1))
     return reachable
-
-
-def _bits(lowest: int, highest: int) -> int:
-    lowest, highest = max(lowest, LOWEST_PITCH), min(highest, HIGHEST_PITCH)
-    return ((1 << (highest + 1)) - 1) & ~((1 << lowest) - 1) if lowest <= highest else 0

@@ -7,7 +7,7 @@ Music that is kept (to go on from, around a gap) keeps its words, but for what a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,17 +31,15 @@ _AROUND = 0.2
 def opening_words(request: Request) -> tuple[str, ...]:
     """Words after SONG_START that the piece begins with: its key, metre and tempo, or all that is kept before the bars
     to be written. Bars that are kept are over: without the next BAR_START the model could write into the last."""
-    source = request.refill or request.continue_
-    if source is not None:
+    if source := request.refill or request.continue_:
         head, bars = _cut(source.words)
         kept = [word for bar in bars[: request.kept_bars] for word in bar]
         return (*_balanced([*head, *kept]), *(["BAR_START"] if kept else []))
     words = [] if request.key is None else [key_word(request.key.fifths, request.key.minor)]
     tempo = request.quarters_per_minute
-    placed = request.chords or request.melody is not None or request.density is not None or request.feel is not None
-    placed = placed or request.level is not None
-    if request.metre is not None or tempo is not None or placed or request.intro or request.ending:
-        # A tempo has a metre before it, as in training; and places in bars of an unknown length mean nothing.
+    # A tempo has a metre before it, as in training; and places in bars of an unknown length mean nothing.
+    placing = ("metre", "tempo", "chords", "melody", "density", "feel", "level", "intro", "ending")
+    if any(getattr(request, name) not in (None, ()) for name in placing):
         words.append(metre_word(*(request.metre or USUAL_METRE)))
     return (*words, *([tempo_word(tempo)] if tempo is not None else []))
 
@@ -78,12 +76,12 @@ def _cut(words: Sequence[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return head, [bar.words for bar in bars]
 
 
-def _restated(gone: Sequence[str], after: Sequence[str]) -> list[str]:
+def _restated(gone: Sequence[str], after: list[str]) -> list[str]:
     if not after:
         return []
     opens = {word for word in after if word != "BAR_START" and KIND_OF[word][0] in BEFORE_BEAT}
     body = next((at for at, word in enumerate(after) if at and word not in opens), len(after))
-    opening, rest = list(after[:body]), list(after[body:])
+    opening, rest = after[:body], after[body:]
     if not any(word in METRE_OF for word in opening):
         opening[1:1] = [word for word in gone if word in METRE_OF][-1:]
     here = rest[1:] if rest[:1] == ["BEAT_0"] else rest
@@ -106,13 +104,13 @@ def _balanced(words: Sequence[str]) -> list[str]:
 # --- what falls where
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedChord:
-    """`bar` from 0 over the whole piece, `tick` from its bar line."""
+def _is_whole(request: Request) -> bool:
+    """Whether all bars are to be written, about no melody."""
+    return not request.kept_bars and request.refill is None and request.melody is None
 
-    bar: int
-    tick: int
-    chord: Chord
+
+PlacedChords = dict[tuple[int, int], Chord]
+"""Chords by bar, from 0 over the whole piece, and tick from its bar line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,45 +128,45 @@ def bar_ticks(request: Request) -> int:
     return Metre(0, *request.metre_in_force).bar_ticks
 
 
-def placed_chords(request: Request) -> tuple[PlacedChord, ...]:
+def placed_chords(request: Request) -> PlacedChords:
     """The asked progression over all bars to be written."""
     return spread_chords(request.chords, request.new_bars, bar_ticks(request), request.kept_bars)
 
 
-def form_chords(request: Request) -> tuple[PlacedChord, ...]:
+def form_chords(request: Request) -> PlacedChords:
     """The chords of the introduction and of the ending that are asked for: two bars of introduction, or more where each
     chord would get less than a beat; the ending's last chord has the last bar, the others share those before it."""
     key = request.key
-    if key is None or request.kept_bars or request.refill is not None or request.melody is not None:
-        return ()
+    if key is None or not _is_whole(request):
+        return {}
     metre, bars, tonic = Metre(0, *request.metre_in_force), request.new_bars, key_tonic(key)
     beat = beat_ticks(metre)
     beats = metre.bar_ticks // beat
 
-    def laid(numerals: tuple[str, ...], first: int, count: int) -> list[PlacedChord]:
+    def laid(numerals: tuple[str, ...], first: int, count: int) -> PlacedChords:
         """Spread over `count` bars; where they are more than there are beats, the last of them."""
         fitting = numerals[-count * beats :] if count else ()
         at = [divmod(place * count * beats // len(fitting), beats) for place in range(len(fitting))]
-        return [
-            PlacedChord(first + bar, number * beat, chord_of(numeral, tonic))
+        return {
+            (first + bar, number * beat): chord_of(numeral, tonic)
             for (bar, number), numeral in zip(at, fitting, strict=True)
-        ]
+        }
 
-    placed: list[PlacedChord] = []
+    placed: PlacedChords = {}
     if request.intro not in (None, "none", "last-line"):
         numerals = numerals_of(INTROS.get(request.intro, request.intro), key.minor)
-        placed += laid(numerals, 0, min(max(2, -(-len(numerals) // beats)), bars // 2))
+        placed |= laid(numerals, 0, min(max(2, -(-len(numerals) // beats)), bars // 2))
     if request.ending not in (None, "none"):
         *before, last = numerals_of(ENDINGS.get(request.ending, request.ending), key.minor)
         count = min(max(1, -(-len(before) // beats)), bars - 1)
-        placed += laid(tuple(before), bars - 1 - count, count) + laid((last,), bars - 1, 1)
-    return tuple(placed)
+        placed |= laid(tuple(before), bars - 1 - count, count) | laid((last,), bars - 1, 1)
+    return placed
 
 
-def spread_chords(progression: Progression, bars: int, bar_ticks: int, first_bar: int = 0) -> tuple[PlacedChord, ...]:
+def spread_chords(progression: Progression, bars: int, bar_ticks: int, first_bar: int = 0) -> PlacedChords:
     """A progression, bar by bar, over `bars` bars from `first_bar` on, again and again. Chords of one bar share it
     equally; a share that would begin between eighths begins on the beat before, where there are beats enough."""
-    placed = []
+    placed: PlacedChords = {}
     for number in range(bars if progression else 0):
         chords = progression[number % len(progression)]
         beat = TICKS_PER_QUARTER if len(chords) * TICKS_PER_QUARTER <= bar_ticks else 1
@@ -176,8 +174,8 @@ def spread_chords(progression: Progression, bars: int, bar_ticks: int, first_bar
             tick = bar_ticks * place // len(chords)
             if tick % _EIGHTH_TICKS:
                 tick -= tick % beat
-            placed.append(PlacedChord(first_bar + number, tick, chord))
-    return tuple(placed)
+            placed[first_bar + number, tick] = chord
+    return placed
 
 
 def placed_melody(tune: Score | None, bar_ticks: int) -> tuple[PlacedNote, ...]:
@@ -217,13 +215,7 @@ def returning_bars(request: Request) -> dict[int, int]:
     """Bar -> the bar that comes back there, both from 0: of four phrases (A A' B A'') the second and the fourth begin
     as the first, and after sixteen bars it begins again. Empty where melody, chords, other bars or a density are given:
     what comes back owes its notes."""
-    if (
-        request.density is not None
-        or request.chords
-        or request.melody is not None
-        or request.kept_bars
-        or request.refill is not None
-    ):
+    if request.density is not None or request.chords or not _is_whole(request):
         return {}
     returns = {}
     if form := chorus_bars(request):
@@ -239,10 +231,10 @@ def returning_bars(request: Request) -> dict[int, int]:
 def chorus_bars(request: Request) -> dict[int, Halves]:
     """Number of a bar, from 1 -> the degrees that the style's own form has there, as a blues has its twelve bars: after
     an introduction, and behind the bars that are too many. Empty where there is none, or chords are given."""
-    if request.chords or request.melody is not None or request.kept_bars or request.refill is not None:
+    if request.chords or not _is_whole(request):
         return {}
     style, bars = arranger_style(request.style), request.new_bars
-    intro = {placed.bar for placed in form_chords(request) if placed.bar < bars // 2}
+    intro = {bar for bar, _ in form_chords(request) if bar < bars // 2}
     first = max(intro, default=-1) + 1
     first += (bars - first) % PHRASE_BARS
     return {first + number: halves for number, halves in enumerate(chorus(style, bars - first), 1)}
@@ -262,14 +254,11 @@ def _returning_in(form: dict[int, Halves], bars: int) -> dict[int, int]:
 class Form:
     """What a piece has said, bar by bar: its chords, and its melody (the highest note of each onset, above C4)."""
 
-    def __init__(self, request: Request):
-        self.returns = returning_bars(request)
+    def __init__(self, request: Request, apart: frozenset[int]):
+        """`apart`: bars of an introduction or an ending: nothing comes back there, nor are they what comes back."""
+        self.returns = {bar: there for bar, there in returning_bars(request).items() if not {bar, there} & apart}
         self._chords: dict[int, dict[int, Chord]] = {}
         self._melody: dict[int, list[PlacedNote]] = {}
-
-    def leave_out(self, bars: frozenset[int]) -> None:
-        """Bars of an introduction or an ending: nothing comes back there, nor are they what comes back."""
-        self.returns = {bar: source for bar, source in self.returns.items() if not {bar, source} & bars}
 
     def begin_bar(self, bar: int, chord: Chord | None) -> None:
         """`chord`: what still sounds there."""
@@ -288,14 +277,11 @@ class Form:
             melody.append(PlacedNote(bar, tick, pitch, ticks))
 
     def coming_back(self, bar: int) -> tuple[dict[int, Chord], list[PlacedNote]]:
-        """Chords by tick and melody of the bar that returns at `bar`, its notes cut where the next begins; nothing
-        where none returns."""
-        source = self.returns.get(bar)
-        if source is None:
-            return {}, []
+        """Chords by tick and melody of the bar that returns at `bar`, its notes cut where the next begins."""
+        source = self.returns[bar]
         melody = self._melody[source]
-        ends = [*(note.tick for note in melody[1:]), 1 << 30][: len(melody)]
+        ends = [*(note.tick for note in melody[1:]), 1 << 30]
         return self._chords[source], [
-            PlacedNote(bar, note.tick, note.pitch, min(note.ticks, end - note.tick))
-            for note, end in zip(melody, ends, strict=True)
+            replace(note, bar=bar, ticks=min(note.ticks, end - note.tick))
+            for note, end in zip(melody, ends, strict=False)
         ]

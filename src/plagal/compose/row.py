@@ -24,10 +24,9 @@ from plagal.tokens.vocabulary import FIRST_WORD, MUSIC_WORDS, prompt_text
 OnWord = Callable[[int, str], None]
 """Called with (request, word) as each word is written; may raise to stop."""
 
-_CLOSING_WORDS = 16  # words before the limit at which a piece starts to close: enough to finish a note and a bar
-_PLACE = {word: place for place, word in enumerate(MUSIC_WORDS)}
-_END, _BAR, _REPEAT_END = _PLACE["SONG_END"], _PLACE[BAR_WORD], _PLACE["REPEAT_END"]
-_BAR_ENDS = [_END, _BAR, _REPEAT_END]
+_CLOSING_WORDS = 16
+"""Words before the limit at which a piece starts to close: enough to finish a note and a bar."""
+_PLACE = masks.PLACE
 _QUICK = np.array([word.startswith(("NOTE_ON", "DUR_", "VEL_")) and not word.endswith("_TIED") for word in MUSIC_WORDS])
 
 
@@ -68,9 +67,8 @@ class Context:
     def _cut(self, words: Sequence[str], typed: int) -> None:
         head, bars = cut_bars(words)
         sizes = [len(self._spelling.encode(bar.words)) for bar in bars]
-        size, first = 0, len(bars) - 1
-        while first > 0 and size + sizes[first - 1] <= self.window // 2:
-            size += sizes[first - 1]
+        first = len(bars) - 1
+        while first > 0 and sum(sizes[first - 1 : -1]) <= self.window // 2:
             first -= 1
         held = bars[first].held if bars else held_words(head).values()
         ids = self._spelling.encode([*held, *(word for bar in bars[max(first, 0) :] for word in bar.words)]).tolist()
@@ -219,11 +217,11 @@ class Row:
             return masks.one(self._owed[0])
         mask = mask & self._kept
         if self._silent:  # a bar without a note is not music that anybody asked for
-            mask[_BAR_ENDS] = False
+            mask = mask & ~masks.BAR_ENDS
         if self.state.bars >= self._last_bar:
-            mask[_BAR] = False
+            mask = mask & ~masks.one(BAR_WORD)
         elif not closing:
-            mask[_END] = False
+            mask = mask & ~masks.PIECE_ENDS
         return _close(mask) if closing else self._steering.narrow(mask, self.state)
 
 
@@ -235,10 +233,8 @@ def _kept(held: tuple[str, ...]) -> Mask:
 
 def _close(mask: Mask) -> Mask:
     """What is left of a mask when a piece must end: its end, or the shortest way there."""
-    for place in (_END, _REPEAT_END):
-        if mask[place]:
-            only = np.zeros_like(mask)
-            only[place] = True
-            return only
+    for word in ("SONG_END", "REPEAT_END"):
+        if mask[_PLACE[word]]:
+            return masks.one(word)
     quick = mask & _QUICK
     return quick if quick.any() else mask

@@ -30,9 +30,9 @@ valid whatever is asked.
 from __future__ import annotations
 
 import random
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from plagal.asking.lexicon import arranger_style
 from plagal.asking.request import Request
@@ -91,14 +91,11 @@ class Steering:
         self._density = notes_a_bar(request)
         self._scale = masks.scale(self._key) if self._key is not None else None
         self._chords_are_asked = bool(request.chords)
-        self._form = Form(request)
-        self._chord_at = {(placed.bar, placed.tick): placed.chord for placed in placed_chords(request)}
         form = form_chords(request)
-        self._form_bars = frozenset(chord.bar for chord in form)
+        self._form_bars = frozenset(bar for bar, _ in form)
         """Those of an introduction and an ending that are asked for: their chords stand instead of any others."""
-        self._form.leave_out(self._form_bars)
-        self._chord_at = {place: chord for place, chord in self._chord_at.items() if place[0] not in self._form_bars}
-        self._chord_at |= {(placed.bar, placed.tick): placed.chord for placed in form}
+        self._form = Form(request, self._form_bars)
+        chords = {place: chord for place, chord in placed_chords(request).items() if place[0] not in self._form_bars}
         metre = Metre(0, *request.metre_in_force)
         self._chorus = chorus_bars(request)
         self._beat_ticks = metre.tempo_beat_ticks
@@ -107,14 +104,11 @@ class Steering:
         tune = request.melody
         if tune is not None and request.level is not None:
             tune = in_rhythm(tune, request.level)
-        melody = placed_melody(tune, bar_ticks(request))
+        self._swings = request.feel in masks.SWINGING and not metre.is_compound
+        swung = _swung if self._swings else int
+        self._chord_at = {(bar, swung(tick)): chord for (bar, tick), chord in (chords | form).items()}
+        melody = [replace(note, tick=swung(note.tick)) for note in placed_melody(tune, bar_ticks(request))]
         self._melody_at = {(note.bar, note.tick): note for note in melody}
-        compound = metre.is_compound
-        self._swings = request.feel in masks.SWINGING and not compound
-        if self._swings:
-            self._chord_at = {(bar, _swung(tick)): chord for (bar, tick), chord in self._chord_at.items()}
-            swung = [PlacedNote(note.bar, _swung(note.tick), note.pitch, note.ticks) for note in melody]
-            self._melody_at = {(note.bar, note.tick): note for note in swung}
         self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
         on_grid = all(tick % 3 == 0 or tick % 4 == 0 for _, tick in self._places)
         self._grid = masks.PLAIN & masks.ON_GRID if on_grid else masks.PLAIN
@@ -122,7 +116,7 @@ class Steering:
         in_four = style.in_four or harmony_grammar.chorus(self._style, 12)
         if request.metre is None and not request.kept_bars and in_four:  # the model knows hymns: some began in three
             self._grid = self._grid & masks.in_four("compound" in style.feels)
-        if not compound:
+        if not metre.is_compound:
             self._grid = self._grid & masks.places_of(request.feel, whole_words)
         if request.level is not None:
             fastest = self._level.fastest * metre.tempo_beat_ticks / TICKS_PER_QUARTER
@@ -174,7 +168,6 @@ class Steering:
                 self._chord_at |= {(bar, tick): chord for tick, chord in chords.items()}
                 self._melody_at |= {(bar, note.tick): note for note in melody}
                 self._places = sorted(self._chord_at.keys() | self._melody_at.keys())
-                self._next = bisect_left(self._places, (bar, -1))
             self._arrive(bar, -1)
         elif state.position != before.position or kind == g.BEAT:
             self._arrive(bar, state.position)
@@ -194,9 +187,8 @@ class Steering:
                 self._root_since = now
             if self._before is None or not self._is_foreign(self._before):
                 self._away_since = now
-            self._here.wants_chord = False
-            self._here.own = self._here.chord is None
             asked = self._here.chord
+            self._here.wants_chord, self._here.own = False, asked is None
             if asked is not None and asked.bass != asked.root:
                 self._queue = [f"BASS_{ROOT_NAMES[asked.bass]}"]
             self._form.add_chord(bar, max(state.position, 0), self._chord)
@@ -217,25 +209,20 @@ class Steering:
         place, now = (bar, tick), self._bar_start + max(tick, 0)
         self._held = [(pitch, end) for pitch, end in self._held if end > now]
         self._pedal_moved = False
-        while self._next < len(self._places) and self._places[self._next] < place:
-            self._next += 1
+        self._next = bisect_right(self._places, place)
         self._here = _Here()
         if place >= self._ceiling_until:
             self._ceiling = HIGHEST_PITCH
-        if self._next < len(self._places) and self._places[self._next] == place:
+        if self._places[: self._next][-1:] == [place]:
             chord, note = self._chord_at.get(place), self._melody_at.get(place)
             if chord is not None:
                 self._here = _Here(chord=chord, wants_chord=True, pending=self._naming(chord, note is not None))
-            if note is not None and bar in self._form.returns:
-                keys = tuple(sorted({pitch for pitch, _ in self._held}))
-                if not self._reach(keys) >> note.pitch & 1:  # it came back by our own plan, and hands are full
-                    note = None
+            if note is not None and bar in self._form.returns and not self._reach(self._down()) >> note.pitch & 1:
+                note = None  # it came back by our own plan, and hands are full
             if note is not None:
-                self._here.melody = note
-                self._ceiling = note.pitch
-                end = note.tick + note.ticks
-                self._ceiling_until = (bar + end // max(self._state.bar_ticks, 1), end % max(self._state.bar_ticks, 1))
-            self._next += 1
+                self._here.melody, self._ceiling = note, note.pitch
+                bars, rest = divmod(note.tick + note.ticks, max(self._state.bar_ticks, 1))
+                self._ceiling_until = (bar + bars, rest)
 
     def _naming(self, chord: Chord, under_melody: bool) -> set[int]:
         """Pitch classes that name an asked chord: its bass, and as many more as the hands of the level hold."""
@@ -271,10 +258,11 @@ class Steering:
     def inserted_before(self, word: str) -> tuple[str, ...]:
         """Words that come before a chosen one: a pianist changes the pedal with the chord. What is down is lifted and
         pressed again; the last chord is held under a pedal of its own. Masks could only forbid the chord."""
-        if word == "PEDAL_ON" and self._pedal_down and g.PEDAL_OFF in g.FOLLOWERS[self._state.kind]:
+        if g.PEDAL_OFF not in g.FOLLOWERS[self._state.kind]:
+            return ()
+        if word == "PEDAL_ON" and self._pedal_down:
             return ("PEDAL_OFF",)  # pressed again without being lifted, it would hold the chord before
-        may = not self._pedal_moved and g.PEDAL_OFF in g.FOLLOWERS[self._state.kind]
-        if not (may and word.startswith("CHORD_")):
+        if self._pedal_moved or not word.startswith("CHORD_"):
             return ()
         if self._is_last(self._state):
             return ("PEDAL_OFF", "PEDAL_ON") if self._pedal_down else ("PEDAL_ON",)
@@ -285,9 +273,8 @@ class Steering:
     def narrow(self, mask: Mask, state: g.State) -> Mask:
         """The part of `mask` that keeps the wishes; `mask` itself where none would."""
         if self._queue:
-            only = masks.one(self._queue[0])
-            if (mask & only).any():
-                return mask & only
+            if (only := mask & masks.one(self._queue[0])).any():
+                return only
             self._queue = []
         least, wanted = mask & self._grid & self._hands(), self._wanted(state)
         if (narrowed := least & wanted).any():
@@ -298,11 +285,14 @@ class Steering:
 
     def _hands(self) -> Mask:
         """Notes that two hands reach besides what they hold and what they still have to strike here."""
-        here = self._here
-        keys = {pitch for pitch, _ in self._held} | set(here.struck)
-        if here.melody is None:
-            return masks.keys(self._reach(keys))
-        return masks.keys(self._reach(keys | {here.melody.pitch}) | 1 << here.melody.pitch)
+        melody = self._here.melody
+        if melody is None:
+            return masks.keys(self._reach(self._down()))
+        return masks.keys(self._reach(self._down() | {melody.pitch}) | 1 << melody.pitch)
+
+    def _down(self) -> set[int]:
+        """The keys that the hands hold and have struck here."""
+        return {pitch for pitch, _ in self._held} | set(self._here.struck)
 
     def _is_last(self, state: g.State) -> bool:
         """Whether this is the bar in which the piece ends on its own: nothing is asked for behind its bar line."""
@@ -357,14 +347,14 @@ class Steering:
     def _onward_chords(self, mask: Mask, state: g.State) -> Mask:
         """Without the chords that would keep a foreign root over a bar line, half a bar after it began, or harmony away
         from home for two bars, as far as others are left."""
-        chord, key = self._chord, self._key
+        chord, key, now = self._chord, self._key, self._now(state)
         if chord is None or key is None or self._chord_bar == state.bars or not self._is_foreign(chord):
             return mask
-        ways = [masks.on_root(chord.root)] if self._now(state) - self._root_since >= state.bar_ticks // 2 else []
-        if self._now(state) - self._away_since >= _LONGEST_AWAY_BARS * state.bar_ticks:
-            ways.append(masks.foreign_chords(key, self._style))
-        for way in ways:
-            if (mask & ~way & masks.CHORD_WORDS).any():
+        for way, ticks in (
+            (masks.on_root(chord.root), now - self._root_since - state.bar_ticks // 2),
+            (masks.foreign_chords(key, self._style), now - self._away_since - _LONGEST_AWAY_BARS * state.bar_ticks),
+        ):
+            if ticks >= 0 and (mask & ~way & masks.CHORD_WORDS).any():
                 mask = mask & ~way
         return mask
 
@@ -408,101 +398,77 @@ class Steering:
     def _cadence_tick(self, state: g.State) -> int | None:
         """Where a chord that leads home is to be said at the latest: in the middle of that bar or, where another had to
         come first, a beat on; None where one is in force."""
-        if self._key is None or not self._at_cadence(state):
+        home = self._key is None or (self._chord is not None and masks.leads_home(self._key, self._chord))
+        if home or not self._at_cadence(state):
             return None
-        if self._chord is not None and masks.leads_home(self._key, self._chord):
-            return None
-        beat, earliest = self._beat_ticks, max(state.position + self._here.own, state.bar_ticks // 2)
-        tick = -(-earliest // beat) * beat
+        earliest = max(state.position + self._here.own, state.bar_ticks // 2)
+        tick = -(-earliest // self._beat_ticks) * self._beat_ticks
         return tick if tick < state.bar_ticks else None
 
     def _chords(self, state: g.State) -> Mask:
         """Chord words: the asked one where it was asked for (a pedal may come before it), else none if any is asked."""
-        if self._here.wants_chord and self._here.chord is not None and state.position >= 0 and state.kind != g.BAR:
-            chord = self._here.chord
-            return masks.one(_chord_word(chord)) | masks.PEDALS
-        if not self._is_fixed(state):
-            return masks.ALL
-        return ~(masks.CHORD_WORDS | masks.BASS_WORDS)
+        if self._here.wants_chord and state.position >= 0 and state.kind != g.BAR:
+            return masks.one(_chord_word(self._here.chord)) | masks.PEDALS
+        return ~(masks.CHORD_WORDS | masks.BASS_WORDS) if self._is_fixed(state) else masks.ALL
 
     def _notes(self, state: g.State) -> Mask:
         """Which pitches may be struck here."""
-        here, density = self._here, self._density
-        if density is not None and self._notes_in_bar >= density[1] and not here.owes:
+        here, high = self._here, self._ceiling
+        full = self._density is not None and self._notes_in_bar >= self._density[1]
+        if not here.owes and (full or here.count >= _MOST_STRUCK):
             return ~masks.NOTE_WORDS
-        if here.count >= _MOST_STRUCK and not here.owes:
-            return ~masks.NOTE_WORDS
-        low, high = LOWEST_PITCH, self._ceiling
         floor = state.pitch if state.kind in (g.VELOCITY, g.ARTICULATION) else LOWEST_PITCH - 1
         if here.chord is not None and here.melody is None:
             high = min(high, _HIGHEST_WITH_CHORD)
-        here.pending = {pc for pc in here.pending if masks.reachable(pc, floor, high)}
+        here.pending &= {pitch % 12 for pitch in range(floor + 1, high + 1)}
         if here.chord is not None:
             if here.count == 0:
-                return masks.pitches(masks.bits({here.chord.bass}), low, min(high, _BASS_BELOW))
-            wanted = masks.pitches(masks.bits(set(here.chord.pitch_classes)), low, high)
-            if here.pending:  # leave an octave for what is still to be struck
-                wanted = (wanted & masks.pitches(masks.EVERY, low, high - 12)) | masks.pitches(
-                    masks.bits(here.pending), low, high
-                )
+                return masks.pitches(min(high, _BASS_BELOW), (LOWEST_PITCH, frozenset({here.chord.bass})))
+            tones, owed = here.chord.pitch_classes, frozenset(here.pending)
+            # Leave an octave for what is still to be struck.
+            wanted = masks.pitches(high, (LOWEST_PITCH, tones), (high - 11, owed or tones))
+            if here.pending:
                 room = wanted & self._leaving_room(floor, high)
                 wanted = room if (room & masks.STRIKES).any() else wanted
         elif self._is_last(state) and self._chord is not None:
             bass_first = here.count == 0 and here.melody is None
-            tones = {self._chord.bass} if bass_first else set(self._chord.pitch_classes)
-            wanted = masks.pitches(masks.bits(tones), low, min(high, _BASS_BELOW) if bass_first else high)
+            tones = frozenset({self._chord.bass}) if bass_first else self._chord.pitch_classes
+            wanted = masks.pitches(min(high, _BASS_BELOW) if bass_first else high, (LOWEST_PITCH, tones))
         else:
-            wanted = self._free_notes(state, low, high)
+            wanted = self._free_notes(state, high)
         if here.melody is not None:
-            wanted = (wanted & masks.pitches(masks.EVERY, low, here.melody.pitch - 1)) | masks.one(
-                f"NOTE_ON_{here.melody.pitch}"
-            )
+            wanted = wanted & masks.pitches(here.melody.pitch - 1, (LOWEST_PITCH, masks.EVERY))
+            wanted = wanted | masks.one(f"NOTE_ON_{here.melody.pitch}")
         return wanted
 
     def _leaving_room(self, floor: int, high: int) -> Mask:
         """Notes over which the hands still reach each tone that the asked chord lacks: until 0.2 a third or a seventh
         went missing from every fourth chord, since the hands were full or too wide when its turn came."""
-        here = self._here
-        keys = {pitch for pitch, _ in self._held} | set(here.struck)
-        leaving = 0
+        here, keys, leaving = self._here, self._down(), 0
         for pitch in range(floor + 1, high + 1):
-            if here.chord is None or pitch % 12 not in here.chord.pitch_classes:
-                continue
-            above = self._reach(keys | {pitch}) >> pitch + 1
-            tones = {other % 12 for other in range(pitch + 1, high + 1) if above >> other - pitch - 1 & 1}
-            if here.pending - {pitch % 12} <= tones:
-                leaving |= 1 << pitch
+            if here.chord is not None and pitch % 12 in here.chord.pitch_classes:
+                reach = self._reach(keys | {pitch})
+                if here.pending <= {key % 12 for key in range(pitch, high + 1) if key == pitch or reach >> key & 1}:
+                    leaving |= 1 << pitch
         return masks.keys(leaving)
 
-    def _free_notes(self, state: g.State, low: int, high: int) -> Mask:
+    def _free_notes(self, state: g.State, high: int) -> Mask:
         """Between asked chords: the chord's tones and the key's; low down under asked chords only the chord's."""
         chord, scale = self._chord, self._scale
-        if scale is None and not self._is_fixed(state):
-            return masks.pitches(masks.EVERY, low, high)
-        if chord is not None and self._here.own and self._here.count == 0:
-            return masks.pitches(masks.bits({chord.bass}), low, min(high, _BASS_BELOW - 1)) | masks.pitches(
-                masks.bits(set(chord.pitch_classes)), _BASS_BELOW, high
-            )
-        if chord is None:
-            return masks.pitches(masks.bits(set(scale or range(12))), low, high)
-        tones = set(chord.pitch_classes)
-        classes = tones | set(masks.chord_scale(chord) if scale is None else masks.colour_scale(chord, scale))
-        upper = classes
-        if self._key is not None:
-            upper = classes | harmony_grammar.blue_notes(self._key, self._style)
+        if chord is None or (scale is None and not self._is_fixed(state)):
+            return masks.pitches(high, (LOWEST_PITCH, scale or masks.EVERY))
+        tones = chord.pitch_classes
+        if self._here.own and self._here.count == 0:
+            return masks.pitches(high, (LOWEST_PITCH, frozenset({chord.bass})), (_BASS_BELOW, tones))
+        classes = tones | (masks.chord_scale(chord) if scale is None else masks.colour_scale(chord, scale))
         if self._is_fixed(state):
             # A tone that is foreign to the chord passes alone, and under middle C not on a beat.
-            firm = {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))} & tones
+            firm = tones & {chord.bass, chord.root, *((chord.root + step) % 12 for step in (3, 4, 6, 7, 8))}
             passing = tones if self._here.foreign else classes
             inner = passing if state.position % TICKS_PER_QUARTER else tones
-            return (
-                masks.pitches(masks.bits(firm), low, min(high, _LOW - 1))
-                | masks.pitches(masks.bits(inner), max(low, _LOW), min(high, _FREE_FROM - 1))
-                | masks.pitches(masks.bits(passing), max(low, _FREE_FROM), high)
-            )
-        return masks.pitches(masks.bits(classes), low, min(high, _FREE_FROM - 1)) | masks.pitches(
-            masks.bits(upper), max(low, _FREE_FROM), high
-        )
+            return masks.pitches(high, (LOWEST_PITCH, firm), (_LOW, inner), (_FREE_FROM, passing))
+        blue = set() if self._key is None else harmony_grammar.blue_notes(self._key, self._style)
+        return masks.pitches(high, (LOWEST_PITCH, classes), (_FREE_FROM, classes | blue))
 
     def _onward(self, state: g.State) -> Mask:
         """Whether this position and this bar may be left, and how far."""
@@ -512,23 +478,18 @@ class Steering:
         if self._is_last(state) and state.position >= 0:
             full = here.count >= _LAST_CHORD_NOTES or self._notes_in_bar >= (density or (0, 64))[1]
             return ~masks.BEATS if full else ~masks.LEAVING
-        bar = state.bars - 1
-        wanted = masks.ALL
+        bar, wanted = state.bars - 1, masks.ALL
         if density is None and self._key_is_asked and 0 <= state.position < state.bar_ticks // 2:
             wanted = ~masks.BAR_ENDS  # half a bar is breath enough
         if (cadence := self._cadence_tick(state)) is not None:
             wanted = masks.beats_up_to(cadence) & ~masks.BAR_ENDS
-        if self._next < len(self._places):
-            next_bar, next_tick = self._places[self._next]
-            if next_bar == bar and next_tick < state.bar_ticks:
-                wanted = masks.beats_up_to(next_tick) & ~masks.BAR_ENDS
-            elif next_bar > bar:
-                wanted = wanted & ~masks.PIECE_ENDS
-        if density is None:
-            return wanted
-        if self._notes_in_bar >= density[1]:
-            return wanted & ~(masks.BEATS & ~masks.beats_up_to(self._due(bar)))
-        if self._notes_in_bar < density[0]:
+        if 0 <= (due := self._due(bar)) < state.bar_ticks:
+            wanted = masks.beats_up_to(due) & ~masks.BAR_ENDS
+        elif due < 0 and self._next < len(self._places):
+            wanted = wanted & ~masks.PIECE_ENDS
+        if density is not None and self._notes_in_bar >= density[1]:
+            return wanted & masks.beats_up_to(due)
+        if density is not None and self._notes_in_bar < density[0]:
             # The next position lies no later than leaves room for the notes that the bar still needs.
             pace = max(state.position + _LEAST_STEP_TICKS, state.bar_ticks * self._notes_in_bar // density[0])
             return wanted & ~masks.BAR_ENDS & masks.beats_up_to(pace)
@@ -536,9 +497,7 @@ class Steering:
 
     def _due(self, bar: int) -> int:
         """The tick of what is still asked for in this bar, -1 if nothing is."""
-        if self._next < len(self._places) and self._places[self._next][0] == bar:
-            return self._places[self._next][1]
-        return -1
+        return next((tick for there, tick in self._places[self._next : self._next + 1] if there == bar), -1)
 
     def _durations(self, state: g.State) -> Mask:
         """Lengths that keep chord and key, leave the hands free for the last chord, and end before a melody note that
@@ -548,13 +507,13 @@ class Steering:
             most = min(most, self._until(state, self._melody_at, lower_than=state.pitch))
         if self._ends and self._last_bar > state.bars:
             most = min(most, (self._last_bar - state.bars) * state.bar_ticks - max(state.position, 0))
+        least, most = max(min(least, most) - self._ticks, 1), most - self._ticks
         if self._places_of_level is None:
-            return masks.durations(max(min(least, most) - self._ticks, 1), max(most - self._ticks, 1))
-        begun = max(state.position, 0) + self._ticks
-        ending = masks.ending_at(self._places_of_level, begun % TICKS_PER_QUARTER)
-        shortest = next(ticks for ticks in range(1, most + TICKS_PER_QUARTER + 1)
-                        if (begun + ticks) % TICKS_PER_QUARTER in self._places_of_level)  # fmt: skip
-        wanted = masks.durations(max(min(least, most) - self._ticks, 1), max(most - self._ticks, shortest)) & ending
+            return masks.durations(least, max(most, 1))
+        begun = (max(state.position, 0) + self._ticks) % TICKS_PER_QUARTER
+        ending = masks.ending_at(self._places_of_level, begun)
+        shortest = min((place - begun - 1) % TICKS_PER_QUARTER + 1 for place in self._places_of_level)
+        wanted = masks.durations(least, max(most, shortest)) & ending
         return wanted if wanted.any() else ending
 
     def _lengths(self, state: g.State) -> tuple[int, int]:

@@ -161,8 +161,8 @@ def _chords() -> Callable[[bytes], bool]:
             taken(lambda: parse_key(text))
             bars = taken(lambda: read_progression(text))
             if bars is not None:
-                placed = spread_chords(bars, 8, 96)
-                expect([at.bar for at in placed] == sorted(at.bar for at in placed), "bars out of order")
+                placed = list(spread_chords(bars, 8, 96))
+                expect(placed == sorted(placed), "bars out of order")
             return chord is not None or bars is not None
 
     return try_one

@@ -11,7 +11,7 @@ import numpy as np
 
 from plagal.music.arranger.form import LeadSheet, Section, Span
 from plagal.music.arranger.four_part import four_part
-from plagal.music.arranger.harmony_grammar import scale_steps
+from plagal.music.arranger.harmony_grammar import scale
 from plagal.music.arranger.styles import LeftFigure, RightTexture, Style
 from plagal.music.arranger.tunebook import MelodyNote
 from plagal.music.arranger.voicing import (
@@ -190,19 +190,19 @@ class LeftHand:
         if left == 1 and distance >= 2:
             return at + way if distance == 2 else target - way
         if left > 1 and distance > left:
-            scale = {(section.tonic + step) % 12 for step in scale_steps(section.minor)} | chord.pitch_classes
+            tones = scale(section.tonic, section.minor) | chord.pitch_classes
             key = at + way
-            while key % 12 not in scale:
+            while key % 12 not in tones:
                 key += way
             return key
-        tones = [
+        leaps = [
             key
             for key in range(LOWEST_BASS, HIGHEST_BASS + 1)
             if key % 12 in chord.pitch_classes
             and 2 < abs(key - at) < 8
             and (key - chord.root) % 12 in (0, 3, 4, 6, 7, 8)
         ]
-        return min(tones, key=lambda key: (abs(abs(key - at) - 5), abs(key - target)), default=at)
+        return min(leaps, key=lambda key: (abs(abs(key - at) - 5), abs(key - target)), default=at)
 
     def _upper_shape(self, chord: Chord, count: int, ceiling: int) -> tuple[int, ...]:
         """Guide tones first, without the root: the bass has it."""

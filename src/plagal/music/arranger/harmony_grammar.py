@@ -76,9 +76,10 @@ def family(quality: str) -> str:
     return "major" if 4 in tones else "minor"
 
 
-def scale_steps(minor: bool) -> frozenset[int]:
-    """Semitones of the key's scale above its tonic."""
-    return _SCALES[minor]
+@cache
+def scale(tonic: int, minor: bool) -> frozenset[int]:
+    """Pitch classes of a key; a minor one's leading tone, too."""
+    return frozenset((tonic + step) % 12 for step in _SCALES[minor])
 
 
 @cache
