@@ -160,6 +160,11 @@ def test_a_modulation_lifts_the_last_verse_by_what_was_asked() -> None:
     assert lifted[0].root == 11 and lifted[-1].root == 4
 
 
+def test_a_modulation_into_a_form_without_a_verse_is_refused_with_its_sections() -> None:
+    with pytest.raises(InputError, match="modulate goes before the last verse: sections intro, vamp:4 have none"):
+        arrange("amazing_grace", "worship", sections=("intro", "vamp:4"), modulate=1)
+
+
 def test_compound_tempos_count_dotted_quarters() -> None:
     slow = arrange("amazing_grace", "traditional_gospel", tempo=66, feel="12/8", seed=1)
     assert slow.metres[0].denominator == 8 and slow.tempos[0].quarters_per_minute == 99

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -174,15 +175,13 @@ def _quality(text: str) -> tuple[str, bool]:
     if match is None:
         raise ChordError("no quality")
     tones = _tones(match)
-    third, sevenths = _third(tones), frozenset(tones) & {10, 11}
     alike = [name for name, steps in QUALITIES.items()
-             if _third(steps) == third and frozenset(steps) & {10, 11} == sevenths]  # fmt: skip
-    # An altered tone is what one hears: 9#11 is nearer to 7#11 than to 9.
-    nearest = min(
-        alike,
-        key=lambda name: sum(2 if tone in (1, 3, 6, 8) else 1 for tone in tones ^ set(QUALITIES[name])),
-        default=None,
-    )
+             if _third(steps) == _third(tones) and {*steps} & {10, 11} == tones & {10, 11}]  # fmt: skip
+
+    def unlike(name: str) -> int:  # an altered tone is what one hears: 9#11 is nearer to 7#11 than to 9
+        return sum(2 if tone in (1, 3, 6, 8) else 1 for tone in tones ^ set(QUALITIES[name]))
+
+    nearest = min(alike, key=unlike, default=None)
     if nearest is None:
         raise ChordError("no chord that Plagal knows is near it")
     return nearest, tones == set(QUALITIES[nearest])
@@ -221,11 +220,9 @@ def _nearest(symbol: str) -> str:
 
     root = re.match(r"[A-Ga-g][b#\u266d\u266f]*", symbol)
     if symbol.startswith("H"):
-        try:
+        with suppress(ChordError):
             parse_chord(german := f"B{symbol[1:]}")
             return f"; H is German for B: write {german}"
-        except ChordError:
-            pass
     if root is None:
         return "; a chord begins with a note A to G, as in Dbmaj9 or F#m7b5/A"
     written = ["m", "m7", "7", "9", "13", "m9", "m7b5", "7sus4", "6/9", *QUALITIES]
@@ -260,33 +257,24 @@ def chord_of_text(text: str, losses: Counter[str]) -> Chord | None:
     plain = plain[1:-1] if plain[:1] == "(" and plain[-1:] == ")" else plain
     if _NO_CHORD.fullmatch(plain):
         return None
-    try:
+    with suppress(ChordError):
         chord, exact = read_chord(plain)
         losses["chord_symbols_simplified"] += not exact
         return chord
-    except ChordError:
-        pass
-    try:
-        root, rest = parse_pitch_class(plain)
-    except ChordError:
+    if plain[:1] not in {*LETTERS}:
         losses["chord_symbols"] += 1
         return None
+    root, rest = parse_pitch_class(plain)
     rest, _, slash = rest.partition("/")
-    try:
-        bass = parse_pitch_class(slash)[0] if slash else root
-    except ChordError:
-        bass = root
+    bass = parse_pitch_class(slash)[0] if slash[:1] in {*LETTERS} else root
     bare = re.sub(r"[(),\s]", "", rest)
-    for end in range(len(bare), -1, -1):
-        try:
+    # "D.C." and "Coda" begin like chords: after the root must come what a quality begins with.
+    shortest = 0 if re.match(r"(add|omit|no|b|#|\d)", bare) else 1
+    for end in range(len(bare), shortest - 1, -1):
+        with suppress(ChordError):
             chord = parse_chord(f"C{bare[:end]}")
-        except ChordError:
-            continue
-        # "D.C." and "Coda" begin like chords: after the root must come what a quality begins with.
-        if end == 0 and not re.match(r"(add|omit|no|b|#|\d)", bare):
-            break
-        losses["chord_symbols_simplified"] += end < len(bare)
-        return Chord(root, chord.quality, bass)
+            losses["chord_symbols_simplified"] += end < len(bare)
+            return Chord(root, chord.quality, bass)
     losses["chord_symbols"] += 1
     return None
 
@@ -301,18 +289,14 @@ def chord_of_kind(
     if quality is None:
         chord = chord_of_text(f"C{text}", losses)
         return Chord((root + chord.root) % 12, chord.quality, root if bass is None else bass) if chord else None
-    tones = list(QUALITIES[quality])
+    tones = set(QUALITIES[quality])
     for how, value, alter in degrees:
         # An added seventh is minor by itself; MuseScore says so again, with an alteration of -1.
-        step = (_DEGREES.get(value, 0) + (0 if (how, value, alter) == ("add", 7, -1) else alter)) % 12
-        plain = {tone for tone in tones if tone in (_DEGREES.get(value, 0), _DEGREES.get(value, 0) + (value == 7))}
-        if how == "add":
-            tones.append(step)
-        elif how == "alter":
-            # "7b9" of Finale and Sibelius alters a ninth that the kind has not.
-            tones = [tone for tone in tones if tone not in plain or tone == 0] + [step]
-        else:
-            tones = [tone for tone in tones if tone not in plain]
+        step = _DEGREES.get(value, 0)
+        if how != "add":  # "7b9" of Finale and Sibelius alters a ninth that the kind has not
+            tones -= {step, step + (value == 7)} - ({0} if how == "alter" else set())
+        if how in ("add", "alter"):
+            tones.add((step + (0 if (how, value, alter) == ("add", 7, -1) else alter)) % 12)
     wanted = frozenset(tones)
     exact = [name for name, steps in QUALITIES.items() if frozenset(steps) == wanted]
     if not exact:

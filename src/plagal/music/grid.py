@@ -22,6 +22,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import groupby
+from operator import ne
 from typing import TypeVar
 
 import numpy as np
@@ -76,15 +78,11 @@ def regular(score: Score) -> Score:
     keys = _changes(score.keys, lambda key: (key.fifths, key.minor))
     last = last_event(Score(notes, score.metres, tempos, keys, pedals, score.markers))
     if last > LATEST_TICK:
-        raise MidiError(
-            f"something happens {last // TICKS_PER_QUARTER} quarters after the start; "
-            f"at most {LATEST_TICK // TICKS_PER_QUARTER} can be read: cut it into shorter pieces"
-        )
+        most = f"at most {LATEST_TICK // TICKS_PER_QUARTER} can be read: cut it into shorter pieces"
+        raise MidiError(f"something happens {last // TICKS_PER_QUARTER} quarters after the start; {most}")
     metres = _regular_metres(score.metres, last, losses)
     markers = _regular_markers(score.markers, metres, last, losses) if score.markers else ()
-    merged = dict(score.losses)
-    for name in sorted(name for name, count in losses.items() if count):
-        merged[name] = merged.get(name, 0) + losses[name]
+    merged = score.losses | {name: score.losses.get(name, 0) + count for name, count in sorted(losses.items()) if count}
     hands = score.hands if score.hands is not None and np.array_equal(notes, score.notes) else None
     return Score(notes, metres, tempos, keys, pedals, markers, score.title, merged, hands)
 
@@ -164,11 +162,9 @@ def _changes(events: Iterable[Event], value: Callable[[Event], object]) -> tuple
 
 
 def _regular_tempos(tempos: Iterable[Tempo], losses: Counter[str]) -> tuple[Tempo, ...]:
-    usable = []
-    for tempo in tempos:
-        clamped = min(max(tempo.quarters_per_minute, SLOWEST), FASTEST)
-        losses["tempos_clamped"] += clamped != tempo.quarters_per_minute
-        usable.append(Tempo(tempo.onset, clamped))
+    raw = list(tempos)
+    usable = [Tempo(tempo.onset, min(max(tempo.quarters_per_minute, SLOWEST), FASTEST)) for tempo in raw]
+    losses["tempos_clamped"] += sum(map(ne, usable, raw))
     if all(tempo.onset > 0 for tempo in usable):
         usable.insert(0, Tempo(0, 120.0))
     return _changes(usable, lambda tempo: tempo.quarters_per_minute)
@@ -176,33 +172,21 @@ def _regular_tempos(tempos: Iterable[Tempo], losses: Counter[str]) -> tuple[Temp
 
 def _regular_pedals(pedals: Iterable[Pedal], losses: Counter[str]) -> tuple[Pedal, ...]:
     """At one tick the last state holds; a pedal lifted and pressed again within a tick keeps its lift."""
-    kept: list[Pedal] = []
-    state, count = "off", 0
-    groups: dict[int, list[str]] = {}
-    for pedal in sorted(pedals, key=lambda pedal: pedal.onset):
-        groups.setdefault(pedal.onset, []).append(pedal.state)
-        count += 1
-    for onset, states in groups.items():
-        final = states[-1]
-        if final != "off" and state != "off" and "off" in states:
-            kept.append(Pedal(onset, "off"))
-            state = "off"
-        if final != state:
-            kept.append(Pedal(onset, final))
-            state = final
-    if len(kept) < count:
-        losses["pedals_merged"] += count - len(kept)
+    kept, state = list[Pedal](), "off"
+    ordered = sorted(pedals, key=lambda pedal: pedal.onset)
+    for onset, moves in groupby(ordered, key=lambda pedal: pedal.onset):
+        states = [pedal.state for pedal in moves]
+        for target in ("off", states[-1]) if "off" in states and states[-1] != "off" else states[-1:]:
+            if target != state:
+                kept.append(Pedal(onset, target))
+                state = target
+    losses["pedals_merged"] += len(ordered) - len(kept)
     return tuple(kept)
 
 
 def _regular_metres(metres: tuple[Metre, ...], last_tick: int, losses: Counter[str]) -> tuple[Metre, ...]:
-    if len(metres) == 1 and metres[0].onset == 0 and _writable(metres[0]) == metres[0]:
-        kept = list(metres)
-    else:
-        kept = _at_bar_lines(metres, losses)
-    if any(metre.bar_ticks > LONGEST_BAR for metre in kept):
-        kept = _split(kept, last_tick, losses)
-    return tuple(kept)
+    kept = _at_bar_lines(metres, losses)
+    return tuple(_split(kept, last_tick, losses) if any(metre.bar_ticks > LONGEST_BAR for metre in kept) else kept)
 
 
 def _at_bar_lines(metres: Iterable[Metre], losses: Counter[str]) -> list[Metre]:
@@ -255,11 +239,9 @@ def _split(metres: list[Metre], last_tick: int, losses: Counter[str]) -> list[Me
     kept: list[Metre] = []
     for number, metre in enumerate(metres):
         end = metres[number + 1].onset if number + 1 < len(metres) else last_tick + 1
-        parts = -(-metre.bar_ticks // LONGEST_BAR)
+        longest = LONGEST_BAR * metre.denominator // (4 * TICKS_PER_QUARTER)
+        parts = -(-metre.numerator // longest)
         beats = [metre.numerator // parts + (part < metre.numerator % parts) for part in range(parts)]
-        while max(beats) * 4 * TICKS_PER_QUARTER // metre.denominator > LONGEST_BAR:
-            parts += 1
-            beats = [metre.numerator // parts + (part < metre.numerator % parts) for part in range(parts)]
         onset = metre.onset
         for bar in range(metre.onset, max(end, metre.onset + 1), metre.bar_ticks):
             losses["bars_split"] += parts > 1
@@ -279,11 +261,10 @@ _REPEAT_END, _REPEAT_START, _SECTION, _CHORD, _UNKNOWN = range(5)
 
 
 def _rank(marker: Marker) -> int:
-    if marker.kind == "repeat":
-        return {"END": _REPEAT_END, "START": _REPEAT_START}.get(marker.text, _UNKNOWN)
     if marker.kind == "section":
         return _SECTION if marker.text in SECTIONS else _UNKNOWN
-    return _CHORD if marker.kind == "chord" else _UNKNOWN
+    ranks = {"repeat": {"END": _REPEAT_END, "START": _REPEAT_START}, "chord": {marker.text: _CHORD}}
+    return ranks.get(marker.kind, {}).get(marker.text, _UNKNOWN)
 
 
 def _regular_markers(
@@ -291,9 +272,8 @@ def _regular_markers(
 ) -> tuple[Marker, ...]:
     starts, lengths = bar_lines(metres, last_tick)
     placed: dict[tuple[int, int], Marker] = {}
-    count = 0
-    for marker in sorted(markers, key=lambda marker: marker.onset):
-        count += 1
+    ordered = sorted(markers, key=lambda marker: marker.onset)
+    for marker in ordered:
         bar = int(np.searchsorted(starts, marker.onset, side="right")) - 1
         start, end = int(starts[bar]), int(starts[bar] + lengths[bar])
         rank, onset, text = _rank(marker), marker.onset, marker.text
@@ -308,7 +288,7 @@ def _regular_markers(
             losses["markers_moved"] += onset != marker.onset
             placed[onset, rank] = Marker(onset, marker.kind, text)
     kept = _balanced([placed[place] for place in sorted(placed)])
-    losses["markers_left_out"] += count - len(kept)
+    losses["markers_left_out"] += len(ordered) - len(kept)
     return tuple(kept)
 
 
@@ -340,8 +320,6 @@ TEMPOS = _tempo_steps()
 
 def nearest_tempo(quarters_per_minute: float) -> float:
     """The tempo with a word whose ratio to the given one is nearest to 1; 20 and 300 beyond the ends."""
-    above = bisect_left(TEMPOS, quarters_per_minute)
-    if above in (0, len(TEMPOS)):
-        return TEMPOS[min(above, len(TEMPOS) - 1)]
+    above = min(max(bisect_left(TEMPOS, quarters_per_minute), 1), len(TEMPOS) - 1)
     low, high = TEMPOS[above - 1], TEMPOS[above]
     return low if quarters_per_minute**2 < low * high else high

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
-from operator import mul
+from itertools import accumulate, groupby
+from operator import itemgetter, mul, ne
 
 import numpy as np
 import numpy.typing as npt
@@ -191,12 +191,8 @@ _STEADY = (3, 4, 6, 7, 8)
 
 
 def _need(quality: str, step: int) -> int:
-    tones = QUALITIES[quality]
-    if step == 7 and len(tones) > 3:
-        return 0
-    if step == 2 and len(tones) > 5:
-        return 10
-    return 40 if step == 0 else _MISSING
+    tones = len(QUALITIES[quality])
+    return 0 if step == 7 and tones > 3 else 10 if step == 2 and tones > 5 else 40 if step == 0 else _MISSING
 
 
 _Kind = tuple[int, bool, bool, bool]
@@ -209,10 +205,8 @@ def _templates() -> list[tuple[int, int, int, list[tuple[int, _Kind]]]]:
     found: list[tuple[int, int, int, list[tuple[int, _Kind]]]] = []
     before: list[tuple[int, _Kind]] = []
     for steps, number in sorted((steps, number) for number, steps in enumerate(QUALITIES.values())):
-        quality = _QUALITY_NAMES[number]
-        kinds = [
-            (step, (_need(quality, step), step == 0, step in _STEADY, step > 0 and len(steps) <= 4)) for step in steps
-        ]
+        quality, few = _QUALITY_NAMES[number], len(steps) <= 4
+        kinds = [(step, (_need(quality, step), step == 0, step in _STEADY, step > 0 and few)) for step in steps]
         shared = sum(accumulate((one == other for one, other in zip(before, kinds, strict=False)), mul))
         lost = 100 * (_COST[quality] + sum(_need(quality, step) for step in steps) - _FOREIGN_BASS)
         found.append((number, lost, shared, kinds[shared:]))
@@ -263,16 +257,15 @@ def is_one_voice(score: Score) -> bool:
 
 def _spells(score: Score, chords: list[tuple[int, Chord]]) -> bool:
     """Whether the notes under most chords are all of their tones and nothing else."""
-    onsets = score.notes[:, ONSET]
-    spelled = 0
-    ends = [*(onset for onset, _ in chords[1:]), int(onsets[-1]) + 1]
-    for (onset, chord), until in zip(chords, ends, strict=True):
+    onsets, spelled = score.notes[:, ONSET], 0
+    end = int(onsets[-1]) + 1
+    for (onset, chord), until in zip(chords, [*(onset for onset, _ in chords[1:]), end], strict=True):
         steps = QUALITIES[chord.quality]
-        under = slice(*np.searchsorted(onsets, (onset, until)))
-        struck = {(pitch - chord.root) % 12 for pitch in score.notes[under, PITCH].tolist()}
-        if len(onsets[under]) > 3 and len(steps) <= 5 and chord.quality not in _BY_STEP and struck == set(steps):
+        under = score.notes[slice(*np.searchsorted(onsets, (onset, until))), PITCH]
+        struck = set(((under - chord.root) % 12).tolist())
+        if len(under) > 3 and len(steps) <= 5 and chord.quality not in _BY_STEP and struck == set(steps):
             spelled += until - onset
-    return spelled * 100 >= _SPELLED * (ends[-1] - chords[0][0])
+    return spelled * 100 >= _SPELLED * (end - chords[0][0])
 
 
 def _bass_struck(beats: Beats) -> Ints:
@@ -373,8 +366,7 @@ def _decode(best: Ints, label: Ints, lowest: Ints, starts: Ints) -> list[tuple[i
         quality, root = divmod(int(label[came[end], begin]), 12)
         heard.append((int(starts[begin]), Chord(root, _QUALITY_NAMES[quality], int(lowest[begin]) % 12)))
         end = begin
-    heard.reverse()
-    return [now for number, now in enumerate(heard) if number == 0 or now[1] != heard[number - 1][1]]
+    return [next(same) for _, same in groupby(reversed(heard), key=itemgetter(1))]
 
 
 # Albrecht & Shanahan 2013, "The use of large corpora to train a new type of key-finding algorithm".
@@ -420,12 +412,9 @@ def hear_keys(score: Score) -> list[Key]:
     totals = np.zeros((int(window.max()) + 1, 12), dtype=np.int64)
     np.add.at(totals, window, _key_weights(beats))
     path = _key_path(_key_fits(totals))
-    keys: list[Key] = []
-    for number, state in enumerate(path):
-        if number == 0 or state != path[number - 1]:
-            onset = int(beats.starts[np.searchsorted(window, number)]) if number else 0
-            keys.append(key_of(int(state) % 12, state >= 12, onset))
-    return keys
+    changes = [0, *(np.flatnonzero(np.diff(path)) + 1).tolist()]
+    onsets = [0, *beats.starts[np.searchsorted(window, changes[1:])].tolist()]
+    return [key_of(path[number] % 12, path[number] >= 12, onset) for number, onset in zip(changes, onsets, strict=True)]
 
 
 def _key_path(fits: Ints) -> list[int]:
@@ -449,11 +438,9 @@ def hear_key(score: Score) -> Key:
     if not keys:
         return Key(0, 0)
     end = int((score.notes[:, ONSET] + score.notes[:, DURATION]).max())
-    ends = [*(key.onset for key in keys[1:]), end]
-    lengths = [until - key.onset for key, until in zip(keys, ends, strict=True)]
-    long = [key for key, length in zip(keys, lengths, strict=True) if length >= end / 4]
-    chosen = long[0] if long else keys[lengths.index(max(lengths))]
-    return Key(0, chosen.fifths, chosen.minor)
+    lengths = np.diff([*(key.onset for key in keys), end])
+    chosen = keys[int(np.minimum(lengths, end / 4).argmax())]
+    return replace(chosen, onset=0)
 
 
 _OTHER_MODE, _OTHER_SIGNATURE, _DEFAULT = 60, 150, 80
@@ -473,22 +460,17 @@ def with_heard_keys(score: Score) -> Score:
     if not score.keys:
         return replace(score, keys=(hear_key(score),))
     keys: list[Key] = []
-    corrected = 0
     onsets = score.notes[:, ONSET]
     ends = [*(key.onset for key in score.keys[1:]), int(onsets[-1]) + 1]
     for key, end in zip(score.keys, ends, strict=True):
         begin = key.onset if keys else 0
-        metre = [metre for metre in score.metres if metre.onset <= begin][-1:] or [Metre(0, 4, 4)]
-        if end - begin >= _JUDGED_BARS * metre[0].bar_ticks:
-            part = replace(score, notes=score.notes[(onsets >= begin) & (onsets < end)], keys=(), markers=())
-            if len(part.notes) and (better := _clearly_better(part, key)):
-                keys.append(replace(better, onset=key.onset))
-                corrected += 1
-                continue
-        keys.append(key)
-    if not corrected:
-        return score
-    return replace(score, keys=tuple(keys), losses=score.losses | {"keys_corrected": corrected})
+        metre = [Metre(0, 4, 4), *(metre for metre in score.metres if metre.onset <= begin)][-1]
+        part = replace(score, notes=score.notes[(onsets >= begin) & (onsets < end)], keys=(), markers=())
+        judged = len(part.notes) and end - begin >= _JUDGED_BARS * metre.bar_ticks
+        better = _clearly_better(part, key) if judged else None
+        keys.append(key if better is None else replace(better, onset=key.onset))
+    corrected = sum(map(ne, keys, score.keys))
+    return replace(score, keys=tuple(keys), losses=score.losses | {"keys_corrected": corrected}) if corrected else score
 
 
 def _clearly_better(score: Score, stated: Key) -> Key | None:

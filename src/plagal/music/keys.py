@@ -32,6 +32,11 @@ def key_tonic(key: Key) -> int:
     return (key.fifths * 7 + (9 if key.minor else 0)) % 12
 
 
+def natural_scale(tonic: int, minor: bool) -> frozenset[int]:
+    """Pitch classes of a major key or of a natural minor one."""
+    return frozenset((tonic + step) % 12 for step in ((0, 2, 3, 5, 7, 8, 10) if minor else (0, 2, 4, 5, 7, 9, 11)))
+
+
 def key_of(tonic: int, minor: bool, onset: int = 0) -> Key:
     """The key of a tonic [pitch class] with the fewest accidentals, flats at the tritone (Gb major, Eb minor)."""
     major = tonic + (3 if minor else 0)
@@ -53,14 +58,14 @@ def fifths_of(name: str) -> int:
     return _LINE.index(name[0]) - 1 + 7 * sum(1 if sign in "#♯" else -1 for sign in name[1:] if sign in "#♯b♭")
 
 
-def parse_key(name: str, onset: int = 0) -> Key:
+def parse_key(name: str) -> Key:
     """A key from its English name: "Db", "F# minor", "Bbm", "C major", "f#". Prompts in five languages are read by
     `plagal.asking.prompt`. Raises ChordError, naming it."""
     match = re.fullmatch(r"([A-Ga-g])([b#♭♯]?)(?:\s+|-(?=\w))?(\w*|-)", name.strip())
     mode = match and _MODES.get(match[3].lower())
     if match is None or mode is None:
         raise ChordError(f"key {name!r} is not known: write a tonic and a mode, such as Db or F# minor")
-    return key_at(fifths_of(match[1].upper() + match[2]), mode, onset)
+    return key_at(fifths_of(match[1].upper() + match[2]), mode)
 
 
 def key_symbol(key: Key) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 
@@ -97,8 +98,7 @@ def arrange(
     home = piece.key if own and asked_key is None else _home(piece, how, asked_key, rng)
     if chords is not None:
         away = (key_tonic(piece.key) - key_tonic(home)) % 12
-        moved = tuple((onset, chord.transposed(away)) for onset, chord in piece.chords)
-        piece = replace(piece, chords=moved)
+        piece = replace(piece, chords=tuple((onset, chord.transposed(away)) for onset, chord in piece.chords))
     speed = _speed(piece, how, plan, tempo, rng)
     wishes = FormWishes(bars, tuple(sections) if sections is not None else None, intro, ending, modulate, intensity)
     laid = Form(piece, how, plan, home, rng, wishes)
@@ -110,7 +110,7 @@ def arrange(
     if chords is None:  # own chords keep the names that they were given
         spans = name_played(spans, notes)
     rows = [
-        (onset, pitch, min(ticks, lead.end - onset), loud) for onset, pitch, ticks, loud in notes if onset < lead.end
+        (onset, *note, min(ticks, lead.end - onset), loud) for onset, *note, ticks, loud in notes if onset < lead.end
     ]
     array: Notes = np.array(rows, dtype=np.int32).reshape(-1, 4)
     array = array[np.lexsort((array[:, 1], array[:, 0]))]
@@ -147,20 +147,16 @@ def _tune_in(form: Sequence[Halves], style: str, key: Key | None, metre: tuple[i
     for number, halves in enumerate(form, 1):
         steps = [rng.choice(sorted(half)) for half in (halves if number < len(form) else ({0},))]
         steps = steps[:1] if halves[0] == halves[-1] else steps
-        bars.append(
-            [Chord(root := (key_tonic(home) + step) % 12, _ON_DEGREE[home.minor][step], root) for step in steps]
-        )
+        roots = [(key_tonic(home) + step) % 12 for step in steps]
+        bars.append([Chord(root, _ON_DEGREE[home.minor][step], root) for step, root in zip(steps, roots, strict=True)])
     tune = tune_over(bars, home, Metre(0, *(metre or (4, 4))), rng)
     return replace(tune, name=f"{style} {seed}", title=f"{len(form)}-bar {style}")
 
 
 def _the_tune(
-    tune: str | Tune | Score | None,
-    seed: int,
-    key: Key | None,
-    chords: Progression | None,
+    tune: str | Tune | Score | None, seed: int, key: Key | None, chords: Progression | None,
     metre: tuple[int, int] | None,
-) -> Tune:
+) -> Tune:  # fmt: skip
     """The tune to be played; with `chords`, over these, which then stand as they are in its key."""
     if chords is not None and not any(chords):
         raise InputError("chords: the progression is empty")
@@ -219,11 +215,9 @@ def _speed(tune: Tune, style: Style, plan: Layout, tempo: float | None, rng: ran
 def _markers(lead: LeadSheet, spans: list[Span]) -> tuple[Marker, ...]:
     """Sections, and each chord where it changes."""
     markers = [Marker(section.first * lead.bar, "section", section.name) for section in lead.sections]
-    before = None
-    for span in spans:
-        if span.chord != before:
-            markers.append(Marker(span.onset, "chord", span.chord.symbol))
-        before = span.chord
+    for _, same in groupby(spans, key=lambda span: span.chord):
+        span = next(same)
+        markers.append(Marker(span.onset, "chord", span.chord.symbol))
     return tuple(sorted(markers, key=lambda marker: (marker.onset, marker.kind != "section")))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import numpy as np
 
@@ -60,11 +60,9 @@ def pedals(notes: Notes, lead: LeadSheet, spans: Sequence[Span], how: str) -> tu
     chord stands under one pedal to the end of its last half beat, in every style but the hymnal's ("none")."""
     if how == "none":
         return ()
-    starts = sorted({span.onset for span in spans if how == "chord" or (how == "bar" and span.onset % lead.bar == 0)})
-    onsets = np.unique(notes[:, 0])
-    found = []
-    last = _last_chord(spans)
-    starts = [start for start in starts if start < last]
+    onsets, last, found = np.unique(notes[:, 0]), _last_chord(spans), list[Pedal]()
+    places = {span.onset for span in spans if how == "chord" or (how == "bar" and span.onset % lead.bar == 0)}
+    starts = sorted(start for start in places if start < last)
     for start, end in pairwise([*starts, last]):
         inside = onsets[(onsets > start + (end - start) // 2) & (onsets < end)]
         if start + ROLL_TICKS in onsets and start in onsets and end in onsets:
@@ -78,25 +76,20 @@ def pedals(notes: Notes, lead: LeadSheet, spans: Sequence[Span], how: str) -> tu
 
 def _last_chord(spans: Sequence[Span]) -> int:
     """Where the chord that ends the piece begins, whatever its colours."""
-    last = spans[-1]
-    for span in reversed(spans):
-        if (span.chord.root, span.chord.bass) != (last.chord.root, last.chord.bass):
-            break
-        last = span
-    return last.onset
+    last = spans[-1].chord
+    same = takewhile(lambda span: (span.chord.root, span.chord.bass) == (last.root, last.bass), reversed(spans))
+    return [span.onset for span in same][-1]
 
 
 def tempos(lead: LeadSheet, quarters_per_minute: float, slows: bool) -> tuple[Tempo, ...]:
     """Steady, but for an ending that slows down, where the style's does."""
-    found = [Tempo(0, quarters_per_minute)]
-    last = lead.sections[-1]
+    last, steps = lead.sections[-1], list[tuple[int, float]]()
     if slows and last.name == "OUTRO":
-        found.append(Tempo(last.first * lead.bar, round(quarters_per_minute * _SLOWER_IN_OUTRO, 1)))
-        if last.end - last.first > 1:
-            found.append(Tempo((last.end - 1) * lead.bar, round(quarters_per_minute * _SLOWEST, 1)))
+        steps = [(last.first, _SLOWER_IN_OUTRO), (last.end - 1, _SLOWEST)][: last.end - last.first]
     elif slows and last.end > _LONG_ENOUGH_TO_SLOW:
-        found.append(Tempo((last.end - 1) * lead.bar, round(quarters_per_minute * _SLOWER_IN_OUTRO, 1)))
-    return tuple(found)
+        steps = [(last.end - 1, _SLOWER_IN_OUTRO)]
+    slower = (Tempo(bar * lead.bar, round(quarters_per_minute * share, 1)) for bar, share in steps)
+    return (Tempo(0, quarters_per_minute), *slower)
 
 
 _DEEPEST_OCTAVE = 40
@@ -195,13 +188,8 @@ class LeftHand:
             while key % 12 not in tones:
                 key += way
             return key
-        leaps = [
-            key
-            for key in range(LOWEST_BASS, HIGHEST_BASS + 1)
-            if key % 12 in chord.pitch_classes
-            and 2 < abs(key - at) < 8
-            and (key - chord.root) % 12 in (0, 3, 4, 6, 7, 8)
-        ]
+        firm = chord.pitch_classes & {(chord.root + step) % 12 for step in (0, 3, 4, 6, 7, 8)}
+        leaps = [key for key in range(LOWEST_BASS, HIGHEST_BASS + 1) if key % 12 in firm and 2 < abs(key - at) < 8]
         return min(leaps, key=lambda key: (abs(abs(key - at) - 5), abs(key - target)), default=at)
 
     def _upper_shape(self, chord: Chord, count: int, ceiling: int) -> tuple[int, ...]:
@@ -239,10 +227,9 @@ class RightHand:
         voices = self._inner_voices(span.chord, top, self._sounding(span, line, low), texture, low)
         inner = tuple(key for key in voices if key not in rolled)
         played: list[HandNote] = []
-        if held and texture.octave and held[-1][0] == span.onset:
-            below = held[-1][1] - 12
-            if below > max((note[1] for note in low), default=0):
-                played.append((span.onset, below, held[-1][2], velocity(lead, span.onset, BASS)))
+        for onset, pitch, ticks in held[-1:]:
+            if texture.octave and onset == span.onset and pitch - 12 > max((note[1] for note in low), default=0):
+                played.append((onset, pitch - 12, ticks, velocity(lead, onset, BASS)))
         for onset, ticks in self._strikes(span, texture):
             loud = velocity(lead, onset, INNER)
             played.extend((onset, pitch, _until_crossed(pitch, onset, onset + ticks, line), loud) for pitch in inner)
@@ -259,11 +246,10 @@ class RightHand:
     def _sounding(self, span: Span, line: Sequence[MelodyNote], low: Sequence[HandNote]) -> set[int]:
         """Pitch classes that the left hand or the line sound long enough in the span to count for the chord."""
         enough = min(self._lead.beat // 2, span.ticks // 3)
-        found = {pitch % 12 for _, pitch, ticks, _ in low if ticks >= enough}
-        for onset, pitch, ticks in line:
-            if min(span.end, onset + ticks) - max(onset, span.onset) >= 0.4 * span.ticks:
-                found.add(pitch % 12)
-        return found
+        return {pitch % 12 for _, pitch, ticks, _ in low if ticks >= enough} | {
+            pitch % 12 for onset, pitch, ticks in line
+            if min(span.end, onset + ticks) - max(onset, span.onset) >= 0.4 * span.ticks
+        }  # fmt: skip
 
     def _inner_voices(
         self, chord: Chord, top: int | None, have: set[int], texture: RightTexture, low: Sequence[HandNote]
@@ -316,10 +302,7 @@ class RightHand:
 
 def _until_crossed(pitch: int, onset: int, end: int, line: Sequence[MelodyNote]) -> int:
     """Ticks until the line comes down to an inner voice, which is let go there."""
-    for start, melody_pitch, _ in line:
-        if onset < start < end and melody_pitch <= pitch:
-            return start - onset
-    return end - onset
+    return next((start for start, key, _ in line if onset < start < end and key <= pitch), end) - onset
 
 
 _PHRASE_BARS = 4
@@ -376,13 +359,11 @@ def play(
     left: list[HandNote] = []
     right = [(*note, velocity(lead, note[0], MELODY)) for note in line if note[0] < spans[0].onset]
     above = _as_pushed(spans, line, lead) if style.push else spans
-    for number, (span, heard) in enumerate(zip(spans, above, strict=True)):
-        after = spans[number + 1].chord if number + 1 < len(spans) else None
+    for span, heard, after in zip(spans, above, [*spans[1:], None], strict=True):
         section = lead.section_at(span.onset)
         figure, texture = phrases.at(section, span.onset) if after else (_LAST_FIGURE, _LAST_TEXTURE)
-        sounding = _sounding(line, onsets, span)
-        ceiling = min((pitch - _ROOM_UNDER_MELODY for _, pitch, _ in sounding), default=127)
-        low = left_hand.play(span, after, figure, ceiling)
+        ceiling = min((pitch - _ROOM_UNDER_MELODY for _, pitch, _ in _sounding(line, onsets, span)), default=127)
+        low = left_hand.play(span, after.chord if after else None, figure, ceiling)
         left.extend(low)
         right.extend(right_hand.play(heard, texture, _sounding(line, onsets, heard), low, section.riff))
     right = reachable(right)
@@ -393,15 +374,10 @@ def _as_pushed(spans: Sequence[Span], line: Sequence[MelodyNote], lead: LeadShee
     """Where the right hand has each chord: half a beat early with a melody note that is struck there and held over."""
     early = lead.beat - lead.offset(0.5)
     held = {onset + early for onset, _, ticks in line if ticks > early}
-    starts = [
-        span.onset - early if span.onset in held and last.ticks > early else span.onset
-        for last, span in pairwise(spans)
-    ]
-    starts = [spans[0].onset, *starts]
-    return [
-        Span(start, end, span.chord)
-        for start, end, span in zip(starts, [*starts[1:], spans[-1].end], spans, strict=True)
-    ]
+    pushes = [False, *(span.onset in held and last.ticks > early for last, span in pairwise(spans))]
+    starts = [span.onset - early * pushed for span, pushed in zip(spans, pushes, strict=True)]
+    edges = pairwise([*starts, spans[-1].end])
+    return [Span(start, end, span.chord) for (start, end), span in zip(edges, spans, strict=True)]
 
 
 def _sounding(line: Sequence[MelodyNote], onsets: Sequence[int], span: Span) -> list[MelodyNote]:

@@ -7,8 +7,9 @@ arrangement, where `beat` is 24 ticks (a quarter) or 36 (a dotted quarter).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise, zip_longest
 
 from plagal.music.arranger.harmony_grammar import DEGREES, weight
 from plagal.music.arranger.styles import Style
@@ -94,20 +95,16 @@ class LeadSheet:
         return self.sections[-1].end * self.bar
 
     def section_at(self, tick: int) -> Section:
-        number = tick // self.bar
-        for section in self.sections:
-            if number < section.end:
-                return section
-        return self.sections[-1]
+        return next((part for part in self.sections if tick // self.bar < part.end), self.sections[-1])
 
     def offset(self, part: float) -> int:
         """Ticks after the beat of a part of it (0, 0.25, 0.5, 0.75, or thirds), as the feel plays it."""
-        if part in (0.25, 0.5, 0.75):
-            if self.beat == DOTTED_QUARTER:
-                return {0.25: 12, 0.5: 24, 0.75: 30}[part]
-            if self.swing:
-                return {0.25: (self.swing + 1) // 2, 0.5: self.swing, 0.75: (self.swing + QUARTER) // 2}[part]
-        return round(part * self.beat)
+        bent = {}
+        if self.beat == DOTTED_QUARTER:
+            bent = {0.25: 12, 0.5: 24, 0.75: 30}
+        elif self.swing:
+            bent = {0.25: (self.swing + 1) // 2, 0.5: self.swing, 0.75: (self.swing + QUARTER) // 2}
+        return bent.get(part, round(part * self.beat))
 
 
 @dataclass(frozen=True)
@@ -125,17 +122,14 @@ def _swung(tick: int, first: int) -> int:
     beat, inside = divmod(tick, QUARTER)
     if inside % 3:
         return tick  # A triplet is a triplet.
-    half = QUARTER // 2
-    return beat * QUARTER + (
-        inside * first // half if inside < half else first + (inside - half) * (QUARTER - first) // half
-    )
+    if inside < 12:
+        return beat * QUARTER + inside * first // 12
+    return beat * QUARTER + first + (inside - 12) * (QUARTER - first) // 12
 
 
 def _compounded(tick: int) -> int:
     beat, inside = divmod(tick, QUARTER)
-    if inside % 3:
-        return beat * DOTTED_QUARTER + inside * 3 // 2
-    return beat * DOTTED_QUARTER + (inside * 2 if inside < 12 else 24 + (inside - 12))
+    return beat * DOTTED_QUARTER + (inside * 3 // 2 if inside % 3 else inside + min(inside, 12))
 
 
 def swing_ticks(amount: float | None) -> int:
@@ -159,8 +153,7 @@ def layout(metre: Metre, feel: str, swing: float | None = None) -> Layout:
             return even if first == 16 else replace(even, place=lambda tick: _swung(_evened(tick), first))
         return Layout(metre, DOTTED_QUARTER, 0, lambda tick: tick)
     quarters = metre.numerator * 4 // metre.denominator
-    if quarters == 6:
-        quarters = 3
+    quarters = 3 if quarters == 6 else quarters
     if feel == "compound":
         return Layout(Metre(0, quarters * 3, 8), DOTTED_QUARTER, 0, _compounded)
     if feel == "swing":
@@ -171,7 +164,7 @@ def layout(metre: Metre, feel: str, swing: float | None = None) -> Layout:
 def _evened(tick: int) -> int:
     """A compound beat's second half, two thirds on, as a straight one."""
     beat, inside = divmod(tick, DOTTED_QUARTER)
-    return beat * QUARTER + (inside // 2 if inside <= 24 else 12 + (inside - 24))
+    return beat * QUARTER + (inside // 2 if inside <= 24 else inside - 12)
 
 
 @dataclass(frozen=True)
@@ -187,19 +180,18 @@ class Chorus:
 
 def lay_out(tune: Tune, plan: Layout, semitones: int) -> Chorus:
     """The tune in the arrangement's ticks, moved by `semitones`."""
-    bar = plan.metre.bar_ticks
-    melody = []
-    for onset, pitch, ticks in tune.notes:
-        start, end = plan.place(onset), plan.place(onset + ticks)
-        melody.append((start, pitch + semitones, end - start))
+    bar, place = plan.metre.bar_ticks, plan.place
+    melody = [
+        (place(onset), pitch + semitones, place(onset + ticks) - place(onset)) for onset, pitch, ticks in tune.notes
+    ]
     bars = -(-max(onset + ticks for onset, _, ticks in melody) // bar)
-    starts = [plan.place(onset) // plan.beat * plan.beat for onset, _ in tune.chords]
-    chords = [chord.transposed(semitones) for _, chord in tune.chords]
+    starts = [place(onset) // plan.beat * plan.beat for onset, _ in tune.chords]
     if starts[0] < bar and not tune.pickup_ticks:
         starts[0] = 0
-    ends = [*starts[1:], bars * bar]
-    spans = [Span(start, end, chord) for start, end, chord in zip(starts, ends, chords, strict=True) if end > start]
-    sections = tuple((plan.place(onset) // bar, name) for onset, name in tune.sections)
+    edges = pairwise([*starts, bars * bar])
+    spans = [Span(start, end, chord.transposed(semitones))
+             for (start, end), (_, chord) in zip(edges, tune.chords, strict=True) if end > start]  # fmt: skip
+    sections = tuple((place(onset) // bar, name) for onset, name in tune.sections)
     return Chorus(bars, tuple(melody), tuple(spans), sections)
 
 
@@ -240,21 +232,18 @@ _LEADING = {("3", "6"): "7#9b13", ("6", "2"): "7b9", ("2", "5"): "min7", ("1", "
 def numerals_of(text: str, minor: bool = False) -> tuple[str, ...]:
     """Degrees joined by hyphens, as musicians say them ("7-3-6-2-5-1", "4-4m-1", "1/3-4"), as "degree:quality/bass".
     Raises InputError that names the degree."""
-    parts = [part.strip() for part in text.split("-")]
-    heads = [part.partition("/")[0].removesuffix("m") for part in parts]
+    parts = [part.strip().partition("/") for part in text.split("-")]
+    following = [head.removesuffix("m") for head, _, _ in parts[1:]]
     found = []
-    for number, (part, head) in enumerate(zip(parts, heads, strict=True)):
-        bass = part.partition("/")[2]
-        if head not in DEGREES or (bass and bass not in DEGREES):
-            raise InputError(
-                f"{text!r}: {part!r} is not a degree; write 1 b2 2 b3 3 4 #4 5 b6 6 b7 7, as in 7-3-6-2-5-1"
-            )
-        quality = _QUALITY_OF[minor][head]
-        if part.partition("/")[0].endswith("m"):
-            quality = "min6" if head == "4" else "min7"
-        elif not minor and number + 1 < len(heads):
-            quality = _LEADING.get((head, heads[number + 1]), quality)
-        found.append(f"{head}:{quality}/{bass}" if bass else f"{head}:{quality}")
+    for (head, slash, bass), after in zip_longest(parts, following):
+        degree = head.removesuffix("m")
+        if degree not in DEGREES or (bass and bass not in DEGREES):
+            wrong = f"{text!r}: {head + slash + bass!r} is not a degree"
+            raise InputError(f"{wrong}; write 1 b2 2 b3 3 4 #4 5 b6 6 b7 7, as in 7-3-6-2-5-1")
+        quality = _QUALITY_OF[minor][degree] if minor else _LEADING.get((degree, after), _QUALITY_OF[minor][degree])
+        if head.endswith("m"):
+            quality = "min6" if degree == "4" else "min7"
+        found.append(f"{degree}:{quality}/{bass}" if bass else f"{degree}:{quality}")
     return tuple(found)
 
 
@@ -281,30 +270,36 @@ class FormWishes:
     """1 (soft, sparse) to 4 (shout)."""
 
 
+_NO_WISHES = FormWishes()
+
+
 def transposition(tune: Tune, tonic: int) -> int:
     """Semitones that bring the tune to the key and its middle near the right hand's."""
-    ticks_in_all = sum(ticks for _, _, ticks in tune.notes)
-    centre = sum(pitch * ticks for _, pitch, ticks in tune.notes) / ticks_in_all
-    highest = max(pitch for _, pitch, _ in tune.notes)
-    shift = (tonic - tune.tonic) % 12
-    lowest = min(pitch for _, pitch, _ in tune.notes)
-    choices = [shift + 12 * octave for octave in (-2, -1, 0, 1)]
+    pitches = [pitch for _, pitch, _ in tune.notes]
+    centre = sum(pitch * ticks for _, pitch, ticks in tune.notes) / sum(ticks for _, _, ticks in tune.notes)
 
     def cost(by: int) -> float:
-        outside = max(0, highest + by - HIGHEST_MELODY) + max(0, LOWEST_MELODY - lowest - by)
+        outside = max(0, max(pitches) + by - HIGHEST_MELODY) + max(0, LOWEST_MELODY - min(pitches) - by)
         return abs(centre + by - MELODY_CENTRE) + outside
 
-    return min(choices, key=cost)
+    return min(((tonic - tune.tonic) % 12 + 12 * octave for octave in (-2, -1, 0, 1)), key=cost)
+
+
+def _melody_until(melody: Sequence[MelodyNote], end: int) -> list[MelodyNote]:
+    return [(onset, pitch, min(ticks, end - onset)) for onset, pitch, ticks in melody if onset < end]
+
+
+def _spans_until(spans: Sequence[Span], end: int) -> list[Span]:
+    return [replace(span, end=min(span.end, end)) for span in spans if span.onset < end]
 
 
 class Form:
     """Lays sections one after another; `lead` and `keys` hold what has been laid."""
 
     def __init__(
-        self, tune: Tune, style: Style, plan: Layout, home: Key, rng: random.Random, wishes: FormWishes | None = None
+        self, tune: Tune, style: Style, plan: Layout, home: Key, rng: random.Random, wishes: FormWishes = _NO_WISHES
     ) -> None:
-        self._tune, self._style, self._plan, self._rng = tune, style, plan, rng
-        self._wishes = wishes or FormWishes()
+        self._tune, self._style, self._plan, self._rng, self._wishes = tune, style, plan, rng, wishes
         self._tonic, self._minor = key_tonic(home), home.minor
         self._semitones = transposition(tune, self._tonic)
         self._bar = 0
@@ -317,10 +312,8 @@ class Form:
         if wishes.bars is not None and wishes.sections is None:
             self.exactly(wishes.bars)
             return
-        weights = [weight for weight, _ in self._style.forms]
-        parts = list(self._style.forms[self._rng.choices(range(len(weights)), weights)[0]][1])
-        if wishes.sections is not None:
-            parts = list(wishes.sections)
+        drawn = self._rng.choices(self._style.forms, [weight for weight, _ in self._style.forms])[0][1]
+        parts = list(drawn if wishes.sections is None else wishes.sections)
         if wishes.intro is not None:
             parts = [part for part in parts if part not in ("intro", "last_line")]
             parts[:0] = {"none": [], "last-line": ["last_line"]}.get(wishes.intro, ["intro"])
@@ -328,10 +321,11 @@ class Form:
             parts = [part for part in parts if part != "outro"]
             parts += [] if wishes.ending == "none" else ["outro"]
         if wishes.modulate and not any(part.startswith("modulate") for part in parts):
-            last = max(place for place, part in enumerate(parts) if part.partition(":")[0] in ("verse", "chorus"))
-            sung = [part for part in parts if part.partition(":")[0] in ("verse", "chorus")]
-            lifted = ["modulate", parts[last]] if len(sung) > 1 else [parts[last], "modulate", parts[last]]
-            parts[last : last + 1] = lifted
+            sung = [place for place, part in enumerate(parts) if part.partition(":")[0] in ("verse", "chorus")]
+            if not sung:
+                raise InputError(f"modulate goes before the last verse: sections {', '.join(parts)} have none")
+            last = parts[sung[-1]]
+            parts[sung[-1] : sung[-1] + 1] = ["modulate", last] if len(sung) > 1 else [last, "modulate", last]
         for part in parts:
             name, _, number = part.partition(":")
             self._add(name, number)
@@ -347,9 +341,7 @@ class Form:
         ending = self._ending(self._ending_numerals()) if wishes.ending not in (None, "none") or over > 4 else []
         tail = sum(beats for beats, _ in ending) // self.lead.beats_per_bar
         tail = tail if tail <= (over if over else bars - 2) else 0
-        before = max(0, over - tail)
-        if wishes.intro == "none":
-            before = 0
+        before = 0 if wishes.intro == "none" else max(0, over - tail)
         if 0 < before <= _LONGEST_INTRO and wishes.intro != "last-line":
             self._chords("INTRO", self._spread(self._intro_numerals(), before, most=before), 2)
         elif before:
@@ -363,15 +355,14 @@ class Form:
 
     def _cut(self, bars: int) -> None:
         """What lies after `bars` goes, and what is left closes on the tonic."""
-        if self._bar < bars:
-            while self._bar < bars:
-                self._verse(self._wishes.intensity or 2)
+        while self._bar < bars:
+            self._verse(self._wishes.intensity or 2)
         lead, end, first_chord = self.lead, bars * self.lead.bar, self.lead.spans[0].chord
         closes = self._bar == bars
-        lead.melody[:] = [(onset, pitch, min(ticks, end - onset)) for onset, pitch, ticks in lead.melody if onset < end]
-        spans = [Span(span.onset, min(span.end, end), span.chord) for span in lead.spans if span.onset < end]
-        lead.spans[:] = spans or [Span(0, end, first_chord)]  # where all that fits is the pick-up: what it leads to
-        lead.sections[:] = [part.until(bars) for part in lead.sections if part.first < bars]
+        lead.melody = _melody_until(lead.melody, end)
+        # Where all that fits is the pick-up: what it leads to.
+        lead.spans = _spans_until(lead.spans, end) or [Span(0, end, first_chord)]
+        lead.sections = [part.until(bars) for part in lead.sections if part.first < bars]
         self._bar = bars
         if not closes and bars > 2:
             self._close()
@@ -384,15 +375,13 @@ class Form:
         half = lead.beats_per_bar // 2 * lead.beat or lead.beat
         home = Chord(section.tonic, "min" if section.minor else "maj", section.tonic)
         five = Chord((section.tonic + 7) % 12, "dom7", (section.tonic + 7) % 12)
-        spans = [
-            Span(span.onset, min(span.end, last - half), span.chord) for span in lead.spans if span.onset < last - half
-        ]
-        lead.spans[:] = [*spans, Span(last - half, last, five), Span(last, lead.end, home)]
+        spans = _spans_until(lead.spans, last - half)
+        lead.spans = [*spans, Span(last - half, last, five), Span(last, lead.end, home)]
         before = [note for note in lead.melody if note[0] < last]
         at = before[-1][1] if before else MELODY_CENTRE
         rest = min((key for key in range(at - 6, at + 7) if key % 12 == section.tonic), key=lambda key: abs(key - at))
         kept = [note for note in before if note[0] < last - half or (note[1] - five.root) % 12 in (0, 2, 4, 7, 9, 10)]
-        lead.melody[:] = [*((o, p, min(t, last - o)) for o, p, t in kept), (last, rest, lead.bar)]
+        lead.melody = [*_melody_until(kept, last), (last, rest, lead.bar)]
 
     def _add(self, name: str, number: str) -> None:
         vamp_bars = int(number) if number and name in ("vamp", "bridge") else 4
@@ -417,17 +406,15 @@ class Form:
         elif name == "outro":
             numerals = self._ending_numerals()
             last, key = self.lead.spans[-1], key_of(self._tonic, self._minor)
-            first = self._numeral(numerals[0])
+            first = chord_of(numerals[0], self._tonic)
             # A vamp that ends on V before an ending that begins on IV ends on I7 instead: V7 does not fall to IV.
             if self.lead.sections[-1].riff and not weight(first, last.chord, key, self._style.name):
                 home = Chord(self._tonic, "min7" if self._minor else "dom7", self._tonic)
-                self.lead.spans[-1] = Span(last.onset, last.end, home)
+                self.lead.spans[-1] = replace(last, chord=home)
             self._chords("OUTRO", self._ending(numerals), 1)
         else:
-            raise InputError(
-                f"section {name!r} is not known; "
-                "choose intro, last_line, verse, chorus, bridge, vamp:BARS, modulate or outro"
-            )
+            choose = "choose intro, last_line, verse, chorus, bridge, vamp:BARS, modulate or outro"
+            raise InputError(f"section {name!r} is not known; {choose}")
 
     def _intro_numerals(self) -> tuple[str, ...]:
         asked = self._wishes.intro
@@ -450,53 +437,38 @@ class Form:
     def _verse(self, level: int, called: str = "") -> None:
         """The tune once, its sections under one name where one is given; its pick-up falls into the last bar of what
         came before."""
-        once = self._chorus()
-        overlap = 1 if self._tune.pickup_ticks and self._bar else 0
-        start = self._bar - overlap
-        offset = start * self.lead.bar
-        first = once.melody[0][0] + offset
-        self.lead.melody[:] = [
-            (onset, pitch, min(ticks, first - onset)) for onset, pitch, ticks in self.lead.melody if onset < first
-        ]
-        self.lead.melody.extend((onset + offset, pitch, ticks) for onset, pitch, ticks in once.melody)
-        fresh = self._bar * self.lead.bar
-        self.lead.spans.extend(span.moved(offset) for span in once.spans if span.onset + offset >= fresh)
-        ends = [*(first for first, _ in once.sections[1:]), once.bars]
-        for (bar, name), end in zip(once.sections, ends, strict=True):
-            higher = min(4, level + (1 if name == "CHORUS" and not called else 0))
+        once, lead = self._chorus(), self.lead
+        start = self._bar - bool(self._tune.pickup_ticks and self._bar)
+        offset, fresh = start * lead.bar, self._bar * lead.bar
+        lead.melody = _melody_until(lead.melody, once.melody[0][0] + offset)
+        lead.melody += [(onset + offset, pitch, ticks) for onset, pitch, ticks in once.melody]
+        lead.spans += [span.moved(offset) for span in once.spans if span.onset + offset >= fresh]
+        for (bar, name), (end, _) in pairwise([*once.sections, (once.bars, "")]):
+            higher = min(4, level + (name == "CHORUS" and not called))
             begin = max(self._bar, start + bar)
-            self.lead.sections.append(Section(called or name, begin, start + end, self._tonic, self._minor, higher))
+            lead.sections.append(Section(called or name, begin, start + end, self._tonic, self._minor, higher))
         self._bar = start + once.bars
 
     def _last_line(self, bars: int) -> None:
         """The tune's last bars bring it in."""
         once = self._chorus()
         first = max(0, once.bars - bars) * self.lead.bar
-        for onset, pitch, ticks in once.melody:
-            if onset >= first:
-                self.lead.melody.append((onset - first, pitch, ticks))
-        for span in once.spans:
-            if span.end > first:
-                self.lead.spans.append(Span(max(0, span.onset - first), span.end - first, span.chord))
+        self.lead.melody += [(onset - first, pitch, ticks) for onset, pitch, ticks in once.melody if onset >= first]
+        self.lead.spans += [Span(max(0, span.onset - first), span.end - first, span.chord)
+                            for span in once.spans if span.end > first]  # fmt: skip
         self._bar = once.bars - first // self.lead.bar
         self.lead.sections.append(Section("INTRO", 0, self._bar, self._tonic, self._minor, 1))
 
     def _chords(self, name: str, symbols: list[tuple[int, str]], level: int, riff: bool = False) -> None:
         """A section without the tune, from (beats, numeral) pairs."""
-        onset = self._bar * self.lead.bar
-        start = self._bar
+        lead, start = self.lead, self._bar
+        onset = start * lead.bar
         for beats, numeral in symbols:
-            end = onset + beats * self.lead.beat
-            if end > onset:
-                self.lead.spans.append(Span(onset, end, self._numeral(numeral)))
+            end = onset + beats * lead.beat
+            lead.spans += [Span(onset, end, chord_of(numeral, self._tonic))] if beats else []
             onset = end
-        self._bar = -(-onset // self.lead.bar)
-        self.lead.sections.append(
-            Section(name, start, self._bar, self._tonic, self._minor, level, sung=False, riff=riff)
-        )
-
-    def _numeral(self, text: str) -> Chord:
-        return chord_of(text, self._tonic)
+        self._bar = -(-onset // lead.bar)
+        lead.sections.append(Section(name, start, self._bar, self._tonic, self._minor, level, sung=False, riff=riff))
 
     def _spread(self, numerals: tuple[str, ...], bars: int, most: int | None = None) -> list[tuple[int, str]]:
         """Numerals shared evenly over bars: over more where each would get less than a beat, but over `most` at most,
@@ -504,9 +476,8 @@ class Form:
         bars = max(bars, -(-len(numerals) // self.lead.beats_per_bar))
         if most is not None and bars > most:
             bars, numerals = most, numerals[-most * self.lead.beats_per_bar :]
-        beats = bars * self.lead.beats_per_bar
-        each, more = divmod(beats, len(numerals))
-        return [(each + (1 if number < more else 0), numeral) for number, numeral in enumerate(numerals)]
+        each, more = divmod(bars * self.lead.beats_per_bar, len(numerals))
+        return [(each + (number < more), numeral) for number, numeral in enumerate(numerals)]
 
     def _ending(self, numerals: tuple[str, ...]) -> list[tuple[int, str]]:
         """The last chord takes the last bar, the others share the bars before it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product, takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from plagal.music.arranger.tunebook import MelodyNote
 from plagal.music.arranger.voicing import essential
 from plagal.music.chords import QUALITIES, Chord
 from plagal.music.hands import LARGEST_SPAN, HandNote, Struck
+from plagal.music.keys import natural_scale
+from plagal.music.viterbi import best_path
 
 _LOUD, _BETWEEN = 80, 65
 """A hymnal says nothing of loudness: mezzo-forte, in most settings softer between the beats."""
@@ -96,12 +98,9 @@ def _strikes(lead: LeadSheet, spans: Sequence[Span], line: Sequence[MelodyNote],
         if found and not on_beat and onset // lead.beat == found[-1][0] // lead.beat and rng.random() < _HELD_CHANCE:
             continue
         found.append((onset, onset + ticks, pitch, spans[number].chord))
-        later = number + 1
-        while later < len(spans) and spans[later].onset < onset + ticks:
-            begins = spans[later].onset
-            last = found.pop()
-            found += [(last[0], begins, pitch, last[3]), (begins, onset + ticks, pitch, spans[later].chord)]
-            later += 1
+        for later in takewhile(lambda span: span.onset < onset + ticks, spans[number + 1 :]):  # noqa: B023
+            begun, _, _, before = found.pop()
+            found += [(begun, later.onset, pitch, before), (later.onset, onset + ticks, pitch, later.chord)]
     struck = {onset for onset, _, _, _ in found}
     tops = sorted((onset, pitch) for onset, pitch, _ in line)
     for span in spans:  # a chord that begins where the tune rests
@@ -127,20 +126,12 @@ def _held_until_next(strikes: list[Strike], line: Sequence[MelodyNote]) -> list[
 def _lead_voices(strikes: Sequence[Strike]) -> list[Voices]:
     """Alto, tenor and bass of each strike: the path of least cost."""
     options = [_options(chord, pitch) for _, _, pitch, chord in strikes]
-    begins = [number == 0 or strikes[number - 1][3] != strike[3] for number, strike in enumerate(strikes)]
-    reached = _own_cost(options[0], strikes[0], begins[0])
-    came: list[npt.NDArray[np.intp]] = []
-    for number in range(1, len(strikes)):
-        moved = _moving_cost(options[number - 1], strikes[number - 1], options[number], strikes[number])
-        total = reached[:, None] + moved
-        came.append(total.argmin(axis=0))
-        reached = total.min(axis=0) + _own_cost(options[number], strikes[number], begins[number])
-    place = int(reached.argmin())
-    path = [options[-1][place]]
-    for number in range(len(strikes) - 2, -1, -1):
-        place = int(came[number][place])
-        path.append(options[number][place])
-    return path[::-1]
+    begins = [True, *(before[3] != after[3] for before, after in pairwise(strikes))]
+    path, _ = best_path(
+        [-_own_cost(*strike) for strike in zip(options, strikes, begins, strict=True)],
+        lambda at: -_moving_cost(options[at - 1], strikes[at - 1], options[at], strikes[at]),
+    )
+    return [choices[place] for choices, place in zip(options, path, strict=True)]
 
 
 @lru_cache(maxsize=4096)
@@ -165,7 +156,7 @@ def _options(chord: Chord, soprano: int) -> Voices:
 def _own_cost(options: Voices, strike: Strike, begins: bool) -> Costs:
     """What each voicing lacks and doubles."""
     _, _, soprano, chord = strike
-    classes = np.concatenate([options, np.full((len(options), 1), soprano)], axis=1) % 12
+    classes = np.insert(options, 0, soprano, axis=1) % 12
     cost = np.zeros(len(options))
     for step in essential(chord.quality):
         cost += _MISSING * ~(classes == (chord.root + step) % 12).any(axis=1)
@@ -187,15 +178,14 @@ def _moving_cost(before: Voices, was: Strike, after: Voices, now: Strike) -> Cos
     cost: Costs = (np.abs(new - old) * _MOVES).sum(axis=2).astype(np.float64)
     if was[3] != now[3]:
         cost += _STILL_BASS * (old[..., 2] == new[..., 2])
-    four_old = np.concatenate([np.broadcast_to(was[2], (len(before), 1)), before], axis=1)[:, None, :]
-    four_new = np.concatenate([np.broadcast_to(now[2], (len(after), 1)), after], axis=1)[None, :, :]
-    for high in range(4):
-        for low in range(high + 1, 4):
-            gap, next_gap = (four_old[..., high] - four_old[..., low]) % 12, (four_new[..., high] - four_new[..., low])
-            moving = (four_old[..., high] != four_new[..., high]) & (four_old[..., low] != four_new[..., low])
-            cost += _PARALLEL * (moving & (gap == next_gap % 12) & ((gap == 0) | (gap == 7)))
+    four_old = np.insert(before, 0, was[2], axis=1).T[:, :, None]
+    four_new = np.insert(after, 0, now[2], axis=1).T[:, None, :]
+    moves = four_old != four_new
+    for high, low in combinations(range(4), 2):
+        gap, next_gap = (four_old[high] - four_old[low]) % 12, (four_new[high] - four_new[low]) % 12
+        cost += _PARALLEL * (moves[high] & moves[low] & (gap == next_gap) & ((gap == 0) | (gap == 7)))
     for upper, lower in pairwise(range(4)):
-        cost += _CROSSING * (four_new[..., lower] > four_old[..., upper])
+        cost += _CROSSING * (four_new[lower] > four_old[upper])
     return cost
 
 
@@ -210,8 +200,7 @@ def _moving(
     if rng.random() >= _PASSING_CHANCE:
         return whole
     section = lead.section_at(onset)
-    steps = (0, 2, 3, 5, 7, 8, 10) if section.minor else (0, 2, 4, 5, 7, 9, 11)
-    scale = {(section.tonic + step) % 12 for step in steps}
+    scale = natural_scale(section.tonic, section.minor)
     between = [key for key in range(min(pitch, after) + 1, max(pitch, after)) if key % 12 in scale]
     if not between:
         return whole

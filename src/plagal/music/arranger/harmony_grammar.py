@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -177,7 +177,7 @@ class _Table:
     start: Weights
     """(12, qualities)"""
     moves: Weights
-    """(chords, chords), from and to; a chord's number is root * qualities + quality."""
+    """(12, qualities, 12, qualities), from and to."""
     in_key: Mask
     """(12, qualities): of the scale's tones only."""
     home: Mask
@@ -243,7 +243,7 @@ def _table(style: str, minor: bool, lifts: bool) -> _Table:
         moves[before] *= np.where(after, np.float32(left), np.float32(1))
     flat: Weights = moves.reshape(12 * qualities, 12 * qualities)
     np.fill_diagonal(flat, np.maximum(np.diagonal(flat), np.where((entry > 0).ravel(), _STAY, 0)))
-    return _Table(entry.astype(np.float32), flat, in_key, home, tuple(zip(used, masks, strict=True)))
+    return _Table(entry.astype(np.float32), moves, in_key, home, tuple(zip(used, masks, strict=True)))
 
 
 @cache
@@ -269,8 +269,9 @@ def _colour(colours: dict[str, dict[str, float]], root: int, quality: str, minor
     return max(least, *(colours.get(function, {}).get(quality, 0.0) for function in functions))
 
 
-def _number(chord: Chord, tonic: int) -> int:
-    return (chord.root - tonic) % 12 * len(QUALITY_NAMES) + QUALITY_INDEX[chord.quality]
+def _place(chord: Chord, tonic: int) -> tuple[int, int]:
+    """Its root from the tonic, and its quality's number."""
+    return (chord.root - tonic) % 12, QUALITY_INDEX[chord.quality]
 
 
 @lru_cache(maxsize=8192)
@@ -280,8 +281,8 @@ def allowed(key: Key, style: str, previous: Chord | None = None, *, lifts: bool 
     Raises ParamsError for an unknown style."""
     tonic = key_tonic(key)
     table = _table(style, key.minor, lifts)
-    row = table.start if previous is None else table.moves[_number(previous, tonic)].reshape(12, -1)
-    if previous is not None and not row.any():  # a foreign chord, as a user's progression may have: go home from it
+    row = table.start if previous is None else table.moves[_place(previous, tonic)]
+    if not row.any():  # a foreign chord, as a user's progression may have: go home from it
         row = table.start
     weights = np.roll(row, tonic, axis=0)
     weights.flags.writeable = False
@@ -301,16 +302,14 @@ def allowed_basses(key: Key, style: str, chord: Chord, previous: Chord | None = 
         weights[(chord.root + step) % 12] = max(weights[(chord.root + step) % 12], raw["basses"].get(name, 0.0))
     weights[chord.root] = 1.0
     if previous is not None:
-        for step in (1, 2, 10, 11):
-            if weights[(previous.bass + step) % 12] < 1:
-                weights[(previous.bass + step) % 12] *= _BY_STEP
-        for device, mask in _table(style, key.minor, True).devices:
-            if not mask[(previous.root - tonic) % 12, QUALITY_INDEX[previous.quality]]:
-                continue
-            for pattern in device.to:
-                if pattern.bass is not None and pattern.fits_root(chord, tonic, (previous.root - tonic) % 12):
-                    weights[chord.root] *= _OTHER_BASS
-                    weights[(tonic + pattern.bass) % 12] = 1.0
+        near = [(previous.bass + step) % 12 for step in (1, 2, 10, 11)]
+        weights[near] *= np.where(weights[near] < 1, np.float32(_BY_STEP), np.float32(1))
+        place = _place(previous, tonic)
+        leads = (device.to for device, mask in _table(style, key.minor, True).devices if mask[place])
+        for pattern in chain.from_iterable(leads):
+            if pattern.bass is not None and pattern.fits_root(chord, tonic, place[0]):
+                weights[chord.root] *= _OTHER_BASS
+                weights[(tonic + pattern.bass) % 12] = 1.0
     weights.flags.writeable = False
     return weights
 
@@ -352,7 +351,7 @@ def _halves(text: str) -> Halves:
 
 def classify(chord: Chord, key: Key, style: str = "gospel") -> str:
     """ "diatonic" (of the key, or a blue colour that counts as home), a device's name, or "foreign"."""
-    table, place = _table(style, key.minor, True), ((chord.root - key_tonic(key)) % 12, QUALITY_INDEX[chord.quality])
+    table, place = _table(style, key.minor, True), _place(chord, key_tonic(key))
     if table.home[place]:
         return "diatonic"
     return next((device.name for device, mask in table.devices if mask[place]), "foreign")
@@ -360,17 +359,13 @@ def classify(chord: Chord, key: Key, style: str = "gospel") -> str:
 
 def is_device(chord: Chord, following: Chord, key: Key, style: str = "gospel") -> str | None:
     """The device's name where a chord has a tone from outside the key and `following` is what it leads to."""
-    tonic = key_tonic(key)
-    root = (chord.root - tonic) % 12
-    table, place = _table(style, key.minor, True), (root, QUALITY_INDEX[chord.quality])
+    table, place = _table(style, key.minor, True), _place(chord, key_tonic(key))
     if table.in_key[place] or chord.root == following.root:
         return None
-    kind = family(chord.quality)
-    target = ((following.root - tonic) % 12, QUALITY_INDEX[following.quality])
-    for device, mask in table.devices:
-        if mask[place] and any(pattern.mask(root, kind)[target] for pattern in device.to):
-            return device.name
-    return None
+    target = _place(following, key_tonic(key))
+    return next((device.name for device, mask in table.devices if mask[place] and any(
+        pattern.mask(place[0], family(chord.quality))[target] for pattern in device.to
+    )), None)  # fmt: skip
 
 
 def blue_notes(key: Key, style: str) -> frozenset[int]:

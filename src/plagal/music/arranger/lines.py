@@ -5,8 +5,9 @@ where the melody leaves room: runs, arpeggios, octave calls.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 
 from plagal.music.arranger.form import QUARTER, LeadSheet, Section, Span
 from plagal.music.arranger.styles import Style
@@ -67,10 +68,8 @@ def fill(gap: Gap, style: Style) -> list[MelodyNote]:
 def scale_of(chord: Chord, section: Section) -> frozenset[int]:
     """Pitch classes for a run: the key's pentatonic where the chord agrees with it, else the chord's own tones."""
     shape = _MINOR_PENTATONIC if section.minor else _MAJOR_PENTATONIC
-    pentatonic = {(section.tonic + step) % 12 for step in shape}
-    clash = {(tone + 1) % 12 for tone in chord.pitch_classes} | {(tone - 1) % 12 for tone in chord.pitch_classes}
-    usable = (pentatonic - clash) | chord.pitch_classes
-    return frozenset(usable)
+    clash = {(tone + step) % 12 for tone in chord.pitch_classes for step in (1, -1)}
+    return chord.pitch_classes | ({(section.tonic + step) % 12 for step in shape} - clash)
 
 
 def _run(gap: Gap) -> list[MelodyNote]:
@@ -81,10 +80,7 @@ def _run(gap: Gap) -> list[MelodyNote]:
     at, notes = gap.pitch, []
     for number, (onset, ticks) in enumerate(slots):
         step = direction if number < turn else -direction
-        scale = scale_of(gap.chord_at(onset), gap.section)
-        at += step
-        while at % 12 not in scale:
-            at += step
+        at = _next_of(scale_of(gap.chord_at(onset), gap.section), at + step, step)
         if not LOWEST_FILL <= at <= HIGHEST_FILL:
             break
         notes.append((onset, at, ticks))
@@ -96,10 +92,10 @@ def _arpeggio(gap: Gap) -> list[MelodyNote]:
     at, step, notes = gap.pitch, 1, []
     for onset, ticks in gap.slots():
         chord = gap.chord_at(onset)
-        at = _next_tone(chord, at + 2 * step, step)
+        at = _next_of(chord.pitch_classes, at + 2 * step, step)
         if at > min(HIGHEST_FILL, gap.pitch + WIDEST_FILL):
             step = -1
-            at = _next_tone(chord, at - 3, -1)
+            at = _next_of(chord.pitch_classes, at - 3, -1)
         notes.append((onset, at, ticks))
     return notes
 
@@ -111,9 +107,7 @@ def _blue(gap: Gap) -> list[MelodyNote]:
     slots = gap.slots()
     for number, (onset, ticks) in enumerate(slots):
         wanted = gap.chord_at(onset).pitch_classes if number in (0, len(slots) - 1) else scale
-        at -= 1
-        while at % 12 not in wanted:
-            at -= 1
+        at = _next_of(wanted, at - 1, -1)
         if at < LOWEST_FILL:
             break
         notes.append((onset, at, ticks))
@@ -123,13 +117,13 @@ def _blue(gap: Gap) -> list[MelodyNote]:
 def _answer(gap: Gap) -> list[MelodyNote]:
     """The congregation's answer: the same chord tone struck off and on the beat, then the next one down."""
     beat = gap.lead.beat
-    at = _next_tone(gap.chord_at(gap.start), gap.pitch + 3, 1)
+    at = _next_of(gap.chord_at(gap.start).pitch_classes, gap.pitch + 3, 1)
     if at > HIGHEST_FILL:
         return []
     off = gap.start + gap.lead.offset(0.5)
     notes = [(gap.start, at, off - gap.start), (off, at, gap.start + beat - off)]
     if gap.end - gap.start >= 2 * beat:
-        notes.append((gap.start + beat, _next_tone(gap.chord_at(gap.start + beat), at - 1, -1), beat))
+        notes.append((gap.start + beat, _next_of(gap.chord_at(gap.start + beat).pitch_classes, at - 1, -1), beat))
     return notes
 
 
@@ -172,19 +166,16 @@ def _turn(gap: Gap) -> list[MelodyNote]:
     at = chord_tone_near(chord, gap.pitch)
     scale = scale_of(chord, gap.section)
     above = next(key for key in range(at + 1, at + 5) if key % 12 in scale or key == at + 4)
-    step = gap.lead.beat // 6
-    onsets = [gap.start + number * step for number in range(4)]
-    rest = gap.start + gap.lead.beat
-    quick = [(onset, pitch, step) for onset, pitch in zip(onsets, (above, at, at - 1, at), strict=True)]
-    quick[-1] = (onsets[-1], at, rest - onsets[-1])
+    step, rest = gap.lead.beat // 6, gap.start + gap.lead.beat
+    quick = [(gap.start + number * step, pitch, step) for number, pitch in enumerate((above, at, at - 1))]
+    quick.append((gap.start + 3 * step, at, rest - gap.start - 3 * step))
     return quick if gap.end <= rest else [*quick, (rest, chord_tone_near(gap.chord_at(rest), at), gap.end - rest)]
 
 
 def _shake(gap: Gap) -> list[MelodyNote]:
     """A tremolo on the melody's chord tone."""
-    return tremolo(
-        gap.start, chord_tone_near(gap.chord_at(gap.start), gap.pitch), gap.end - gap.start, gap.spans, gap.lead
-    )
+    pitch = chord_tone_near(gap.chord_at(gap.start), gap.pitch)
+    return tremolo(gap.start, pitch, gap.end - gap.start, gap.spans, gap.lead)
 
 
 def tremolo(onset: int, pitch: int, ticks: int, spans: Sequence[Span], lead: LeadSheet) -> list[MelodyNote]:
@@ -194,27 +185,21 @@ def tremolo(onset: int, pitch: int, ticks: int, spans: Sequence[Span], lead: Lea
     notes: list[MelodyNote] = []
     for start in range(onset, onset + ticks, step):
         chord = next((span.chord for span in spans if start < span.end), spans[-1].chord)
-        low = _next_tone(chord, pitch - 3, -1)
+        low = _next_of(chord.pitch_classes, pitch - 3, -1)
         notes.append((start, pitch if len(notes) % 2 == 0 else low, min(step, onset + ticks - start)))
     return notes
 
 
-def _next_tone(chord: Chord, pitch: int, step: int) -> int:
-    """The first key of the chord from `pitch` on, upward or downward."""
-    while pitch % 12 not in chord.pitch_classes:
+def _next_of(classes: Set[int], pitch: int, step: int) -> int:
+    """The first key of these pitch classes from `pitch` on, upward or downward."""
+    while pitch % 12 not in classes:
         pitch += step
     return pitch
 
 
 _KINDS: dict[str, Callable[[Gap], list[MelodyNote]]] = {
-    "run": _run,
-    "arpeggio": _arpeggio,
-    "answer": _answer,
-    "blue": _blue,
-    "lick": _lick,
-    "turn": _turn,
-    "shake": _shake,
-}
+    "run": _run, "arpeggio": _arpeggio, "answer": _answer, "blue": _blue, "lick": _lick, "turn": _turn, "shake": _shake,
+}  # fmt: skip
 
 
 _CRUSH_TICKS = 3
@@ -231,9 +216,9 @@ def complete_line(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: ran
     line = _ornamented(lead, spans, style, rng)
     for section in lead.sections:
         if not section.sung:
-            inside = [span for span in spans if section.first * lead.bar <= span.onset < section.end * lead.bar]
-            taken = [note for note in line if section.first * lead.bar <= note[0] < section.end * lead.bar]
-            until = min((note[0] for note in taken), default=section.end * lead.bar)
+            first, end = section.first * lead.bar, section.end * lead.bar
+            inside = [span for span in spans if first <= span.onset < end]
+            until = min((note[0] for note in line if first <= note[0] < end), default=end)
             extra = _riffs(lead, section, inside, style, rng) if section.riff else _chord_line(inside)
             line.extend((onset, pitch, min(ticks, until - onset)) for onset, pitch, ticks in extra if onset < until)
     return _shaken(_with_fills(sorted(line), lead, spans, style, rng), lead, spans, style, rng)
@@ -258,7 +243,7 @@ def _ornamented(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: rando
     tune = _pushed(sorted(lead.melody), lead, style.push, rng)
     done: list[MelodyNote] = []
     at = 0
-    for number, (onset, pitch, ticks) in enumerate(tune):
+    for (onset, pitch, ticks), following in zip_longest(tune, tune[1:]):
         while at + 1 < len(spans) and spans[at].end <= onset:
             at += 1
         chord = spans[at].chord
@@ -267,12 +252,8 @@ def _ornamented(lead: LeadSheet, spans: Sequence[Span], style: Style, rng: rando
             if last[0] + last[2] == onset and last[2] > 2 * _CRUSH_TICKS and last[1] != pitch - 1:
                 done[-1] = (last[0], last[1], last[2] - _CRUSH_TICKS)
                 done.append((onset - _CRUSH_TICKS, pitch - 1, _CRUSH_TICKS))
-        following = tune[number + 1] if number + 1 < len(tune) else None
         led = _neighbour(lead, (onset, pitch, ticks), following, spans[at]) if rng.random() < style.ornament else None
-        if led is None:
-            done.append((onset, pitch, ticks))
-        else:
-            done += [(onset, pitch, led[0] - onset), led]
+        done += [(onset, pitch, ticks)] if led is None else [(onset, pitch, led[0] - onset), led]
     return done
 
 
@@ -302,11 +283,8 @@ def _neighbour(lead: LeadSheet, note: MelodyNote, following: MelodyNote | None, 
     interval = following[1] - pitch
     if abs(interval) > 7 or interval == 0:
         return None
-    scale = scale_of(span.chord, lead.section_at(onset))
     step = -1 if interval > 0 else 1
-    between = following[1] + step
-    while between % 12 not in scale:
-        between += step
+    between = _next_of(scale_of(span.chord, lead.section_at(onset)), following[1] + step, step)
     start = following[0] - lead.beat + lead.offset(0.5)
     if between == pitch or start <= onset:
         return None
@@ -327,14 +305,12 @@ def _riffs(
     lead: LeadSheet, section: Section, spans: Sequence[Span], style: Style, rng: random.Random
 ) -> list[MelodyNote]:
     """Call and response: one rhythm high in each odd bar, another lower in each even bar, on tones of the chords."""
-    call = style.riffs[rng.randrange(len(style.riffs))]
-    response = style.riffs[rng.randrange(len(style.riffs))]
+    call_and_response = [style.riffs[rng.randrange(len(style.riffs))] for _ in range(2)]
     line: list[MelodyNote] = []
     for bar in range(section.first, section.end):
-        calling = (bar - section.first) % 2 == 0
-        centre = _RIFF_CENTRE if calling else _RIFF_CENTRE - 5
-        at = centre
-        for beat, length in call if calling else response:
+        responding = (bar - section.first) % 2
+        at = centre = _RIFF_CENTRE - 5 * responding
+        for beat, length in call_and_response[responding]:
             if beat >= lead.beats_per_bar:
                 continue
             onset = bar * lead.bar + int(beat) * lead.beat + lead.offset(beat % 1)
@@ -343,10 +319,8 @@ def _riffs(
             if span is not None:
                 at = chord_tone_near(span.chord, round((at + centre) / 2))
                 line.append((onset, at, end - onset))
-    return [
-        (onset, pitch, min(ticks, following[0] - onset))
-        for (onset, pitch, ticks), following in zip(line, [*line[1:], (section.end * lead.bar, 0, 0)], strict=True)
-    ]
+    following = pairwise([*line, (section.end * lead.bar, 0, 0)])
+    return [(onset, pitch, min(ticks, end - onset)) for (onset, pitch, ticks), (end, _, _) in following]
 
 
 def _with_fills(
@@ -354,17 +328,15 @@ def _with_fills(
 ) -> list[MelodyNote]:
     """Where the line holds or rests for two beats or more, the right hand may answer."""
     filled: list[MelodyNote] = []
-    last_bar = lead.end - lead.bar
-    for number, note in enumerate(line):
-        onset, pitch, ticks = note
-        next_onset = line[number + 1][0] if number + 1 < len(line) else lead.end
+    for (onset, pitch, ticks), (next_onset, _, _) in pairwise([*line, (lead.end, 0, 0)]):
         start = onset + max(lead.beat, ticks // 2 // lead.beat * lead.beat)
         start = -(-start // lead.beat) * lead.beat
         beats = min(3, (next_onset - start) // lead.beat)
         section = lead.section_at(start)
         chance = style.fill_chance * (0.5 + 0.2 * section.level)
-        if beats < 1 or ticks < lead.beat or section.riff or onset >= last_bar or rng.random() > chance:
-            filled.append(note)
+        may = beats >= 1 and ticks >= lead.beat and not section.riff and onset < lead.end - lead.bar
+        if not may or rng.random() > chance:
+            filled.append((onset, pitch, ticks))
             continue
         end = start + beats * lead.beat
         under = [span for span in spans if span.onset < end and span.end > start]

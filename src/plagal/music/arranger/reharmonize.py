@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import NamedTuple
 
 from plagal.music.arranger.form import LeadSheet, Section, Span
@@ -154,20 +156,21 @@ def suspension(site: Site) -> list[Part] | None:
     return [_part(first, root, "9sus"), _part(site.beats - first, root, "dom7")]
 
 
-def _four_to_one(site: Site) -> bool:
-    return site.after.root == site.section.tonic and site.degree == 5 and not site.section.minor and site.beats >= 2
+def _four_to_one(site: Site, root: int, quality: str) -> list[Part] | None:
+    leads = site.after.root == site.section.tonic and site.degree == 5 and not site.section.minor and site.beats >= 2
+    return site.but(_part(site.beats // 2, root, quality)) if leads else None
 
 
 @_device
 def minor_plagal(site: Site) -> list[Part] | None:
     """IV turns minor before I."""
-    return site.but(_part(site.beats // 2, site.chord.root, "min6")) if _four_to_one(site) else None
+    return _four_to_one(site, site.chord.root, "min6")
 
 
 @_device
 def backdoor(site: Site) -> list[Part] | None:
     """IV-I by way of bVII9."""
-    return site.but(_part(site.beats // 2, site.section.tonic + 10, "dom9")) if _four_to_one(site) else None
+    return _four_to_one(site, site.section.tonic + 10, "dom9")
 
 
 _TURNAROUNDS: tuple[tuple[tuple[int, str], ...], ...] = (
@@ -224,22 +227,16 @@ _TENSIONS = {
 
 @cache
 def _bearable(chord: Chord) -> frozenset[int]:
-    tensions = set(_TENSIONS[family(chord.quality)])
-    tones = set(QUALITIES[chord.quality])
-    if family(chord.quality) == "dominant" and tones & {1, 3, 8}:
-        tensions -= {2, 9}
-    if 9 in tones or 10 in tones:
-        tensions.discard(11)
-    return frozenset((chord.root + step) % 12 for step in tones | tensions)
+    kind, tones = family(chord.quality), set(QUALITIES[chord.quality])
+    none = {2, 9} if kind == "dominant" and tones & {1, 3, 8} else set()
+    none |= {11} if tones & {9, 10} else set()
+    return frozenset((chord.root + step) % 12 for step in tones | (_TENSIONS[kind] - none))
 
 
 def strain(melody: Mapping[int, float], chord: Chord) -> float:
     """Share of the melody's weight (pitch class -> ticks) that the chord cannot bear, 0 to 1."""
-    total = sum(melody.values())
-    if not total:
-        return 0.0
-    bearable = _bearable(chord)
-    return sum(weight for pitch_class, weight in melody.items() if pitch_class not in bearable) / total
+    strange = sum(ticks for pitch_class, ticks in melody.items() if pitch_class not in _bearable(chord))
+    return strange / (sum(melody.values()) or 1)
 
 
 class Melody:
@@ -252,27 +249,23 @@ class Melody:
 
     def weights(self, start: int, end: int) -> dict[int, float]:
         """Pitch class -> ticks sounding in [start, end); notes that pass quickly off the beat weigh a quarter."""
-        found: dict[int, float] = {}
+        found: defaultdict[int, float] = defaultdict(float)
         first = max(0, bisect_left(self._onsets, start) - 1)
         for onset, pitch, ticks in self._notes[first : bisect_left(self._onsets, end)]:
             inside = min(end, onset + ticks) - max(start, onset)
             if inside > 0:
                 passing = ticks < self._beat and onset % self._beat
-                found[pitch % 12] = found.get(pitch % 12, 0.0) + inside * (_PASSING if passing else 1.0)
+                found[pitch % 12] += inside * (_PASSING if passing else 1.0)
         return found
 
 
 def apply_devices(lead: LeadSheet, style: Style, rng: random.Random) -> list[Span]:
     """Spans of the lead sheet with the style's devices worked in, triads still. Long spans are cut into pieces of at
     most one bar first, so that devices find room in every phrase; the last chord stands still."""
-    melody = Melody(lead)
-    pieces = []
+    melody, pieces = Melody(lead), list[Span]()
     for span in lead.spans:
-        start = span.onset
-        while start < span.end:
-            end = min(span.end, (start // lead.bar + 1) * lead.bar)
-            pieces.append(Span(start, end, span.chord))
-            start = end
+        lines = range((span.onset // lead.bar + 1) * lead.bar, span.end, lead.bar)
+        pieces += [Span(start, end, span.chord) for start, end in pairwise([span.onset, *lines, span.end])]
     done: list[Span] = []
     for span, after in pairwise(pieces):
         section = lead.section_at(span.onset)
@@ -303,11 +296,8 @@ def _with_device(
 def goes_on(before: Chord | None, chords: Sequence[Chord], section: Section, style: Style) -> bool:
     """Whether the grammar lets each chord follow the one before it."""
     key = key_of(section.tonic, section.minor)
-    for chord in chords:
-        if before is not None and not weight(chord, before, key, style.name, lifts=True):
-            return False
-        before = chord
-    return True
+    row = chords if before is None else [before, *chords]
+    return all(weight(chord, last, key, style.name, lifts=True) for last, chord in pairwise(row))
 
 
 def colour(
@@ -318,24 +308,18 @@ def colour(
     part of the chord. `keep` leaves the chords under the tune as they are."""
     melody = Melody(lead)
     coloured: list[Span] = []
-    for number, span in enumerate(spans):
-        after = spans[number + 1].chord if number + 1 < len(spans) else None
-        section = lead.section_at(span.onset)
-        chord = span.chord
-        before = coloured[-1].chord if coloured else None
+    before: Chord | None = None
+    for span, after in zip_longest(spans, spans[1:]):
+        section, chord, sounds = lead.section_at(span.onset), span.chord, melody.weights(span.onset, span.end)
         if (section.sung and not keep) or (not section.sung and chord.quality in ("maj", "min")):
-            chord = _coloured(span, before, after, section, melody.weights(span.onset, span.end), style, rng)
-        if (
-            not (keep and section.sung)
-            and coloured
-            and coloured[-1].chord.root == chord.root
-            and coloured[-1].chord.bass == chord.bass
-        ):
-            previous = coloured[-1].chord
-            same_family = family(previous.quality) == family(chord.quality)
-            if same_family and strain(melody.weights(span.onset, span.end), previous) <= style.strain:
-                chord = previous
-        coloured.append(Span(span.onset, span.end, chord))
+            chord = _coloured(chord, before, after.chord if after else None, section, sounds, style, rng)
+        if before is not None and not (keep and section.sung):
+            alike = (before.root, before.bass) == (chord.root, chord.bass)
+            same_family = alike and family(before.quality) == family(chord.quality)
+            if same_family and strain(sounds, before) <= style.strain:
+                chord = before
+        coloured.append(replace(span, chord=chord))
+        before = chord
     return coloured
 
 
@@ -348,15 +332,9 @@ _OVER_BASS = ("maj", "min", "dom7", "min7")
 
 
 def _coloured(
-    span: Span,
-    before: Chord | None,
-    after: Chord | None,
-    section: Section,
-    melody: Mapping[int, float],
-    style: Style,
-    rng: random.Random,
-) -> Chord:
-    chord = span.chord
+    chord: Chord, before: Chord | None, after: Chord | None, section: Section, melody: Mapping[int, float],
+    style: Style, rng: random.Random,
+) -> Chord:  # fmt: skip
     options = style.colours.get(_function(chord, after, section), {})
     if chord.bass != chord.root:
         options = {quality: share for quality, share in options.items() if quality in _OVER_BASS}
@@ -373,16 +351,11 @@ def _coloured(
         choices.append((candidate, share * (0.15 + held) ** 3 * (_RUBBING if rubs else 1.0)))
     fitting = [row for row in choices if goes_on(before, [row[0], *following], section, style)]
     plain = Chord(chord.root, "maj", chord.bass)
-    if (
-        not fitting
-        and family(chord.quality) in ("dominant", "major")
-        and goes_on(None, [plain, *following], section, style)
-    ):
+    major = family(chord.quality) in ("dominant", "major")
+    if not fitting and major and goes_on(None, [plain, *following], section, style):
         return plain  # V before IV is not a dominant
     choices = fitting or choices
-    if not choices:
-        return chord
-    return rng.choices([choice for choice, _ in choices], [share for _, share in choices])[0]
+    return rng.choices(choices, [share for _, share in choices])[0][0] if choices else chord
 
 
 def _function(chord: Chord, after: Chord | None, section: Section) -> str:

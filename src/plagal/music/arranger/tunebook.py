@@ -15,10 +15,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +29,7 @@ import numpy.typing as npt
 from plagal.music.arranger.harmony_grammar import DEGREES, QUALITY_INDEX, allowed, classify, family
 from plagal.music.chords import Chord, parse_chord
 from plagal.music.harmony import beat_ticks, hear_key
-from plagal.music.keys import key_of, key_tonic
+from plagal.music.keys import key_of, key_tonic, natural_scale
 from plagal.music.notation.abc import AbcReader
 from plagal.music.score import (
     DURATION,
@@ -40,6 +43,7 @@ from plagal.music.score import (
     Score,
     Tempo,
 )
+from plagal.music.viterbi import best_path
 from plagal.plumbing.errors import AbcError, ChordError, InputError
 
 MelodyNote = tuple[int, int, int]
@@ -207,7 +211,7 @@ _MOTIFS: tuple[tuple[tuple[float, float], ...], ...] = (
 _ANSWER = ((0.0, 2.0),)
 
 
-def tune_from_score(score: Score, key: Key | None = None, title: str = "") -> Tune:
+def tune_from_score(score: Score, key: Key | None = None) -> Tune:
     """A score's top line as a tune. Its chord markers are its chords; without any, the melody is harmonised. A short
     first bar is its pick-up. Raises InputError where it has no note or changes its metre."""
     if not len(score.notes):
@@ -221,29 +225,24 @@ def tune_from_score(score: Score, key: Key | None = None, title: str = "") -> Tu
         pickup = metre.bar_ticks - rest if 3 * rest >= metre.bar_ticks else 0
     notes = _top_line(score, shift)
     key = key or (Key(0, score.keys[0].fifths, score.keys[0].minor) if score.keys else hear_key(score))
-    named = []
+    named: dict[int, Chord] = {}
     for marker in score.markers:
         if marker.kind == "chord":
-            try:
-                named.append((max(0, marker.onset + shift), parse_chord(marker.text)))
-            except ChordError:
-                continue
-    sections = tuple(
-        (max(0, marker.onset + shift) if marker.onset else 0, marker.text)
-        for marker in score.markers
-        if marker.kind == "section"
-    )
+            with suppress(ChordError):
+                named[max(0, marker.onset + shift)] = parse_chord(marker.text)
+    sections = tuple((max(0, marker.onset + shift) if marker.onset else 0, marker.text)
+                     for marker in score.markers if marker.kind == "section")  # fmt: skip
     tempo = score.tempos[0].quarters_per_minute if score.tempos else _UNSAID_TEMPO
     return Tune(
         name="own",
-        title=title or score.title or "Own tune",
+        title=score.title or "Own tune",
         composer="",
         year=0,
         metre=metre,
         key=key,
         tempo=_USUAL_TEMPO if tempo == _UNSAID_TEMPO else tempo,
         notes=notes,
-        chords=tuple(sorted(dict(named).items()) or harmonize(notes, key, metre, pickup)),
+        chords=tuple(sorted(named.items()) or harmonize(notes, key, metre, pickup)),
         sections=sections if sections and sections[0][0] == 0 else ((0, "VERSE"),),
         pickup_ticks=pickup,
     )
@@ -251,18 +250,16 @@ def tune_from_score(score: Score, key: Key | None = None, title: str = "") -> Tu
 
 def _metre_and_pickup(score: Score) -> tuple[Metre, int]:
     """The metre of the whole bars, and the ticks of a short first one. A short last bar is what the pick-up left."""
-    metres = score.metres or (Metre(0, 4, 4),)
-    lengths = {metre.bar_ticks for metre in metres[1:]}
-    if len(metres) > 1 and metres[0].bar_ticks < metres[1].bar_ticks and metres[1].onset == metres[0].bar_ticks:
-        main = metres[1]
-        if lengths <= {main.bar_ticks, main.bar_ticks - metres[0].bar_ticks}:
-            return Metre(0, main.numerator, main.denominator), metres[0].bar_ticks
-    elif all((metre.numerator, metre.denominator) == (metres[0].numerator, metres[0].denominator) for metre in metres):
-        return Metre(0, metres[0].numerator, metres[0].denominator), 0
-    raise InputError(
-        f"the tune changes its metre at tick {metres[-1].onset} "
-        f"({metres[-1].numerator}/{metres[-1].denominator}): arrange it part by part"
-    )
+    first, *others = score.metres or (Metre(0, 4, 4),)
+    if others and first.bar_ticks < others[0].bar_ticks and others[0].onset == first.bar_ticks:
+        whole = others[0].bar_ticks
+        if {metre.bar_ticks for metre in others} <= {whole, whole - first.bar_ticks}:
+            return replace(others[0], onset=0), first.bar_ticks
+    elif all(replace(metre, onset=first.onset) == first for metre in others):
+        return replace(first, onset=0), 0
+    *_, last = first, *others
+    changes = f"the tune changes its metre at tick {last.onset} ({last.numerator}/{last.denominator})"
+    raise InputError(f"{changes}: arrange it part by part")
 
 
 def _top_line(score: Score, shift: int) -> tuple[MelodyNote, ...]:
@@ -289,9 +286,9 @@ def with_chords(tune: Tune, progression: Progression) -> Tune:
     chords = []
     for number in range(tune.bars - first):
         row = progression[number % len(progression)]
-        for place, chord in enumerate(row):
-            within = bar * place // len(row) // beat * beat if len(row) * beat <= bar else bar * place // len(row)
-            chords.append(((number + first) * bar + within, chord))
+        unit = beat if len(row) * beat <= bar else 1
+        chords += [((number + first) * bar + bar * place // len(row) // unit * unit, chord)
+                   for place, chord in enumerate(row)]  # fmt: skip
     return replace(tune, chords=tuple(chords))
 
 
@@ -299,21 +296,15 @@ def in_four(tune: Tune) -> Tune:
     """The tune in 4/4, as a quick style wants it: of three beats the first lasts two, bars of two are joined, compound
     beats become quarters whose thirds stay thirds. A tune in four, or in a metre of another kind, stays as it is."""
     if is_compound(tune.metre):
-        simple = Metre(0, tune.metre.numerator // 3, 4)
-        tune = _placed(tune, simple, lambda tick: tick * 2 // 3)
-    if (tune.metre.numerator, tune.metre.denominator) == (6, 4):
+        tune = _placed(tune, Metre(0, tune.metre.numerator // 3, 4), lambda tick: tick * 2 // 3)
+    if tune.metre == Metre(0, 6, 4):
         earlier = 72 if 0 < tune.pickup_ticks <= 72 else 0
         tune = _placed(tune, Metre(0, 3, 4), lambda tick: tick - earlier)
-    if (tune.metre.numerator, tune.metre.denominator) == (3, 4):
-
-        def stretched(tick: int) -> int:
-            bar, inside = divmod(tick, 72)
-            return bar * 96 + (inside * 2 if inside < 24 else inside + 24)
-
-        tune = _placed(tune, Metre(0, 4, 4), stretched)
-    elif (tune.metre.numerator, tune.metre.denominator) == (2, 4):
+    if tune.metre == Metre(0, 3, 4):
+        return _placed(tune, Metre(0, 4, 4), lambda tick: tick + tick // 72 * 24 + min(tick % 72, 24))
+    if tune.metre == Metre(0, 2, 4):
         later = 48 if tune.pickup_ticks else 0  # the pick-up leads into a whole bar of four
-        tune = _placed(tune, Metre(0, 4, 4), lambda tick: tick + later)
+        return _placed(tune, Metre(0, 4, 4), lambda tick: tick + later)
     return tune
 
 
@@ -338,32 +329,22 @@ def key_of_chords(progression: Progression) -> Key:
         tonic = key_tonic(key)
         at_home = sum(classify(chord, key) == "diatonic" for chord in chords) / len(chords)
         ends = 0.25 * (chords[-1].root == tonic) + 0.2 * (chords[0].root == tonic)
-        modes = sum(
-            (family(chord.quality) == "minor") == key.minor and family(chord.quality) != "dominant"
-            for chord in chords
-            if chord.root == tonic
-        )
-        return at_home + ends + 0.1 * min(1, modes) + 0.01 * (not key.minor)
+        on_tonic = [family(chord.quality) for chord in chords if chord.root == tonic]
+        in_mode = any((kind == "minor") == key.minor and kind != "dominant" for kind in on_tonic)
+        return at_home + ends + 0.1 * in_mode + 0.01 * (not key.minor)
 
     return max((key_of(tonic, minor) for minor in (False, True) for tonic in range(12)), key=worth)
 
 
-def tune_over(
-    progression: Progression,
-    key: Key,
-    metre: Metre,
-    rng: random.Random,
-) -> Tune:
+def tune_over(progression: Progression, key: Key, metre: Metre, rng: random.Random) -> Tune:
     """A melody over a progression: a motif, brought again a step on, brought again as it was, and an answer, in phrases
     of four bars; strong places on tones of the chords, what lies between by step."""
-    bars = max(len(progression), 4)
-    bar, beat = metre.bar_ticks, beat_ticks(metre)
-    blank = Tune(
-        "own_chords", "Own chords", "", 0, metre, key, _USUAL_TEMPO, ((0, 72, bars * bar),), (), ((0, "VERSE"),), 0
-    )
+    bars, bar, beat = max(len(progression), 4), metre.bar_ticks, beat_ticks(metre)
+    whole = ((0, 72, bars * bar),)
+    blank = Tune("own_chords", "Own chords", "", 0, metre, key, _USUAL_TEMPO, whole, (), ((0, "VERSE"),), 0)
     chords = with_chords(blank, progression).chords
     motif = _MOTIFS[rng.randrange(len(_MOTIFS))]
-    scale = {(key_tonic(key) + step) % 12 for step in ((0, 2, 3, 5, 7, 8, 10) if key.minor else (0, 2, 4, 5, 7, 9, 11))}
+    scale = natural_scale(key_tonic(key), key.minor)
     notes: list[MelodyNote] = []
     first = 70 + rng.randrange(5)
     for number in range(bars):
@@ -413,37 +394,18 @@ def harmonize(notes: Sequence[MelodyNote], key: Key, metre: Metre, pickup_ticks:
     if not notes:
         return []
     beat, bar = beat_ticks(metre), metre.bar_ticks
-    begin = bar if pickup_ticks else 0
     end = -(-max(onset + ticks for onset, _, ticks in notes) // beat) * beat
-    starts = list(range(begin, end, beat)) or [0]
+    starts = list(range(bar if pickup_ticks else 0, end, beat)) or [0]
     chords = _candidates(key.minor)
-    fits = np.array([_fit(notes, start, beat, bar, key) for start in starts])
-    change = np.array([_change_cost(start, bar, beat) for start in starts])
-    moves = _moves(key.minor)
-
-    # The path of most worth; staying is free, changing costs by where it stands.
-    first = np.array([weight for _, _, weight in (_MINOR if key.minor else _MAJOR)])
-    reached = fits[0] + np.where(np.array([chord.root for chord in chords]) == 0, 0.0, _BEGINS_AWAY) + _COMMON * first
-    came: list[npt.NDArray[np.intp]] = []
-    stay = np.eye(len(chords), dtype=np.bool_)
-    for number in range(1, len(starts)):
-        step = reached[:, None] + np.where(stay, 0.0, moves - change[number])
-        came.append(step.argmax(axis=0))
-        reached = step.max(axis=0) + fits[number]
-    home = np.array([chord.root == 0 and chord.quality in ("maj", "min") for chord in chords])
-    place = int(np.where(home, reached, reached + _NO_HOME).argmax())
-    path = [place]
-    for back in reversed(came):
-        place = int(back[place])
-        path.append(place)
-    path.reverse()
-
-    tonic, found = key_tonic(key), list[tuple[int, Chord]]()
-    for start, place in zip(starts, path, strict=True):
-        chord = chords[place].transposed(tonic)
-        if not found or found[-1][1] != chord:
-            found.append((start, chord))
-    return found
+    worth = np.array([_fit(notes, start, beat, bar, key) for start in starts])
+    at_home = np.array([chord.root == 0 for chord in chords])
+    worth[0] = worth[0] + np.where(at_home, 0.0, _BEGINS_AWAY) + _COMMON * _common(key.minor)
+    worth[-1] += np.where(at_home & [chord.quality in ("maj", "min") for chord in chords], 0.0, _NO_HOME)
+    # Staying is free, changing costs by where it stands.
+    stay, moves = np.eye(len(chords), dtype=np.bool_), _moves(key.minor)
+    path, _ = best_path(worth, lambda step: np.where(stay, 0.0, moves - _change_cost(starts[step], bar, beat)))
+    found = zip(starts, (chords[place].transposed(key_tonic(key)) for place in path), strict=True)
+    return [next(held) for _, held in groupby(found, key=itemgetter(1))]
 
 
 def clashes(pitch: int, chord: Chord) -> bool:
@@ -457,43 +419,40 @@ def _candidates(minor: bool) -> list[Chord]:
     return [Chord(DEGREES[degree], quality, DEGREES[degree]) for degree, quality, _ in (_MINOR if minor else _MAJOR)]
 
 
+def _common(minor: bool) -> Floats:
+    return np.array([weight for _, _, weight in (_MINOR if minor else _MAJOR)])
+
+
 @cache
 def _moves(minor: bool) -> Floats:
     """Worth of each change of chord: the grammar's logarithm, and how common the chord is."""
     chords, key = _candidates(minor), key_of(0, minor)
-    common = np.array([weight for _, _, weight in (_MINOR if minor else _MAJOR)])
-    rows = []
-    for before in chords:
-        table = allowed(key, "hymnal", before)
-        weights = np.array([table[chord.root, QUALITY_INDEX[chord.quality]] for chord in chords], dtype=np.float64)
-        rows.append(np.where(weights > 0, _GRAMMAR * np.log(np.maximum(weights, 1e-9)), _NO_MOVE))
-    return np.array(rows) + _COMMON * common
+    to = [chord.root for chord in chords], [QUALITY_INDEX[chord.quality] for chord in chords]
+    weights = np.array([allowed(key, "hymnal", before)[to] for before in chords], dtype=np.float64)
+    moves = np.where(weights > 0, _GRAMMAR * np.log(np.maximum(weights, 1e-9)), _NO_MOVE)
+    return np.asarray(moves + _COMMON * _common(minor))
 
 
 def _change_cost(start: int, bar: int, beat: int) -> float:
-    place, beats = start % bar, bar // beat
+    place = start % bar
     if place == 0:
         return _CHANGE_AT_BAR
-    return _CHANGE_AT_HALF if beats % 2 == 0 and place * 2 == bar else _CHANGE_AT_BEAT
+    return _CHANGE_AT_HALF if bar // beat % 2 == 0 and place * 2 == bar else _CHANGE_AT_BEAT
 
 
 def _fit(notes: Sequence[MelodyNote], start: int, beat: int, bar: int, key: Key) -> Floats:
     """How well each candidate bears what sounds in a beat. Shape (candidates,)."""
     tonic = key_tonic(key)
     worth = np.zeros(len(_candidates(key.minor)))
-    strong = start % bar == 0 or (bar // beat % 2 == 0 and start % bar * 2 == bar)
+    strong = _change_cost(start, bar, beat) != _CHANGE_AT_BEAT
     for onset, pitch, ticks in notes:
-        inside = min(onset + ticks, start + beat) - max(onset, start)
-        if inside <= 0:
-            continue
-        share = inside / beat
-        on_beat = onset <= start
-        for number, chord in enumerate(_candidates(key.minor)):
-            step = (pitch - tonic - chord.root) % 12
+        share = (min(onset + ticks, start + beat) - max(onset, start)) / beat
+        for number, chord in enumerate(_candidates(key.minor) if share > 0 else ()):
             if (pitch - tonic) % 12 in chord.pitch_classes:
-                worth[number] += share * (_HELD + (_HELD_FIRM if step in (0, 3, 4) else 0.0))
+                firm = (pitch - tonic - chord.root) % 12 in (0, 3, 4)
+                worth[number] += share * (_HELD + (_HELD_FIRM if firm else 0.0))
             else:
-                worth[number] -= share * (_FOREIGN if on_beat else _WEAK_FOREIGN)
-                if strong and on_beat and clashes(pitch - tonic, chord):
+                worth[number] -= share * (_FOREIGN if onset <= start else _WEAK_FOREIGN)
+                if strong and onset <= start and clashes(pitch - tonic, chord):
                     worth[number] += _CLASH
     return worth

@@ -39,22 +39,15 @@ def essential(quality: str) -> frozenset[int]:
 def by_importance(quality: str) -> tuple[int, ...]:
     """Steps of a quality, those that say most first: guide tones, colours, root, fifth."""
     order = {4: 0, 3: 0, 10: 1, 11: 1, 5: 0, 6: 2, 1: 2, 8: 2, 9: 3, 2: 4, 0: 6, 7: 5}
-    tones = QUALITIES[quality]
-    if 4 in tones and 3 in tones:  # 7#9: the ninth is a colour
-        return tuple(sorted(tones, key=lambda step: 2.5 if step == 3 else order[step]))
-    return tuple(sorted(tones, key=lambda step: order[step]))
+    colour = {3: 2.5} if {3, 4} <= {*QUALITIES[quality]} else {}  # 7#9: the ninth is a colour
+    return tuple(sorted(QUALITIES[quality], key=lambda step: (order | colour)[step]))
 
 
-def choose_bass(chord: Chord, before: int | None, rise: bool | None = None) -> int:
+def choose_bass(chord: Chord, before: int | None) -> int:
     """The bass key nearest to the one before and to the middle of the left hand's low range."""
     options = range(LOWEST_BASS + (chord.bass - LOWEST_BASS) % 12, HIGHEST_BASS + 1, 12)
     home = 39 if before is None else before
-
-    def cost(pitch: int) -> float:
-        wrong_way = before is not None and rise is not None and (pitch > before) != rise
-        return abs(pitch - home) * 0.7 + abs(pitch - 38) * 0.6 + (3 if wrong_way else 0)
-
-    return min(options, key=cost)
+    return min(options, key=lambda pitch: abs(pitch - home) * 0.7 + abs(pitch - 38) * 0.6)
 
 
 def chord_tone_near(chord: Chord, target: int) -> int:
@@ -109,25 +102,13 @@ def place(
     """Keys in [low, high], one for each pitch class, that move least from `before` and lie well under `top`.
     None where a pitch class has no key there or the hand would not reach."""
     options = [range(low + (pc - low) % 12, high + 1, 12) for pc in pitch_classes]
-    if not all(options) or not pitch_classes:
-        return None
-    best: tuple[float, tuple[int, ...]] | None = None
-    for keys in product(*options):
-        lowest = min(keys)
-        reach = (top if top is not None else max(keys)) - lowest
-        if reach > LARGEST_SPAN:
-            continue
-        cost = _cost(tuple(sorted(keys)), before, top)
-        if best is None or cost < best[0]:
-            best = (cost, tuple(sorted(keys)))
-    return best[1] if best else None
+    voicings = (tuple(sorted(keys)) for keys in product(*options) if keys)
+    within = (keys for keys in voicings if (keys[-1] if top is None else top) - keys[0] <= LARGEST_SPAN)
+    return min(within, key=lambda keys: _cost(keys, before, top), default=None)
 
 
 def _cost(keys: tuple[int, ...], before: Sequence[int], top: int | None) -> float:
-    if before:
-        cost = float(sum(min(abs(key - old) for old in before) for key in keys))
-    else:
-        cost = sum(abs(key - 60) for key in keys) * 0.5
+    cost = sum(min(abs(key - old) for old in before) if before else abs(key - 60) * 0.5 for key in keys)
     line = (*keys, top) if top is not None else keys
     for lower, upper in pairwise(line):
         gap = upper - lower
@@ -137,36 +118,27 @@ def _cost(keys: tuple[int, ...], before: Sequence[int], top: int | None) -> floa
             cost += 4
         elif gap > 9:
             cost += 1.5
-    spread = (top if top is not None else keys[-1]) - keys[0]
-    return cost + max(0, spread - 12) * 1.5
+    return cost + max(0, line[-1] - line[0] - 12) * 1.5
 
 
 def wanted(chord: Chord, have: Iterable[int], count: int) -> list[int]:
     """Pitch classes for inner voices: first what the chord cannot do without and nobody plays, then by importance, up
     to `count` (more only where essentials need it)."""
     sounding = set(have)
-    ranked = by_importance(chord.quality)
-    needed = [(chord.root + step) % 12 for step in ranked if step in essential(chord.quality)]
-    needed = [pc for pc in needed if pc not in sounding]
-    rest = [(chord.root + step) % 12 for step in ranked]
-    more = [pc for pc in rest if pc not in needed and pc not in sounding and pc != chord.bass]
-    doubled = [pc for pc in rest if pc in sounding and pc not in needed and pc != chord.bass]
-    chosen = needed + more[: max(0, count - len(needed))]
-    if len(chosen) < count:
-        chosen += doubled[: count - len(chosen)]
-    return chosen
+    ranked = [(chord.root + step) % 12 for step in by_importance(chord.quality)]
+    named = {(chord.root + step) % 12 for step in essential(chord.quality)}
+    needed = [pc for pc in ranked if pc in named - sounding]
+    rest = [pc for pc in ranked if pc not in needed and pc != chord.bass]
+    rest.sort(key=sounding.__contains__)  # what nobody plays first, then doublings
+    return needed + rest[: max(0, count - len(needed))]
 
 
 def drop_two(pitch_classes: Sequence[int], top: int, floor: int) -> tuple[int, ...] | None:
     """The chord tones in close position under `top`, the highest of them taken down an octave: the arranger's drop-2.
     None where that voice would lie below `floor` or out of the hand's reach."""
     close = sorted((top - 1 - (top - 1 - pc) % 12 for pc in pitch_classes), reverse=True)
-    if not close:
-        return None
-    keys = sorted((*close[1:], close[0] - 12))
-    if keys[0] < floor or top - keys[0] > LARGEST_SPAN:
-        return None
-    return tuple(keys)
+    keys = tuple(sorted((*close[1:], *(key - 12 for key in close[:1]))))
+    return keys if keys and keys[0] >= floor and top - keys[0] <= LARGEST_SPAN else None
 
 
 _HEARD = 0.2

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +24,15 @@ from plagal.music.performance.net import FRAMES_PER_SECOND, Activations, activat
 from plagal.music.performance.played import Floats, Ints, Played, Pulse
 from plagal.music.performance.written import SIMPLE, place_notes
 from plagal.music.score import ONSET, VELOCITY
+from plagal.music.viterbi import best_path
 from plagal.plumbing.errors import InputError
 
 Costs = npt.NDArray[np.float32]
 
 BAR_LENGTHS = (2, 3, 4)
 METRES = {
-    "2/4": (2, False),
-    "3/4": (3, False),
-    "4/4": (4, False),
-    "6/8": (2, True),
-    "9/8": (3, True),
-    "12/8": (4, True),
-}
+    "2/4": (2, False), "3/4": (3, False), "4/4": (4, False), "6/8": (2, True), "9/8": (3, True), "12/8": (4, True),
+}  # fmt: skip
 """Name -> beats in a bar, and whether they divide in three."""
 SHORTEST, LONGEST = 9, 130
 """Frames from beat to beat: 0.18 to 2.6 s, the fastest scherzo and the slowest adagio among annotated performances."""
@@ -53,6 +50,11 @@ RARE = 0.01
 _IMPOSSIBLE = np.float32(-1e9)
 
 STATES = tuple((length, place) for length in BAR_LENGTHS for place in range(length))
+
+
+def _usual(length: int, place: int) -> float:
+    """How frequent such a place is: a downbeat in every second beat is not a surprise, one in every fourth is."""
+    return 1.0 / length if place == 0 else 1.0 - 1.0 / length
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def decode(
     came_from = np.zeros((frames, len(BAR_LENGTHS), len(steps)), dtype=np.uint8)
     began = np.zeros((min(frames, first + LONGEST + 1), len(STATES), len(steps)), dtype=bool)
     best: tuple[float, int, int, int] = (float(_IMPOSSIBLE), first, 0, 0)
-    before = np.array([place - 1 for place in range(len(STATES))])
+    before = np.arange(len(STATES)) - 1
     downbeats = np.flatnonzero([place == 0 for _, place in STATES])
     bar_ends = np.flatnonzero([place == length - 1 for length, place in STATES])
     change = np.where(np.eye(len(BAR_LENGTHS), dtype=bool), 0.0, -METRE_CHANGE).astype(np.float32)
@@ -177,14 +179,9 @@ def decode(
         earlier = bar_ends[came_from[frame, BAR_LENGTHS.index(length), step]] if place == 0 else state - 1
         frame -= int(steps[step])
         step, state = int(came_by[frame, earlier, step]), int(earlier)
-    path.reverse()
-    states = [STATES[state] for _, state in path]
-    return Path(
-        np.array([frame for frame, _ in path]),
-        np.array([place for _, place in states]),
-        np.array([length for length, _ in states]),
-        score / max(1, len(path)),
-    )
+    frames_of_beats, states = np.array(path[::-1]).T
+    length, in_bar = np.array(STATES)[states].T
+    return Path(frames_of_beats, in_bar, length, score / max(1, len(path)))
 
 
 def _gains(heard: Activations, hints: Hints) -> Costs:
@@ -197,15 +194,15 @@ def _gains(heard: Activations, hints: Hints) -> Costs:
     share = np.clip(_widened(heard[:, 1]) / np.maximum(_widened(heard[:, 0]), RARE), 0.04, 0.96)
     gains = np.empty((len(heard), len(STATES)), dtype=np.float32)
     for state, (length, place) in enumerate(STATES):
-        # A downbeat in every second beat is not a surprise, one in every fourth is: weighed against its frequency.
-        usual = 1.0 / length if place == 0 else 1.0 - 1.0 / length
-        gains[:, state] = worth + np.log(share if place == 0 else 1.0 - share) - np.log(usual)
+        gains[:, state] = worth + np.log(share if place == 0 else 1.0 - share) - np.log(_usual(length, place))
         gains[:, state] -= _OF_TWO * (length == 2)
     if hints.first_downbeat is not None:
-        at = min(max(round(hints.first_downbeat * FRAMES_PER_SECOND), 0), len(gains) - 1)
-        downbeat = np.array([place == 0 for _, place in STATES])
-        gains[at] = np.where(downbeat, 200.0, -200.0)
+        gains[_frame(hints.first_downbeat, len(gains))] = [200.0 if place == 0 else -200.0 for _, place in STATES]
     return gains
+
+
+def _frame(second: float, frames: int) -> int:
+    return min(max(round(second * FRAMES_PER_SECOND), 0), frames - 1)
 
 
 def _widened(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -222,7 +219,7 @@ def _candidates(beat: npt.NDArray[np.float32], hints: Hints) -> npt.NDArray[np.b
     near = summed[np.minimum(places + reach + 1, len(beat))] - summed[np.maximum(places - reach, 0)]
     chosen: npt.NDArray[np.bool_] = (_widened(beat) > 0.04) | (near == 0)
     if hints.first_downbeat is not None:
-        chosen[min(max(round(hints.first_downbeat * FRAMES_PER_SECOND), 0), len(beat) - 1)] = True
+        chosen[_frame(hints.first_downbeat, len(beat))] = True
     return chosen
 
 
@@ -237,10 +234,12 @@ def _favour(steps: Ints, hints: Hints, usual: float | None) -> Costs:
     """Score of each interval by itself: with a tempo given, near it; else slightly for what is usual, 0.6 s."""
     seconds = steps / FRAMES_PER_SECOND
     if hints.bpm is not None:
-        return (-0.5 * (np.log(seconds * hints.bpm / 60.0) / 0.12) ** 2).astype(np.float32)
-    if usual is not None:
-        return (-0.5 * (np.log(steps / usual) / _AROUND_USUAL) ** 2).astype(np.float32)
-    return (-0.5 * (np.log(seconds / 0.6) / 1.0) ** 2 * 0.3).astype(np.float32)
+        around = (np.log(seconds * hints.bpm / 60.0) / 0.12) ** 2
+    elif usual is not None:
+        around = (np.log(steps / usual) / _AROUND_USUAL) ** 2
+    else:
+        around = np.log(seconds / 0.6) ** 2 * 0.3
+    return np.asarray(-0.5 * around, dtype=np.float32)
 
 
 _FAVOUR = 0.2
@@ -256,38 +255,31 @@ def shares(path: Path, heard: Activations) -> Floats:
 
 def _around(path: Path, heard: Activations) -> Floats:
     """The largest activations of each beat's frame and its neighbours: shape (beats, outputs)."""
-    frames = np.clip(path.frames[:, None] + np.array([-1, 0, 1]), 0, len(heard) - 1)
-    return np.asarray(heard[frames].max(axis=1), dtype=np.float64)
+    return np.asarray(heard[_beside(path, heard)].max(axis=1), dtype=np.float64)
+
+
+def _beside(path: Path, heard: Activations) -> Ints:
+    """Each beat's frame and its neighbours: shape (beats, 3)."""
+    return np.asarray(np.clip(path.frames[:, None] + np.array([-1, 0, 1]), 0, len(heard) - 1))
 
 
 def read_places(share: Floats, favour: Floats) -> tuple[Ints, Ints, float]:
     """The best place in the bar of each beat, and its bar's length, shapes (beats,), and the score of a beat; `favour`,
     shape (lengths,), is what a beat in each length is worth by itself."""
-    states = [(length, place) for length in BAR_LENGTHS for place in range(length)]
-    gains = np.empty((len(share), len(states)))
-    for state, (length, place) in enumerate(states):
-        usual = 1.0 / length if place == 0 else 1.0 - 1.0 / length
-        gains[:, state] = np.log(share if place == 0 else 1.0 - share) - np.log(usual)
+    gains = np.empty((len(share), len(STATES)))
+    for state, (length, place) in enumerate(STATES):
+        gains[:, state] = np.log(share if place == 0 else 1.0 - share) - np.log(_usual(length, place))
         gains[:, state] += favour[BAR_LENGTHS.index(length)]
     # Row: from; column: to. Places follow each other, a bar's end leads to any downbeat: no bar is cut.
-    ways = np.full((len(states), len(states)), -np.inf)
-    for row, (length, place) in enumerate(states):
-        for column, (after, there) in enumerate(states):
-            if place == length - 1 and there == 0:
-                ways[row, column] = 0.0 if after == length else -METRE_CHANGE
-            elif after == length and there == place + 1:
-                ways[row, column] = 0.0
-    total, back = gains[0].copy(), np.zeros(gains.shape, dtype=np.int64)
-    for number in range(1, len(gains)):
-        reached = total[:, None] + ways
-        back[number] = reached.argmax(axis=0)
-        total = reached.max(axis=0) + gains[number]
-    chosen = np.zeros(len(gains), dtype=np.int64)
-    chosen[-1] = int(total.argmax())
-    for number in range(len(gains) - 1, 0, -1):
-        chosen[number - 1] = back[number, chosen[number]]
-    lengths, places = np.array(states)[chosen].T
-    return places, lengths, float(total.max()) / len(share)
+    ways = np.full((len(STATES), len(STATES)), -np.inf)
+    for (row, (length, place)), (column, (after, there)) in product(enumerate(STATES), repeat=2):
+        if place == length - 1 and there == 0:
+            ways[row, column] = 0.0 if after == length else -METRE_CHANGE
+        elif after == length and there == place + 1:
+            ways[row, column] = 0.0
+    chosen, worth = best_path(gains, lambda _: ways)
+    lengths, places = np.array(STATES)[chosen].T
+    return places, lengths, worth / len(share)
 
 
 def witnesses(played: Played, pulse: Pulse, path: Path, heard: Activations) -> Floats:
@@ -345,8 +337,8 @@ def sureness(path: Path, heard: Activations, of_length: float) -> Floats:
         for shift in range(int(path.length.max()))
     ]
     ahead = np.log1p(max(0.0, moved[0] - max(moved[1:])))
-    whole = [np.full(len(right), value) for value in (of_length, ahead)]
-    return np.stack([np.ones(len(right)), around[:, 0], right, *whole], axis=1)
+    one = np.ones(len(right))
+    return np.stack([one, around[:, 0], right, of_length * one, ahead * one], axis=1)
 
 
 def _logit(chances: Floats) -> Floats:
@@ -401,9 +393,8 @@ def check_hints(hints: Hints, played: Played) -> None:
     if hints.bpm is not None and not 20 <= hints.bpm <= 340:
         raise InputError(f"{hints.bpm:g} beats a minute is out of range; give 20 to 340")
     if hints.first_downbeat is not None and not 0 <= hints.first_downbeat <= played.seconds:
-        raise InputError(
-            f"a first downbeat at {hints.first_downbeat:g} s lies outside the music (0 to {played.seconds:.1f} s)"
-        )
+        outside = f"lies outside the music (0 to {played.seconds:.1f} s)"
+        raise InputError(f"a first downbeat at {hints.first_downbeat:g} s {outside}")
 
 
 def _seconds(path: Path, heard: Activations, played: Played) -> Floats:
@@ -412,7 +403,7 @@ def _seconds(path: Path, heard: Activations, played: Played) -> Floats:
     onsets, weights = played.notes[:, ONSET], played.notes[:, VELOCITY]
     count = np.concatenate([[0.0], np.cumsum(weights)])
     moment = np.concatenate([[0.0], np.cumsum(weights * onsets)])
-    around = np.clip(path.frames[:, None] + np.array([-1, 0, 1]), 0, len(heard) - 1)
+    around = _beside(path, heard)
     share = heard[around, 0].astype(np.float64) + 1e-6
     centre = (share * around).sum(axis=1) / share.sum(axis=1) / FRAMES_PER_SECOND
     low, high = np.searchsorted(onsets, centre - _NEAR), np.searchsorted(onsets, centre + _NEAR)

@@ -183,21 +183,13 @@ def _beats(score: Score) -> tuple[Floats, Ints, Ints, npt.NDArray[np.bool_]]:
             bars.append((start + length - whole, whole, step_of_whole))
         else:
             bars.append((start, length, step))
-    ticks, in_bars, counts, kinds = [], [], [], []
-    for start, length, step in bars:
-        inside = np.arange(0, length, step)
-        ticks.append(start + inside)
-        in_bars.append(np.arange(len(inside)))
-        counts.append(np.full(len(inside), len(inside)))
-        kinds.append(np.full(len(inside), step in (18, 36, 72)))
-    end = bars[-1][0] + bars[-1][1]
-    beats = np.concatenate([*ticks, [end]]).astype(np.float64)
-    return (
-        beats,
-        np.concatenate([*in_bars, [0]]),
-        np.concatenate([*counts, counts[-1][-1:]]),
-        np.concatenate([*kinds, kinds[-1][-1:]]),
-    )
+    beats = [
+        (start + at, place, -(-length // step), step in (18, 36, 72))
+        for start, length, step in bars for place, at in enumerate(range(0, length, step))
+    ]  # fmt: skip
+    beats.append((bars[-1][0] + bars[-1][1], 0, *beats[-1][2:]))
+    ticks, in_bar, counts, compound = map(np.array, zip(*beats, strict=True))
+    return ticks.astype(np.float64), in_bar, counts, compound
 
 
 def _beat_seconds(score: Score, beats: Floats, in_bar: Ints, how: Manner, draw: Draw) -> Floats:
@@ -212,12 +204,10 @@ def _beat_seconds(score: Score, beats: Floats, in_bar: Ints, how: Manner, draw: 
     bar = np.cumsum(in_bar[:-1] == 0) - 1
     count = max(1, int(bar.max()) + 1)
     # Within a phrase the tempo is an arch: in, on, out (Todd's parabola), its end slowest.
-    through = (np.arange(len(lengths)) - np.searchsorted(bar, bar - bar % how.phrase_bars)) / np.maximum(
-        1,
-        np.searchsorted(bar, bar - bar % how.phrase_bars + how.phrase_bars)
-        - np.searchsorted(bar, bar - bar % how.phrase_bars),
-    )
-    depth = how.phrase_end * draw.uniform(0.3, 1.0, count)[bar - bar % how.phrase_bars]
+    phrase = bar - bar % how.phrase_bars
+    begins, ends = np.searchsorted(bar, phrase), np.searchsorted(bar, phrase + how.phrase_bars)
+    through = (np.arange(len(lengths)) - begins) / np.maximum(1, ends - begins)
+    depth = how.phrase_end * draw.uniform(0.3, 1.0, count)[phrase]
     arch = depth * (1.6 * (through - 0.45) ** 2 + 0.5 * np.maximum(0.0, through - 0.8) / 0.2 - 0.1)
     slowing = np.zeros(len(lengths))
     tail = min(len(lengths), int(draw.integers(2, 9)))
@@ -269,9 +259,8 @@ def _rolls(chord: Ints, how: Manner, draw: Draw) -> Floats:
 def _slips(rows: Floats, how: Manner, draw: Draw) -> Floats:
     """Neighbouring keys brushed, and keys struck twice."""
     brushed = rows[draw.uniform(size=len(rows)) < how.wrong].copy()
-    brushed[:, PITCH] = np.clip(
-        brushed[:, PITCH] + draw.choice((-2, -1, 1, 2), len(brushed)), LOWEST_PITCH, HIGHEST_PITCH
-    )
+    beside = brushed[:, PITCH] + draw.choice((-2, -1, 1, 2), len(brushed))
+    brushed[:, PITCH] = np.clip(beside, LOWEST_PITCH, HIGHEST_PITCH)
     brushed[:, ONSET] += draw.normal(0.0, 0.02, len(brushed))
     again = rows[(draw.uniform(size=len(rows)) < how.doubled) & (rows[:, DURATION] > 0.2)].copy()
     again[:, ONSET] += again[:, DURATION] * draw.uniform(0.3, 0.7, len(again))
@@ -315,8 +304,7 @@ def _pedal(score: Score, beats: Floats, in_bar: Ints, clock: Floats, how: Manner
     kept = up > down + 0.05
     down, up = down[kept], up[kept]
     down[1:] = np.maximum(down[1:], up[:-1] + 0.02)
-    moves = np.stack([np.stack([down, np.ones_like(down)], 1), np.stack([up, np.zeros_like(up)], 1)], 1)
-    return moves.reshape(-1, 2)
+    return np.stack([down, np.ones_like(down), up, np.zeros_like(up)], axis=1).reshape(-1, 2)
 
 
 def _harmonics(rows: Floats, draw: Draw) -> Floats:

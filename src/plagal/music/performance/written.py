@@ -15,6 +15,7 @@ import numpy.typing as npt
 from plagal.music.grid import FASTEST, SLOWEST, nearest_tempo, regular
 from plagal.music.performance.played import Floats, Ints, Played, Pulse, pedal_ends, seconds_at
 from plagal.music.score import DURATION, ONSET, PITCH, TICKS_PER_QUARTER, VELOCITY, Metre, Pedal, Score, Tempo
+from plagal.music.viterbi import best_path
 
 _CHORD, _ROLL, _LONGEST_ROLL = 0.035, 0.08, 0.3
 """Seconds between the notes of a strike: of a chord, of a roll that the fingers hold, and of a roll in all."""
@@ -60,13 +61,8 @@ def group_strikes(notes: Floats) -> Ints:
     for place in range(1, len(onsets)):
         gap, whole = onsets[place] - onsets[place - 1], onsets[place] - onsets[begin]
         chord = gap <= _CHORD and whole <= 2 * _CHORD
-        rolled = (
-            gap <= _ROLL
-            and whole <= _LONGEST_ROLL
-            and pitches[place] > pitches[place - 1] + 2
-            and released > onsets[place]
-        )
-        if chord or rolled:
+        upward = pitches[place] > pitches[place - 1] + 2 and released > onsets[place]
+        if chord or (gap <= _ROLL and whole <= _LONGEST_ROLL and upward):
             released = min(released, ends[place])
         else:
             number, begin, released = number + 1, place, ends[place]
@@ -85,14 +81,9 @@ def grid_of(pulse: Pulse, first: float, last: float) -> tuple[Floats, Ints, int]
     tail = int(pulse.length[-1] - pulse.in_bar[-1])
     while pulse.seconds[-1] + tail * after < last + 0.5 * after:
         tail += int(pulse.length[-1])
-    seconds = np.concatenate(
-        [
-            pulse.seconds[0] - before * np.arange(lead, 0, -1),
-            pulse.seconds,
-            pulse.seconds[-1] + after * np.arange(1, tail + 1),
-        ]
-    )
-    kinds = np.concatenate([np.full(lead, pulse.compound[0]), pulse.compound, np.full(tail, pulse.compound[-1])])
+    ahead, behind = before * np.arange(lead, 0, -1), after * np.arange(1, tail + 1)
+    seconds = np.concatenate([pulse.seconds[0] - ahead, pulse.seconds, pulse.seconds[-1] + behind])
+    kinds = np.pad(pulse.compound, (lead, tail), mode="edge")
     ticks = np.concatenate([[0], np.cumsum(np.where(kinds[:-1], COMPOUND, SIMPLE))])
     return seconds, ticks, lead
 
@@ -117,33 +108,24 @@ def place_notes(played: Played, pulse: Pulse) -> Placed:
     part = (moment - seconds[beat]) / np.maximum(np.diff(seconds)[beat], 1e-6)
 
     # Each beat in each of its divisions: the cost of writing its strikes so, and where they would stand.
-    per_beat = [[] for _ in lengths]  # type: list[list[int]]
-    for place in real.tolist():
-        per_beat[beat[place]].append(place)
-    choices = len(_DIVISIONS[SIMPLE])
-    cost = np.zeros((len(lengths), choices))
-    where: list[list[Ints]] = []
-    spans = np.diff(seconds)
-    for number, inside in enumerate(per_beat):
-        size, span = int(lengths[number]), float(spans[number])
-        spread = _SPREAD + _SPREAD_SHARE * span
-        parts = part[inside]
-        options = []
+    per_beat = [real[beat[real] == number] for number in range(len(lengths))]
+    cost = np.zeros((len(lengths), len(_DIVISIONS[SIMPLE])))
+    where: dict[tuple[int, int], Ints] = {}
+    for number, (inside, size, span) in enumerate(zip(per_beat, lengths.tolist(), np.diff(seconds), strict=True)):
+        spread, parts = _SPREAD + _SPREAD_SHARE * span, part[inside]
         for choice, (unit, plainness) in enumerate(_DIVISIONS[size]):
             at = np.rint(parts * size / unit).astype(np.int64) * unit
             off = (parts - at / size) * span / spread
             cost[number, choice] = plainness + 0.5 * np.minimum(off**2, 12.0).sum()
             cost[number, choice] += _COLLISION * (len(at) - len(np.unique(at)))
-            options.append(at)
-        where.append(options)
+            where[number, choice] = ticks[number] + at
     thirds = np.array([[unit in (4, 8) for unit, _ in _DIVISIONS[int(size)]] for size in lengths])
     plain = np.array([[unit == size for unit, _ in _DIVISIONS[int(size)]] for size in lengths])
     chosen_ways = _cheapest(cost, thirds, plain)
 
     at_strike = np.zeros(len(moment), dtype=np.int64)
     for number, inside in enumerate(per_beat):
-        if inside:
-            at_strike[inside] = ticks[number] + where[number][chosen_ways[number]]
+        at_strike[inside] = where[number, int(chosen_ways[number])]
     # What begins a little before the first bar line begins on it.
     at_strike[real] = np.maximum(np.maximum.accumulate(at_strike[real]), 0)
     for place in np.flatnonzero(grace)[::-1]:
@@ -157,18 +139,12 @@ def place_notes(played: Played, pulse: Pulse) -> Placed:
 
 def _cheapest(cost: Floats, thirds: npt.NDArray[np.bool_], plain: npt.NDArray[np.bool_]) -> Ints:
     """The choices (beats,) of least cost in all. A beat that is not divided carries no opinion on thirds."""
-    total, back = cost[0].copy(), np.zeros(cost.shape, dtype=np.int64)
-    for number in range(1, len(cost)):
-        differs = thirds[number - 1][:, None] != thirds[number][None, :]
-        free = plain[number - 1][:, None] | plain[number][None, :]
-        ways = total[:, None] + _CHANGE * (differs & ~free)
-        back[number] = ways.argmin(axis=0)
-        total = ways.min(axis=0) + cost[number]
-    choice = np.zeros(len(cost), dtype=np.int64)
-    choice[-1] = int(total.argmin())
-    for number in range(len(cost) - 1, 0, -1):
-        choice[number - 1] = back[number, choice[number]]
-    return choice
+
+    def moving(beat: int) -> Floats:
+        differs = thirds[beat - 1][:, None] != thirds[beat]
+        return np.asarray(-_CHANGE * (differs & ~plain[beat - 1][:, None] & ~plain[beat]))
+
+    return best_path(-cost, moving)[0]
 
 
 def _graces(notes: Floats, firsts: Ints, sizes: Ints, moment: Floats) -> npt.NDArray[np.bool_]:
@@ -218,11 +194,8 @@ def write_down(played: Played, pulse: Pulse) -> Score:
     # How far each onset of the score lies from the played one [s], when it is played by its own tempos.
     off = seconds_at(score, placed.ticks) - played.notes[:, ONSET]
     off = np.abs(off - np.median(off))
-    losses = {
-        "played_onsets_ms": round(1000 * float(np.quantile(off, 0.9)), 1),
-        "played_graces": float(placed.graces.sum()),
-    }
-    losses = {name: value for name, value in losses.items() if value}
+    onsets_ms, graces = round(1000 * float(np.quantile(off, 0.9)), 1), float(placed.graces.sum())
+    losses = {name: value for name, value in (("played_onsets_ms", onsets_ms), ("played_graces", graces)) if value}
     return regular(replace(score, losses=losses))
 
 
@@ -261,12 +234,10 @@ def _metres(pulse: Pulse, played: Played) -> tuple[Metre, ...]:
     metres: list[Metre] = []
     for place in np.flatnonzero(pulse.in_bar == 0).tolist() or [0]:
         beats, compound = int(pulse.length[place]), bool(pulse.compound[place])
-        metre = Metre(int(ticks[lead + place]), 3 * beats if compound else beats, 8 if compound else 4)
-        if not metres:
-            metre = Metre(0, metre.numerator, metre.denominator)
-        elif (metre.numerator, metre.denominator) == (metres[-1].numerator, metres[-1].denominator):
-            continue
-        metres.append(metre)
+        onset = int(ticks[lead + place]) if metres else 0
+        metre = Metre(onset, 3 * beats if compound else beats, 8 if compound else 4)
+        if not metres or metre != replace(metres[-1], onset=onset):
+            metres.append(metre)
     return tuple(metres)
 
 
@@ -297,10 +268,8 @@ def _tempos(placed: Placed) -> tuple[Tempo, ...]:
             tempos.append(Tempo(int(ticks[place]), tempo))
         # Words round tempos, by up to 1 %: a long stretch is cut where that has carried it too far.
         per_tick = 60.0 / tempo / TICKS_PER_QUARTER
-        strays = np.abs(
-            now + (ticks[place + 1 : reached + 1] - ticks[place]) * per_tick - seconds[place + 1 : reached + 1]
-        )
-        far = np.flatnonzero(strays > 1.4 * _DRIFT)
+        passed = slice(place + 1, reached + 1)
+        far = np.flatnonzero(np.abs(now + (ticks[passed] - ticks[place]) * per_tick - seconds[passed]) > 1.4 * _DRIFT)
         if len(far):
             reached = place + max(1, int(far[0]))
         now += (ticks[reached] - ticks[place]) * per_tick
