@@ -68,21 +68,11 @@ class Request(BaseModel):
     asked for in a key and does not sound in it is written again, so many times in all (a stream is written once).
     """
 
-    model_config = STRICT | ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"prompt": "slow worship ballad in Db", "bars": 8, "seed": 1},
-                {
-                    "style": "gospel_jazz",
-                    "key": "Bb",
-                    "tempo": 120,
-                    "chords": "Bbmaj9 | Gm9 | Cm9 F13 | Bb6/9",
-                    "bars": 8,
-                },
-                {"melody": {"abc": "K:G\nM:3/4\nL:1/4\nD|G2B|A2G|E2D|"}, "style": "worship"},
-            ]
-        }
-    )
+    model_config = STRICT | ConfigDict(json_schema_extra={"examples": [
+        {"prompt": "slow worship ballad in Db", "bars": 8, "seed": 1},
+        {"style": "gospel_jazz", "key": "Bb", "tempo": 120, "chords": "Bbmaj9 | Gm9 | Cm9 F13 | Bb6/9", "bars": 8},
+        {"melody": {"abc": "K:G\nM:3/4\nL:1/4\nD|G2B|A2G|E2D|"}, "style": "worship"},
+    ]})  # fmt: skip
     prompt: str = Field("", max_length=LONGEST_PROMPT, description="What to play, in plain words.")
     style: str | None = Field(None, max_length=40, description=f"One of {', '.join(STYLES)}.")
     key: KeyField | None = Field(None, description="As in Db, Bbm or F# minor.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +36,12 @@ _TURNS = (0.35, 0.9, 2.0)
 def strikes(onsets: Floats) -> Ints:
     """The number of each note's strike: notes less than 35 ms after the one before belong to the same, up to 70 ms in
     all. `onsets` sorted; shape (notes,)."""
-    numbers = np.zeros(len(onsets), dtype=np.int64)
-    begin, number = float(onsets[0]), 0
-    before = begin
-    for place, onset in enumerate(onsets.tolist()):
-        if onset - before > _TOGETHER or onset - begin > 2 * _TOGETHER:
-            number += 1
-            begin = onset
-        numbers[place] = number
-        before = onset
-    return numbers
+    numbers, begin = [0], float(onsets[0])
+    for before, onset in pairwise(onsets.tolist()):
+        apart = onset - before > _TOGETHER or onset - begin > 2 * _TOGETHER
+        begin = onset if apart else begin
+        numbers.append(numbers[-1] + apart)
+    return np.array(numbers)
 
 
 def features(played: Played) -> npt.NDArray[np.float32]:
@@ -62,6 +59,12 @@ def features(played: Played) -> npt.NDArray[np.float32]:
         part = at - low
         out[:, column] += np.bincount(low, amounts * (1 - part), frames)[:frames].astype(np.float32)
         out[:, column] += np.bincount(low + 1, amounts * part, frames)[:frames].astype(np.float32)
+
+    def put_gaps(column: int, times: Floats) -> None:
+        """How long it is to the next, and how long it was since the one before."""
+        gaps = np.concatenate([[_LONGEST], np.diff(times), [_LONGEST]])
+        put(column, times, _scaled(gaps[1:]))
+        put(column + 1, times, _scaled(gaps[:-1]))
 
     # Struck: how much in all, and in each register.
     put(0, onset, loud / 64.0)
@@ -83,18 +86,13 @@ def features(played: Played) -> npt.NDArray[np.float32]:
     put(7, time, (loudest - _around(loudest)) / 16.0)
     put(8, time, _scaled(np.maximum.reduceat(notes[:, DURATION], firsts)))
     put(9, time, _scaled(np.maximum.reduceat(ends - onset, firsts)))
-    put(10, time, _scaled(np.diff(time, append=time[-1] + _LONGEST)))
-    put(11, time, _scaled(np.diff(time, prepend=time[0] - _LONGEST)))
+    put_gaps(10, time)
 
     # The bass and the top by themselves: long and new notes there mark beats.
-    for column, chosen in ((12, lowest <= np.minimum(_around(lowest), 55)), (15, highest >= _around(highest) - 5)):
-        line = np.flatnonzero(chosen)
-        if not len(line):
-            continue
-        tones = (lowest if column == 12 else highest)[line]
-        put(column, time[line], _scaled(np.diff(time[line], append=time[line][-1] + _LONGEST)))
-        put(column + 1, time[line], _scaled(np.diff(time[line], prepend=time[line][0] - _LONGEST)))
-        put(column + 2, time[line], (np.diff(tones % 12, prepend=-1) != 0).astype(np.float64))
+    bass, top = lowest <= np.minimum(_around(lowest), 55), highest >= _around(highest) - 5
+    for column, moments, tones in ((12, time[bass], lowest[bass]), (15, time[top], highest[top])):
+        put_gaps(column, moments)
+        put(column + 2, moments, (np.diff(tones % 12, prepend=-1) != 0).astype(np.float64))
 
     # Harmony: how unlike the pitch classes just before and just after are.
     chroma = np.zeros((frames + 1, 12))
