@@ -160,6 +160,11 @@ def test_a_modulation_lifts_the_last_verse_by_what_was_asked() -> None:
     assert lifted[0].root == 11 and lifted[-1].root == 4
 
 
+def test_an_ending_stands_alone_too() -> None:
+    score = arrange("amazing_grace", "shout", sections=("outro",))
+    assert [marker.text for marker in score.markers if marker.kind == "section"] == ["OUTRO"]
+
+
 def test_a_modulation_into_a_form_without_a_verse_is_refused_with_its_sections() -> None:
     with pytest.raises(InputError, match="modulate goes before the last verse: sections intro, vamp:4 have none"):
         arrange("amazing_grace", "worship", sections=("intro", "vamp:4"), modulate=1)
@@ -228,6 +233,10 @@ def test_turnarounds_are_drawn_not_told_by_the_key() -> None:
         ({"tempo": 400.0}, "tempo 400"),
         ({"metre": (5, 4)}, "metre 5/4"),
         ({"sections": ("verse", "tag")}, "section 'tag'"),
+        ({"sections": ("vamp:99999",)}, "'vamp:99999': after the colon stands a number of at most two digits"),
+        ({"sections": ("verse:x",)}, "'verse:x': after the colon stands a number"),
+        ({"sections": ()}, "0 sections: give 1 to 24"),
+        ({"sections": ("verse",) * 25}, "25 sections: give 1 to 24"),
         ({"chords": []}, "progression is empty"),
     ],
 )

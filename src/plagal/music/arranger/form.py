@@ -7,6 +7,7 @@ arrangement, where `beat` is 24 ticks (a quarter) or 36 (a dotted quarter).
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, zip_longest
@@ -195,6 +196,8 @@ def lay_out(tune: Tune, plan: Layout, semitones: int) -> Chorus:
     return Chorus(bars, tuple(melody), tuple(spans), sections)
 
 
+MOST_SECTIONS = 24
+
 MELODY_CENTRE = 70
 """Where the middle of a tune should lie [MIDI]."""
 
@@ -293,6 +296,16 @@ def _spans_until(spans: Sequence[Span], end: int) -> list[Span]:
     return [replace(span, end=min(span.end, end)) for span in spans if span.onset < end]
 
 
+def _checked(sections: tuple[str, ...]) -> tuple[str, ...]:
+    """The sections that somebody asks for, few and short enough to be laid. Raises InputError."""
+    if not 0 < len(sections) <= MOST_SECTIONS:
+        raise InputError(f"{len(sections)} sections: give 1 to {MOST_SECTIONS}")
+    for section in sections:
+        if not re.fullmatch(r"[^:]*(?::\d{1,2})?", section):
+            raise InputError(f"section {section!r}: after the colon stands a number of at most two digits, as in vamp:8")
+    return sections
+
+
 class Form:
     """Lays sections one after another; `lead` and `keys` hold what has been laid."""
 
@@ -313,7 +326,7 @@ class Form:
             self.exactly(wishes.bars)
             return
         drawn = self._rng.choices(self._style.forms, [weight for weight, _ in self._style.forms])[0][1]
-        parts = list(drawn if wishes.sections is None else wishes.sections)
+        parts = list(drawn if wishes.sections is None else _checked(wishes.sections))
         if wishes.intro is not None:
             parts = [part for part in parts if part not in ("intro", "last_line")]
             parts[:0] = {"none": [], "last-line": ["last_line"]}.get(wishes.intro, ["intro"])
@@ -405,12 +418,13 @@ class Form:
             self._chords("BRIDGE", once * max(1, vamp_bars // 2), 4, riff=True)
         elif name == "outro":
             numerals = self._ending_numerals()
-            last, key = self.lead.spans[-1], key_of(self._tonic, self._minor)
-            first = chord_of(numerals[0], self._tonic)
+            key, first = key_of(self._tonic, self._minor), chord_of(numerals[0], self._tonic)
             # A vamp that ends on V before an ending that begins on IV ends on I7 instead: V7 does not fall to IV.
-            if self.lead.sections[-1].riff and not weight(first, last.chord, key, self._style.name):
+            if self.lead.sections and self.lead.sections[-1].riff and not weight(
+                first, self.lead.spans[-1].chord, key, self._style.name
+            ):
                 home = Chord(self._tonic, "min7" if self._minor else "dom7", self._tonic)
-                self.lead.spans[-1] = replace(last, chord=home)
+                self.lead.spans[-1] = replace(self.lead.spans[-1], chord=home)
             self._chords("OUTRO", self._ending(numerals), 1)
         else:
             choose = "choose intro, last_line, verse, chorus, bridge, vamp:BARS, modulate or outro"
