@@ -233,7 +233,7 @@ def test_turnarounds_are_drawn_not_told_by_the_key() -> None:
         ({"tempo": 400.0}, "tempo 400"),
         ({"metre": (5, 4)}, "metre 5/4"),
         ({"sections": ("verse", "tag")}, "section 'tag'"),
-        ({"sections": ("vamp:99999",)}, "'vamp:99999': after the colon stands a number of at most two digits"),
+        ({"sections": ("vamp:99999",)}, "'vamp:99999': after the colon stands a number under 100"),
         ({"sections": ("verse:x",)}, "'verse:x': after the colon stands a number"),
         ({"sections": ()}, "0 sections: give 1 to 24"),
         ({"sections": ("verse",) * 25}, "25 sections: give 1 to 24"),

@@ -302,7 +302,7 @@ def _checked(sections: tuple[str, ...]) -> tuple[str, ...]:
         raise InputError(f"{len(sections)} sections: give 1 to {MOST_SECTIONS}")
     for section in sections:
         if not re.fullmatch(r"[^:]*(?::\d{1,2})?", section):
-            raise InputError(f"section {section!r}: after the colon stands a number of at most two digits, as in vamp:8")
+            raise InputError(f"section {section!r}: after the colon stands a number under 100, as in vamp:8")
     return sections
 
 
@@ -420,8 +420,10 @@ class Form:
             numerals = self._ending_numerals()
             key, first = key_of(self._tonic, self._minor), chord_of(numerals[0], self._tonic)
             # A vamp that ends on V before an ending that begins on IV ends on I7 instead: V7 does not fall to IV.
-            if self.lead.sections and self.lead.sections[-1].riff and not weight(
-                first, self.lead.spans[-1].chord, key, self._style.name
+            if (
+                self.lead.sections
+                and self.lead.sections[-1].riff
+                and not weight(first, self.lead.spans[-1].chord, key, self._style.name)
             ):
                 home = Chord(self._tonic, "min7" if self._minor else "dom7", self._tonic)
                 self.lead.spans[-1] = replace(self.lead.spans[-1], chord=home)
