@@ -10,6 +10,7 @@ decides word by word; a test holds the two together.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,38 +23,21 @@ from plagal.music.grid import LATEST_TICK, LONGEST_BAR, bar_lines, last_event, r
 from plagal.music.score import HIGHEST_PITCH, TICKS_PER_QUARTER, Key, Marker, Metre, Pedal, Score, Tempo
 from plagal.plumbing.errors import MidiError
 from plagal.tokens import grammar as g
+from plagal.tokens import vocabulary as v
 from plagal.tokens.repair import Repair, mend
-from plagal.tokens.vocabulary import (
-    BEAT_TICKS,
-    DURATION_TICKS,
-    ID_OF,
-    KEY_OF,
-    METRE_OF,
-    OPEN_DURATIONS,
-    PEDALS,
-    RELATIVE_VELOCITIES,
-    TEMPO_OF,
-    TIED_DURATIONS,
-    VELOCITY_LEVELS,
-    WHOLE,
-    WORD_OF,
-    key_word,
-    metre_word,
-    tempo_word,
-)
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_IDS = max(ID_OF.values()) + 1
+_IDS = max(v.ID_OF.values()) + 1
 _KIND = np.zeros(_IDS, np.int64)
 _VALUE = np.zeros(_IDS, np.int64)
 for _word, (_kind, _value) in g.KIND_OF.items():
-    _KIND[ID_OF[_word]], _VALUE[ID_OF[_word]] = _kind, _value
-for _word, _number in (*DURATION_TICKS.items(), *TIED_DURATIONS.items(), *VELOCITY_LEVELS.items()):
-    _VALUE[ID_OF[_word]] = _number
+    _KIND[v.ID_OF[_word]], _VALUE[v.ID_OF[_word]] = _kind, _value
+for _word, _number in (*v.DURATION_TICKS.items(), *v.TIED_DURATIONS.items(), *v.VELOCITY_LEVELS.items()):
+    _VALUE[v.ID_OF[_word]] = _number
 _SPECIAL = np.zeros(_IDS, np.bool_)
-_SPECIAL[[ID_OF[word] for word in (*OPEN_DURATIONS, *RELATIVE_VELOCITIES)]] = True
+_SPECIAL[[v.ID_OF[word] for word in (*v.OPEN_DURATIONS, *v.RELATIVE_VELOCITIES)]] = True
 _SPECIAL |= np.isin(_KIND, [g.ARTICULATION, g.NOTE_OFF])
 """Words whose effect depends on other notes."""
 _HEAD_KIND = np.arange(24)
@@ -85,7 +69,7 @@ class Places:
 def lay_out(words: Sequence[str]) -> Places | None:
     """Where each word happens; None where the words are no whole grammatical piece, or one that lasts too long."""
     try:
-        ids = np.fromiter(map(ID_OF.__getitem__, words), np.int64, len(words))
+        ids = np.fromiter(map(v.ID_OF.__getitem__, words), np.int64, len(words))
     except (KeyError, TypeError):
         return None
     kind, value = _KIND[ids], _VALUE[ids]
@@ -109,7 +93,7 @@ def lay_out(words: Sequence[str]) -> Places | None:
 
 def _bar_lengths(kind: Ints, value: Ints, bar: Ints) -> Ints:
     given = np.zeros(int(bar[-1]) + 1, np.int64)
-    given[0] = WHOLE
+    given[0] = v.WHOLE
     metres = np.flatnonzero((kind == g.TIMESIG) | (kind == g.HEAD_TIMESIG))
     given[bar[metres]] = value[metres]
     return given[np.maximum.accumulate(np.where(given > 0, np.arange(len(given)), 0))]
@@ -130,9 +114,7 @@ def _rises(places: Places, last: Ints) -> bool:
     if (value[offs + 1] <= value[offs]).any():
         return False
     repeats = kind[(kind == g.REPEAT_START) | (kind == g.REPEAT_END)]
-    return len(repeats) % 2 == 0 and bool(
-        (repeats[::2] == g.REPEAT_START).all() and (repeats[1::2] == g.REPEAT_END).all()
-    )
+    return len(repeats) % 2 == 0 and bool((repeats == np.resize([g.REPEAT_START, g.REPEAT_END], len(repeats))).all())
 
 
 def to_score(places: Places) -> Score:
@@ -146,16 +128,16 @@ def to_score(places: Places) -> Score:
     metres, tempos, keys, pedals = [Metre(0, 4, 4)], list[Tempo](), list[Key](), list[Pedal]()
     markers: list[Marker] = []
     for place in np.flatnonzero((kind == g.TIMESIG) | (kind == g.HEAD_TIMESIG)).tolist():
-        metres.append(Metre(int(places.bar_start[places.bar[place]]), *METRE_OF[places.words[place]]))
+        metres.append(Metre(int(places.bar_start[places.bar[place]]), *v.METRE_OF[places.words[place]]))
     for place in np.flatnonzero(_EVENTS[kind]).tolist():
         word, tick = places.words[place], int(onset[place])
         name, _, text = word.partition("_")
         if name == "KEY":
-            keys.append(Key(tick, *KEY_OF[word]))
+            keys.append(Key(tick, *v.KEY_OF[word]))
         elif name == "TEMPO":
-            tempos.append(Tempo(tick, TEMPO_OF[word]))
+            tempos.append(Tempo(tick, v.TEMPO_OF[word]))
         elif name == "PEDAL":
-            pedals.append(Pedal(tick, PEDALS[word]))
+            pedals.append(Pedal(tick, v.PEDALS[word]))
         elif name == "BASS":
             markers[-1] = Marker(tick, "chord", f"{markers[-1].text}/{text}")
         else:
@@ -166,8 +148,9 @@ def to_score(places: Places) -> Score:
     return regular(Score(notes, tuple(metres), tuple(tempos), tuple(keys), tuple(pedals), tuple(markers)))
 
 
-_LEVELS = list(VELOCITY_LEVELS.values())
+_LEVELS = list(v.VELOCITY_LEVELS.values())
 _RISE = {"VEL_CRESC": 1, "VEL_DECRESC": -1, "VEL_ACCENT": 2, "VEL_SOFT_ACCENT": 1, "VEL_MARCATO": 2}
+_LENGTHS = {"VEL_STACCATO": (1, 2), "VEL_MARCATO": (3, 4), "STACCATO": (1, 2), "FERMATA": (3, 2)}
 _SHORT = 3
 """A 32nd [ticks]: the length of grace notes and of a trill's notes."""
 
@@ -179,17 +162,18 @@ def _played(places: Places, notes: Ints, first: Ints, last: Ints) -> Ints:
     onsets = np.unique(notes[:, 0])
     following = np.append(onsets, end)[np.searchsorted(onsets, notes[:, 0], side="right")]
     bar_ends = (places.bar_start + places.bar_ticks)[places.bar[first]]
-    level, rolled, rolled_from = _LEVELS.index(VELOCITY_LEVELS["VEL_MF"]), 0, -1
+    level, rolled, rolled_from = _LEVELS.index(v.VELOCITY_LEVELS["VEL_MF"]), 0, -1
     played: list[list[int]] = []
     for number, note in enumerate(notes.tolist()):
         onset, pitch, duration, velocity = note
         duration_word, velocity_word = places.words[last[number] - 1], places.words[last[number]]
-        articulation = places.words[first[number] - 1]
+        before = places.words[first[number] - 1]
+        articulation = before if before in v.ARTICULATIONS else ""
         until_next = max(int(following[number]) - onset, 1)
-        if duration_word in OPEN_DURATIONS:
+        if duration_word in v.OPEN_DURATIONS:
             until = {"DUR_RELEASE": onset + until_next, "DUR_HOLD": int(bar_ends[number])}.get(duration_word, end)
             duration = max(duration, until - onset, 1)
-        if velocity_word in RELATIVE_VELOCITIES:
+        if velocity_word in v.RELATIVE_VELOCITIES:
             loud = min(max(level + _RISE.get(velocity_word, 0), 0), len(_LEVELS) - 1)
             level = loud if velocity_word.endswith("CRESC") else level
             velocity = _LEVELS[loud]
@@ -208,16 +192,11 @@ def _played(places: Places, notes: Ints, first: Ints, last: Ints) -> Ints:
 
 
 def _articulated_length(duration: int, velocity_word: str, articulation: str, until_next: int) -> int:
-    if velocity_word == "VEL_STACCATO":
-        duration = max(duration // 2, 1)
-    elif velocity_word == "VEL_MARCATO":
-        duration = max(duration * 3 // 4, 1)
-    if articulation == "STACCATO":
-        return max(duration // 2, 1)
-    if articulation == "FERMATA":
-        return duration * 3 // 2
-    if articulation == "LEGATO" or velocity_word == "VEL_TENUTO":
-        return max(duration, until_next)
+    for word in (velocity_word, articulation):
+        above, below = _LENGTHS.get(word, (1, 1))
+        duration = max(duration * above // below, 1)
+    if articulation == "LEGATO" or (velocity_word == "VEL_TENUTO" and articulation not in _LENGTHS):
+        duration = max(duration, until_next)
     return duration
 
 
@@ -241,9 +220,8 @@ def _released(places: Places, played: list[list[int]]) -> list[list[int]]:
     for note in played:
         onset, pitch, duration, _ = note
         releases = offs.get(pitch, [])
-        next_release = int(np.searchsorted(releases, onset, side="right"))
-        if next_release < len(releases):
-            note[2] = min(duration, releases[next_release] - onset)
+        if (following := bisect_right(releases, onset)) < len(releases):
+            note[2] = min(duration, releases[following] - onset)
     return played
 
 
@@ -258,18 +236,16 @@ class Decoded:
     repairs: list[Repair]
 
 
-_WORD_ARRAY = np.full(max(WORD_OF) + 1, "", dtype=object)
-_WORD_ARRAY[list(WORD_OF)] = list(WORD_OF.values())
+_WORD_ARRAY = np.full(max(v.WORD_OF) + 1, "", dtype=object)
+_WORD_ARRAY[list(v.WORD_OF)] = list(v.WORD_OF.values())
 
-_VELOCITY_ID = np.array(
-    [ID_OF["VEL_PPP"] + int(np.argmin(np.abs(np.array(_LEVELS) - velocity))) for velocity in range(128)], dtype=np.int64
-)
-_TICKS_TO_DURATION = {ticks: ID_OF[word] for word, ticks in DURATION_TICKS.items()}
-_LONGEST_WORD = max(_TICKS_TO_DURATION)
-_DURATION_ID = np.array([_TICKS_TO_DURATION.get(ticks, -1) for ticks in range(_LONGEST_WORD + 1)], dtype=np.int64)
-_BEAT_ID = np.array([ID_OF[word] for word in BEAT_TICKS], dtype=np.int64)
-_NOTE_ON_ID = ID_OF["NOTE_ON_21"] - 21
-_TIED_WHOLE_ID = ID_OF["DUR_WHOLE_TIED"]
+_VELOCITY_ID = v.ID_OF["VEL_PPP"] + np.abs(np.array(_LEVELS) - np.arange(128)[:, None]).argmin(axis=1)
+_LONGEST_WORD = max(v.DURATION_TICKS.values())
+_DURATION_ID = np.full(_LONGEST_WORD + 1, -1, dtype=np.int64)
+_DURATION_ID[list(v.DURATION_TICKS.values())] = [v.ID_OF[word] for word in v.DURATION_TICKS]
+_BEAT_ID = np.array([v.ID_OF[word] for word in v.BEAT_TICKS], dtype=np.int64)
+_NOTE_ON_ID = v.ID_OF["NOTE_ON_21"] - 21
+_TIED_WHOLE_ID = v.ID_OF["DUR_WHOLE_TIED"]
 
 (_REPEAT_END, _BAR, _METRE, _REPEAT_START, _SECTION, _BEAT, _KEY, _TEMPO, _PEDAL, _CHORD, _BASS,
  _NOTE) = range(12)  # fmt: skip
@@ -289,7 +265,7 @@ def encode_ids(score: Score, chords: bool = True) -> Ints:
     score = regular(score)
     asserted = tuple(marker for marker in score.markers if chords or marker.kind != "chord")
     # A tempo whose word is that before would say nothing, yet claim a bar to say it in.
-    said = [(tempo, tempo_word(tempo.quarters_per_minute)) for tempo in score.tempos]
+    said = [(tempo, v.tempo_word(tempo.quarters_per_minute)) for tempo in score.tempos]
     tempos = tuple(tempo for place, (tempo, word) in enumerate(said) if not place or said[place - 1][1] != word)
     score = replace(score, tempos=tempos, markers=asserted)
     lines, lengths = bar_lines(score.metres, last_event(score))
@@ -301,14 +277,14 @@ def encode_ids(score: Score, chords: bool = True) -> Ints:
         score = replace(score, markers=(*asserted, *(Marker(onset, "chord", chord.symbol) for onset, chord in heard)))
     head, events = _events(score)
     place, count, last_id, first_id, duration_id = _note_rows(score)
-    told = np.array([(tick * _PLACES_A_TICK + order, ID_OF[word]) for tick, order, word in events], np.int64)
+    told = np.array([(tick * _PLACES_A_TICK + order, v.ID_OF[word]) for tick, order, word in events], np.int64)
     told_places, told_ids = told.reshape(-1, 2).T
     places = np.concatenate([place, told_places, lines * _PLACES_A_TICK + _BAR])
     # A BEAT before all that happens at one position.
     ticks = np.unique(places[places % _PLACES_A_TICK > _BEAT] // _PLACES_A_TICK)
     beat_ids = _BEAT_ID[ticks - lines[np.searchsorted(lines, ticks, side="right") - 1]]
     places = np.concatenate([places, ticks * _PLACES_A_TICK + _BEAT])
-    ends_with = np.concatenate([last_id, told_ids, np.full(len(lines), ID_OF["BAR_START"]), beat_ids])
+    ends_with = np.concatenate([last_id, told_ids, np.full(len(lines), v.ID_OF["BAR_START"]), beat_ids])
     counts = np.ones(len(places), np.int64)
     counts[: len(place)] = count
     order = np.argsort(places, kind="stable")
@@ -320,17 +296,17 @@ def encode_ids(score: Score, chords: bool = True) -> Ints:
     # The first and the last but one word of each note; its ties stand there already.
     body[note_end - 2] = duration_id
     body[note_end - count] = first_id
-    return np.concatenate([head, body, [ID_OF["SONG_END"]]])
+    return np.concatenate([head, body, [v.ID_OF["SONG_END"]]])
 
 
 def _note_rows(score: Score) -> tuple[Ints, Ints, Ints, Ints, Ints]:
     """Of each note: its sort place, its number of words, its last word; and its first and last but one."""
     onset, pitch, duration, velocity = np.array(score.notes.T, dtype=np.int64, order="C")
-    ties = (duration - 1) // WHOLE
-    rest = duration - WHOLE * ties
+    ties = (duration - 1) // v.WHOLE
+    rest = duration - v.WHOLE * ties
     # What is left after tied wholes may be a dotted whole, which has a word of its own.
-    dotted = (ties > 0) & (rest + WHOLE == _LONGEST_WORD)
-    ties, rest = ties - dotted, rest + WHOLE * dotted
+    dotted = (ties > 0) & (rest + v.WHOLE == _LONGEST_WORD)
+    ties, rest = ties - dotted, rest + v.WHOLE * dotted
     place = onset * _PLACES_A_TICK + _NOTE + pitch
     return place, 3 + ties, _VELOCITY_ID[velocity], pitch + _NOTE_ON_ID, _DURATION_ID[rest]
 
@@ -340,9 +316,9 @@ def _events(score: Score) -> tuple[list[int], list[tuple[int, int, str]]]:
     events: list[tuple[int, int, str]] = []
     head = ["SONG_START"]
     changes = (
-        (_KEY, [(key.onset, key_word(key.fifths, key.minor)) for key in score.keys]),
-        (_METRE, [(metre.onset, metre_word(metre.numerator, metre.denominator)) for metre in score.metres]),
-        (_TEMPO, [(tempo.onset, tempo_word(tempo.quarters_per_minute)) for tempo in score.tempos]),
+        (_KEY, [(key.onset, v.key_word(key.fifths, key.minor)) for key in score.keys]),
+        (_METRE, [(metre.onset, v.metre_word(metre.numerator, metre.denominator)) for metre in score.metres]),
+        (_TEMPO, [(tempo.onset, v.tempo_word(tempo.quarters_per_minute)) for tempo in score.tempos]),
     )
     for order, words in changes:
         current = ""
@@ -355,7 +331,7 @@ def _events(score: Score) -> tuple[list[int], list[tuple[int, int, str]]]:
     events += [(pedal.onset, _PEDAL, f"PEDAL_{pedal.state.upper()}") for pedal in score.pedals]
     for marker in score.markers:
         events += _marker_events(marker)
-    return [ID_OF[word] for word in head], events
+    return [v.ID_OF[word] for word in head], events
 
 
 def _marker_events(marker: Marker) -> list[tuple[int, int, str]]:

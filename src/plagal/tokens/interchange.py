@@ -18,20 +18,7 @@ from typing import TYPE_CHECKING
 
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH, TICKS_PER_QUARTER
 from plagal.plumbing.errors import InputError
-from plagal.tokens.vocabulary import (
-    BEAT_TICKS,
-    DURATION_TICKS,
-    METRE_OF,
-    METRES,
-    TEMPO_OF,
-    TIED_DURATIONS,
-    VELOCITY_LEVELS,
-    WHOLE,
-    duration_words,
-    metre_word,
-    quarters,
-    tempo_word,
-)
+from plagal.tokens import vocabulary as v
 
 if TYPE_CHECKING:
     import miditok
@@ -45,13 +32,13 @@ def remi_tokenizer(longest_beats: int = 12) -> miditok.REMI:
     import miditok
 
     numerators: dict[int, list[int]] = {}
-    for numerator, denominator in METRES:
+    for numerator, denominator in v.METRES:
         numerators.setdefault(denominator, []).append(numerator)
     return miditok.REMI(
         miditok.TokenizerConfig(
             pitch_range=(LOWEST_PITCH, HIGHEST_PITCH + 1),
             beat_res={(0, longest_beats): _POSITIONS_A_BEAT},
-            num_velocities=len(VELOCITY_LEVELS),
+            num_velocities=len(v.VELOCITY_LEVELS),
             remove_duplicated_notes=True,
             use_chords=False,
             use_tempos=True,
@@ -86,8 +73,8 @@ class _Remi:
         self.id_of: dict[str, int] = dict(tokenizer.vocab)
         self.token_of = {number: token for token, number in self.id_of.items()}
         self.states_metre = bool(tokenizer.config.use_time_signatures)
-        self.velocities = self.told_apart("Velocity", {word: float(n) for word, n in VELOCITY_LEVELS.items()})
-        self.tempos = self.told_apart("Tempo", TEMPO_OF)
+        self.velocities = self.told_apart("Velocity", {word: float(n) for word, n in v.VELOCITY_LEVELS.items()})
+        self.tempos = self.told_apart("Tempo", v.TEMPO_OF)
         if "Duration_0.1.24" not in self.id_of:
             raise InputError("the tokenizer's beat_res is not 24: make one with `remi_tokenizer`")
 
@@ -102,8 +89,8 @@ class _Remi:
 
     @staticmethod
     def nearest_word(value: float, values: dict[str, float]) -> str:
-        if values is TEMPO_OF:
-            return tempo_word(value)
+        if values is v.TEMPO_OF:
+            return v.tempo_word(value)
         return min(values, key=lambda word: abs(values[word] - value))
 
     def to_words(self, ids: list[int]) -> list[str]:
@@ -116,13 +103,13 @@ class _Remi:
         while place < end:
             kind, _, value = tokens[place].partition("_")
             if kind == "TimeSig":
-                word = metre_word(*map(int, value.split("/")))
-                beat_ticks = WHOLE // METRE_OF[word][1] if word in METRE_OF else 0
+                word = v.metre_word(*map(int, value.split("/")))
+                beat_ticks = v.WHOLE // v.METRE_OF[word][1] if word in v.METRE_OF else 0
                 if word != metre:
                     (words if metre else opening).append(word)
                 metre = word
             elif kind == "Tempo" and words == ["SONG_START", "BAR_START", "BEAT_0"]:
-                opening.append(tempo_word(float(value)))
+                opening.append(v.tempo_word(float(value)))
                 # The position stays: music may follow there. It goes again below where none does.
             elif kind == "Pitch":
                 words += self.note_words(tokens, place, beat_ticks)
@@ -142,11 +129,11 @@ class _Remi:
             return "BAR_START"
         if kind == "Position":
             position = _ticks(int(value), beat_ticks, token, place)
-            word = f"BEAT_{quarters(position)}"
-            if word in BEAT_TICKS:
+            word = f"BEAT_{v.quarters(position)}"
+            if word in v.BEAT_TICKS:
                 return word
         if kind == "Tempo":
-            return tempo_word(float(value))
+            return v.tempo_word(float(value))
         if token in ("Pedal_0", "PedalOff_0"):
             return "PEDAL_ON" if kind == "Pedal" else "PEDAL_OFF"
         raise InputError(f"token {place} is {token or 'unknown'!r}, which no word can say")
@@ -158,8 +145,8 @@ class _Remi:
         beats, positions, resolution = map(int, duration[2].split("."))
         parts = beats * _POSITIONS_A_BEAT + positions * _POSITIONS_A_BEAT // resolution
         ticks = _ticks(parts, beat_ticks, tokens[place + 2], place + 2)
-        level = self.nearest_word(float(velocity[2]), {word: float(n) for word, n in VELOCITY_LEVELS.items()})
-        return [f"NOTE_ON_{pitch[2]}", *duration_words(ticks), level]
+        level = self.nearest_word(float(velocity[2]), {word: float(n) for word, n in v.VELOCITY_LEVELS.items()})
+        return [f"NOTE_ON_{pitch[2]}", *v.duration_words(ticks), level]
 
     def to_ids(self, words: list[str], leave_out: bool) -> list[int]:
         tokens: list[str] = []
@@ -167,19 +154,19 @@ class _Remi:
         for place, word in enumerate(words):
             following = words[place + 1] if place + 1 < len(words) else ""
             if word == "BAR_START":
-                metre = following if following in METRE_OF else metre
-                beat_ticks = WHOLE // METRE_OF[metre][1]
+                metre = following if following in v.METRE_OF else metre
+                beat_ticks = v.WHOLE // v.METRE_OF[metre][1]
                 tokens += ["Bar_None", *([f"TimeSig_{'/'.join(metre.split('_')[1:])}"] * self.states_metre)]
                 if tempo:
                     tokens += ["Position_0", self.tempos[tempo]]
                     tempo = ""
-            elif word in METRE_OF:
+            elif word in v.METRE_OF:
                 metre = word
-            elif word in TEMPO_OF and not any(t.startswith("Bar") for t in tokens):
+            elif word in v.TEMPO_OF and not any(t.startswith("Bar") for t in tokens):
                 tempo = word
-            elif word in DURATION_TICKS or word in TIED_DURATIONS:
-                length += DURATION_TICKS.get(word, 0) or TIED_DURATIONS[word]
-            elif word in VELOCITY_LEVELS:
+            elif word in v.DURATION_TICKS or word in v.TIED_DURATIONS:
+                length += v.DURATION_TICKS.get(word, 0) or v.TIED_DURATIONS[word]
+            elif word in v.VELOCITY_LEVELS:
                 beats, parts = divmod(_parts(length, beat_ticks, word, place), _POSITIONS_A_BEAT)
                 tokens += [self.velocities[word], f"Duration_{beats}.{parts}.{_POSITIONS_A_BEAT}"]
                 length = 0
@@ -196,9 +183,9 @@ class _Remi:
 
     def plain_token(self, word: str, beat_ticks: int, place: int) -> str:
         """The token of a word that is not a note's length or loudness, metre or bar line; "" where there is none."""
-        if word in BEAT_TICKS:
-            return f"Position_{_parts(BEAT_TICKS[word], beat_ticks, word, place)}"
-        if word in TEMPO_OF:
+        if word in v.BEAT_TICKS:
+            return f"Position_{_parts(v.BEAT_TICKS[word], beat_ticks, word, place)}"
+        if word in v.TEMPO_OF:
             return self.tempos[word]
         if word.startswith("NOTE_ON_"):
             return f"Pitch_{word[8:]}"

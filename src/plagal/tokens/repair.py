@@ -18,21 +18,14 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
 from plagal.music.grid import LATEST_TICK, LONGEST_BAR
 from plagal.tokens import grammar as g
-from plagal.tokens.vocabulary import (
-    ARTICULATIONS,
-    BEAT_TICKS,
-    DURATION_TICKS,
-    MUSIC_WORDS,
-    OPEN_DURATIONS,
-    TIED_DURATIONS,
-    WHOLE,
-)
+from plagal.tokens import vocabulary as v
 
-_LENGTHS = frozenset({*DURATION_TICKS, *OPEN_DURATIONS})
-_BEAT_WORD = {ticks: word for word, ticks in BEAT_TICKS.items()}
+_LENGTHS = frozenset({*v.DURATION_TICKS, *v.OPEN_DURATIONS})
+_BEAT_WORD = {ticks: word for word, ticks in v.BEAT_TICKS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +40,15 @@ class Repair:
         return f"word {self.position} {self.word!r}: {self.what}"
 
 
-@dataclass
-class _Position:
-    """What happens at one position of a bar."""
-
-    key: str = ""
-    tempo: str = ""
-    pedals: list[str] = field(default_factory=list)
-    chord: str = ""
-    bass: str = ""
-    offs: dict[int, str] = field(default_factory=dict)
-    notes: dict[int, list[str]] = field(default_factory=dict)
-
-    def words(self) -> list[str]:
-        words = [word for word in (self.key, self.tempo) if word]
-        last = self.pedals[-1:]
-        lifted = last and last != ["PEDAL_OFF"] and "PEDAL_OFF" in self.pedals
-        words += ["PEDAL_OFF", *last] if lifted else last
-        words += [word for word in (self.chord, self.bass if self.chord else "") if word]
-        words += [self.offs[pitch] for pitch in sorted(self.offs)]
-        return words + [word for pitch in sorted(self.notes) for word in self.notes[pitch]]
+_Position = dict[tuple[int, int], list[str]]
+"""(kind, pitch or 0) -> words of what happens there: kinds are numbered in the order in which a position has them."""
 
 
 @dataclass
 class _Bar:
     ticks: int
-    timesig: str = ""
-    repeat_start: bool = False
-    section: str = ""
+    opening: dict[int, str] = field(default_factory=dict)
+    """Kind -> word of what stands before the first position; kinds are numbered in that order, too."""
     positions: dict[int, _Position] = field(default_factory=dict)
     repeat_end: bool = False
 
@@ -97,13 +71,8 @@ class _Mender:
         """Of the running bar [ticks]."""
 
     @property
-    def full(self) -> bool:
-        """Whether the next bar would lie past the last tick that a piece may have."""
-        return bool(self.bars) and self.start + self.bars[-1].ticks > LATEST_TICK - LONGEST_BAR
-
-    @property
     def here(self) -> _Position:
-        return self.bar.positions.setdefault(self.position, _Position())
+        return self.bar.positions.setdefault(self.position, {})
 
     @property
     def bar(self) -> _Bar:
@@ -113,20 +82,23 @@ class _Mender:
         return self.bars[-1]
 
     def begin_bar(self) -> None:
-        if self.full:
-            raise _FullError
-        ticks = self.bars[-1].ticks if self.bars else g.KIND_OF.get(self.head.get(g.TIMESIG, ""), (0, WHOLE))[1]
-        self.start += ticks if self.bars else 0
+        if self.bars:
+            ticks = self.bars[-1].ticks
+            if self.start + ticks > LATEST_TICK - LONGEST_BAR:
+                raise _FullError
+            self.start += ticks
+        else:
+            ticks = g.KIND_OF.get(self.head.get(g.HEAD_TIMESIG, ""), (0, v.WHOLE))[1]
         self.bars.append(_Bar(ticks))
         self.position = 0
 
     def read(self, word: str, kind: int, value: int) -> str:
         if kind in (g.TIE, g.DURATION, g.VELOCITY):
             return self.read_in_note(word, kind)
-        articulated = kind == g.NOTE_ON and self.note and self.note[-1] in ARTICULATIONS
+        articulated = kind == g.NOTE_ON and self.note and self.note[-1] in v.ARTICULATIONS
         finished = "" if articulated else self.finish_note()
         if kind in (g.KEY, g.TIMESIG, g.TEMPO) and not self.bars:
-            self.head[kind] = word
+            self.head[g.HEAD[kind]] = word
             return "read as part of the head"
         if kind in (g.NOTE_ON, g.ARTICULATION):
             self.note.append(word)
@@ -141,7 +113,7 @@ class _Mender:
         elif kind == g.TIMESIG:
             if self.bar.positions:
                 self.begin_bar()
-            self.bar.timesig, self.bar.ticks, self.position = word, value, 0
+            self.bar.opening[kind], self.bar.ticks, self.position = word, value, 0
             return "a bar begins before it"
         elif kind == g.BEAT:
             if value >= self.bar.ticks:
@@ -150,12 +122,12 @@ class _Mender:
                 return "past the end of its bar: the next one begins"
             self.position = value
         elif kind == g.SECTION:
-            self.bar.section = word
+            self.bar.opening[kind] = word
             return "put at its bar line"
         elif self.repeat_open != (kind == g.REPEAT_END):
             return ""
         elif kind == g.REPEAT_START:
-            self.bar.repeat_start = self.repeat_open = True
+            self.bar.opening[kind], self.repeat_open = word, True
         else:
             self.bar.repeat_end, self.repeat_open = True, False
         return "put in its order"
@@ -164,18 +136,12 @@ class _Mender:
         here = self.here
         if kind == g.BASS and self.chord_at is not here:
             return ""
-        if kind == g.KEY:
-            here.key = word
-        elif kind == g.TEMPO:
-            here.tempo = word
-        elif kind in (g.PEDAL, g.PEDAL_OFF):
-            here.pedals.append(word)
-        elif kind == g.CHORD:
-            here.chord, here.bass, self.chord_at = word, "", here
-        elif kind == g.BASS:
-            here.bass = word
-        else:
-            here.offs[value] = word
+        if kind == g.CHORD:
+            self.chord_at = here
+            here.pop((g.BASS, 0), None)
+        elif kind == g.PEDAL_OFF:
+            here.pop((g.PEDAL, 0), None)
+        here[kind, value] = [word]
         return "put in its order"
 
     def read_in_note(self, word: str, kind: int) -> str:
@@ -193,12 +159,11 @@ class _Mender:
         if pitch is None:
             return "the articulation before it is left out" if note else ""
         velocity = note.pop() if note[-1].startswith("VEL_") else "VEL_MF"
-        if note[-1] not in _LENGTHS:
-            # A tie with nothing to tie to is a plain length.
-            note = (
-                [*note[:-1], note[-1].removesuffix("_TIED")] if note[-1] in TIED_DURATIONS else [*note, "DUR_QUARTER"]
-            )
-        self.here.notes[g.KIND_OF[note[pitch]][1]] = [*note, velocity]
+        if note[-1] in v.TIED_DURATIONS:  # with nothing to tie to it is a plain length
+            note[-1] = note[-1].removesuffix("_TIED")
+        elif note[-1] not in _LENGTHS:
+            note.append("DUR_QUARTER")
+        self.here[g.NOTE_ON, g.KIND_OF[note[pitch]][1]] = [*note, velocity]
         return "the note gets what it lacks"
 
     def words(self) -> list[str]:
@@ -206,15 +171,18 @@ class _Mender:
             self.begin_bar()
         if self.repeat_open:
             self.bars[-1].repeat_end = True
-        words = ["SONG_START", *(self.head[kind] for kind in (g.KEY, g.TIMESIG, g.TEMPO) if kind in self.head)]
+        words = ["SONG_START", *_in_order(self.head)]
         for bar in self.bars:
-            words.append("BAR_START")
-            words += [word for word in (bar.timesig, "REPEAT_START" * bar.repeat_start, bar.section) if word]
-            for position in sorted(bar.positions):
-                if content := bar.positions[position].words():
-                    words += [_BEAT_WORD[position], *content]
+            words += ["BAR_START", *_in_order(bar.opening)]
+            for position, content in sorted(bar.positions.items()):
+                if content:
+                    words += [_BEAT_WORD[position], *chain.from_iterable(content[said] for said in sorted(content))]
             words += ["REPEAT_END"] * bar.repeat_end
         return [*words, "SONG_END"]
+
+
+def _in_order(said: dict[int, str]) -> list[str]:
+    return [said[kind] for kind in sorted(said)]
 
 
 def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
@@ -247,7 +215,7 @@ def mend(words: Sequence[str]) -> tuple[list[str], list[Repair]]:
     return mender.words(), repairs
 
 
-_KNOWN = frozenset(MUSIC_WORDS)
+_KNOWN = frozenset(v.MUSIC_WORDS)
 _LONGEST_TEXT = 1_000_000
 """[characters] that are read; an answer of 2,048 tokens has about 10,000."""
 
