@@ -57,6 +57,13 @@ def ids_to_compare(lm: Any) -> list[int]:
     return [*lm.encode_text(prompt_text(PROMPT)), *map(int, lm.words.encode(_PIECE.split()))]
 
 
+def _compared(lm: Any, other: Any) -> tuple[float, float]:
+    """The largest difference of a logit between `lm` and the module `other`, and the largest logit."""
+    ids = ids_to_compare(lm)
+    ours, theirs = logits_of(lm.model, ids), logits_of(other, ids)
+    return float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
+
+
 # --- The fused model as a folder of its own for mlx-lm and transformers: nothing in it refers to this project's ---
 
 
@@ -65,11 +72,9 @@ def to_mlx(fused: Path, out: Path) -> Export:
     folder = find_folder(fused)
     with atomic_path(out) as temporary:
         shutil.copytree(folder, temporary)
-        lm = load(fused)
-        ids = ids_to_compare(lm)
-        ours, theirs = logits_of(lm.model, ids), logits_of(load_stock(temporary), ids)
+        off, scale = _compared(load(fused), load_stock(temporary))
         size = sum(file.stat().st_size for file in temporary.iterdir())
-    return Export(out, size, float(np.abs(ours - theirs).max()), float(np.abs(ours).max()), (GRAMMAR_UNTOLD,))
+    return Export(out, size, off, scale, (GRAMMAR_UNTOLD,))
 
 
 # --- Stage 2's adapter as Hugging Face PEFT keeps it: adapter_model.safetensors and adapter_config.json ---
@@ -85,7 +90,6 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 def to_peft(models: Path, out: Path) -> Export:
     """Write the folder `out` from the adapters of `models`/stage2. Raises ModelError where they are missing or
     damaged."""
-
     lm = load_stage(models, "stage2")
     if lm.adapters is None:
         raise ModelError(f"{models / 'stage2'} has no adapter; run `make train_stage2`")
@@ -135,7 +139,6 @@ def to_peft(models: Path, out: Path) -> Export:
 def _peft_compared(lm: Any, base: Path, folder: Path) -> tuple[float, float]:
     """The largest difference of a logit between `lm` and `base` with what `folder` says added to it, and the largest
     logit."""
-
     tensors, config = load_file(folder / WEIGHTS), read_json(folder / CONFIG)
     other, scale = load(base, "text" if config["modules_to_save"] else None), config["lora_alpha"] / config["r"]
     modules, weights = dict(other.model.named_modules()), {}
@@ -147,9 +150,7 @@ def _peft_compared(lm: Any, base: Path, folder: Path) -> tuple[float, float]:
         elif not name.endswith(_B):
             weights[name.removesuffix(".weight")] = value
     put_weights(other.model, weights)
-    ids = ids_to_compare(lm)
-    ours, theirs = logits_of(lm.model, ids), logits_of(other.model, ids)
-    return float(np.abs(ours - theirs).max()), float(np.abs(ours).max())
+    return _compared(lm, other.model)
 
 
 # --- The fused model as GGUF, for llama.cpp, Ollama and LM Studio: its tokenizer keeps one token a music word ---
@@ -161,6 +162,11 @@ def _peft_compared(lm: Any, base: Path, folder: Path) -> tuple[float, float]:
 _NAMES = {ours: theirs for theirs, ours in (TOP | LAYERS).items()}
 _PRETOKENIZER = {"qwen2": "qwen2", "llama": "smollm"}
 """Architecture -> llama.cpp's name for how text is split before it is merged."""
+_HEAD = {
+    "context_length": "max_position_embeddings", "embedding_length": "hidden_size", "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size", "head_count": "num_attention_heads",
+    "head_count_kv": "num_key_value_heads", "layer_norm_rms_eps": "rms_norm_eps", "rope_freq_base": "rope_theta",
+}  # fmt: skip
 _BLOCK, _BLOCK_BYTES = 32, 20  # of Q4_1
 _LARGEST_HALF = 65504.0
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
@@ -296,14 +302,8 @@ def _q4_1(weights: Mapping[str, Any], module: str, turn: Callable[[Array], Array
 
 def _write_head(writer: Any, config: Mapping[str, Any], name: str) -> None:
     writer.add_name(f"Plagal {name}")
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_theta"])
+    for name, key in _HEAD.items():
+        getattr(writer, f"add_{name}")(config[key])
     writer.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
     writer.add_vocab_size(config["vocab_size"])
 
@@ -367,6 +367,4 @@ def _gguf_compared(
         return off, scale, "weight"
     lm, other = load(fused, "text"), load(fused, "text")  # as they are on disk: nothing is grown
     put_weights(other.model, read)
-    ids = ids_to_compare(lm)
-    mine, theirs = logits_of(lm.model, ids), logits_of(other.model, ids)
-    return float(np.abs(mine - theirs).max()), float(np.abs(mine).max()), "logit"
+    return *_compared(lm, other.model), "logit"

@@ -60,6 +60,11 @@ def test_the_embedded_base_is_rehearsed_in_both_stages_and_leaves_its_figures_al
     assert str(folder) not in json.dumps(report) and os.uname().nodename not in json.dumps(report)
 
 
+def test_a_few_steps_of_which_one_was_slow_promise_no_hours_below_the_fastest() -> None:
+    stage = rehearsing.Stage(96, 96, 1.0, 1.0, 1.0, step_seconds=[3.6, 3.6, 90.0])
+    assert rehearsing._hours(stage, params_of().train_stage1, 0.0)[0] == 1.0
+
+
 def test_a_large_base_that_is_not_here_is_one_of_its_shape_with_random_weights(folder: Path) -> None:
     report = rehearse(params_of(base="mlx-community/Qwen2.5-7B-Instruct-4bit"), 0.0, TINY_QWEN, layers=2)
     assert report["base"]["weights"] == "random" and report["base"]["layers"] == 2

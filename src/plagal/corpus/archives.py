@@ -6,6 +6,7 @@ Nothing an archive says about paths is trusted: only plain files whose names sta
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import lzma
 import os
@@ -107,7 +108,7 @@ def fetch(url: str, sha256: str, folder: Path, attempts: int = ATTEMPTS) -> Path
     pup = pooch.create(path=folder, base_url="", registry=registry, urls={name: url}, retry_if_failed=attempts - 1)
     partial = folder / f"{name}.partial"
     try:
-        return Path(pup.fetch(name, downloader=_Resuming(partial)))
+        return Path(pup.fetch(name, downloader=functools.partial(_download, partial)))
     except (requests.exceptions.RequestException, _InterruptedError) as error:
         raise CorpusError(
             f"{url} cannot be fetched: {_one_line(error)}; try again: the download continues where it stopped"
@@ -127,39 +128,28 @@ class _InterruptedError(Exception):
     pass
 
 
-class _Resuming:
-    """A downloader for pooch that keeps what has come in a file of its own and asks for the rest alone."""
+def _download(partial: Path, url: str, output_file: str, _pooch: Any) -> None:
+    """pooch's downloader: keeps what has come in a file of its own, `partial`, and asks for the rest alone."""
+    import requests
+    from tqdm import tqdm
 
-    def __init__(self, partial: Path) -> None:
-        self._partial = partial
-
-    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
-        import requests
-
-        have = self._partial.stat().st_size if self._partial.exists() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
-            if url.startswith("https:") and not response.url.startswith("https:"):
-                raise _InterruptedError("it redirects to an address that is not encrypted")
-            if response.status_code == requests.codes.requested_range_not_satisfiable:
-                self._partial.unlink()
-                raise requests.exceptions.ConnectionError(
-                    "the server's file is shorter than what has come; starting over"
-                )
-            response.raise_for_status()
-            going_on = have > 0 and response.status_code == requests.codes.partial_content
-            self._save(response, "ab" if going_on else "wb", have if going_on else 0)
-        self._partial.replace(output_file)
-
-    def _save(self, response: Any, mode: str, have: int) -> None:
-        from tqdm import tqdm
-
+    have = partial.stat().st_size if partial.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
+        if url.startswith("https:") and not response.url.startswith("https:"):
+            raise _InterruptedError("it redirects to an address that is not encrypted")
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            partial.unlink()
+            raise requests.exceptions.ConnectionError("the server's file is shorter than what has come; starting over")
+        response.raise_for_status()
+        have = have if response.status_code == requests.codes.partial_content else 0
         total = have + int(response.headers.get("content-length", 0))
-        bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=self._partial.name, delay=2)
-        with self._partial.open(mode) as out, bar:
+        bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=partial.name, delay=2)
+        with partial.open("ab" if have else "wb") as out, bar:
             for chunk in response.iter_content(_CHUNK_BYTES):
                 out.write(chunk)
                 bar.update(len(chunk))
+    partial.replace(output_file)
 
 
 def unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> None:

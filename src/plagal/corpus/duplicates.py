@@ -106,8 +106,7 @@ def _grams(symbols: npt.NDArray[np.int64], n: int) -> Grams:
     for place in range(n):
         state = (state ^ (symbols[place : place + count] + 128).astype(np.uint64)) * _MULTIPLIER
         state ^= state >> np.uint64(29)
-    unique: Grams = np.unique((state >> np.uint64(16)).astype(np.uint32))
-    return unique
+    return np.asarray(np.unique((state >> np.uint64(16)).astype(np.uint32)))
 
 
 @lru_cache(maxsize=1)
@@ -129,8 +128,7 @@ def signature(grams: Grams) -> Signature:
     sketch = MinHash(_PERMUTATIONS, _SEED, hashfunc=_identity, permutations=known.permutations, scheme=known.scheme)
     if len(grams):
         sketch.update_batch(grams.tolist())
-    values: Signature = sketch.hashvalues.astype(np.uint32)
-    return values
+    return np.asarray(sketch.hashvalues.astype(np.uint32))
 
 
 def candidate_pairs(sets: Sequence[Grams]) -> Iterator[tuple[int, int]]:
@@ -338,4 +336,4 @@ def split_after(
 def split_counts(splits: Sequence[str]) -> dict[str, int]:
     """Pieces by split, every split named."""
     counted = Counter(splits)
-    return {name: counted.get(name, 0) for name in (*SPLITS, LEFT_OUT)}
+    return {name: counted[name] for name in (*SPLITS, LEFT_OUT)}

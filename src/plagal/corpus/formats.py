@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, dataclass
 from math import isfinite
 from pathlib import Path
@@ -150,20 +150,17 @@ def _convert_batch(batch: list[Line], kind: str, validate: bool) -> list[tuple[i
     return rows
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
-
-
 def _finite(digits: str) -> float:
-    number = float(digits)
-    return number if isfinite(number) else _no_number(digits)
+    if not isfinite(number := float(digits)):
+        raise ValueError(f"{digits} is not a number")
+    return number
 
 
 def _parsed(line: bytes) -> Any:
     if not line.strip():
         raise RecordError("empty, or longer than a record may be")
     try:
-        return json.loads(line.decode("utf-8"), parse_constant=_no_number, parse_float=_finite)
+        return json.loads(line.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
     except UnicodeDecodeError:
         raise RecordError("not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
@@ -225,11 +222,8 @@ def write_provenance(folder: Path, origins: Counter[Origin]) -> None:
 
 def read_provenance(text: Path) -> dict[str, Origins]:
     """Of both stages' text under `text`. Raises InputError where a file is missing."""
-    return {stage: _read(text / stage / PROVENANCE) for stage in STAGES}
-
-
-def _read(path: Path) -> Origins:
-    return {Origin.of(row): int(row["pieces"]) for row in read_json(path)}
+    rows = {stage: read_json(text / stage / PROVENANCE) for stage in STAGES}
+    return {stage: {Origin.of(row): int(row["pieces"]) for row in some} for stage, some in rows.items()}
 
 
 def fused_card(text: Path) -> str:
@@ -249,16 +243,10 @@ def provenance_tables(provenance: dict[str, Origins]) -> str:
             lines.append(f"| {number} | {genre.replace('_', ' ')} | {counts} |")
     lines += ["", "## Licences of the training pieces", ""]
     lines += ["| licence | commercial use | pieces | by |", "|---|---|---:|---|"]
-    for (licence, commercial), (pieces, names) in sorted(_licences(provenance.values()).items()):
-        cells = (licence, "yes" if commercial else "no", str(pieces), "; ".join(sorted(names)))
+    found = [(origin, pieces) for origins in provenance.values() for origin, pieces in origins.items()]
+    for licence, commercial in sorted({(origin.licence, origin.commercial) for origin, _ in found}):
+        under = [row for row in found if (row[0].licence, row[0].commercial) == (licence, commercial)]
+        names = sorted({origin.attribution for origin, _ in under})
+        cells = (licence, "yes" if commercial else "no", str(sum(pieces for _, pieces in under)), "; ".join(names))
         lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
     return "\n".join([*lines, ""])
-
-
-def _licences(stages: Iterable[Origins]) -> dict[tuple[str, bool], tuple[int, set[str]]]:
-    found: dict[tuple[str, bool], tuple[int, set[str]]] = {}
-    for origins in stages:
-        for origin, pieces in origins.items():
-            before, names = found.get((origin.licence, origin.commercial), (0, set()))
-            found[origin.licence, origin.commercial] = (before + pieces, names | {origin.attribution})
-    return found

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +57,13 @@ def revoice(score: Score, rng: random.Random) -> Score:
 
 def _move_inner(notes: Notes, start: int, stop: int, step: int) -> None:
     """Move one inner note of each chord in rows [start, stop): the highest down or the lowest up, where it fits."""
-    position = start
-    while position < stop:
-        end = position
-        while end < stop and notes[end, ONSET] == notes[position, ONSET]:
-            end += 1
-        if end - position >= 4:
-            row = end - 2 if step < 0 else position + 1
+    begins = start + np.flatnonzero(np.diff(notes[start:stop, ONSET], prepend=-1))
+    for first, end in pairwise([*begins.tolist(), stop]):
+        if end - first >= 4:
+            row = end - 2 if step < 0 else first + 1
             pitch = int(notes[row, PITCH]) + step
-            if notes[position, PITCH] < pitch < _lowest_top(notes, row) and _is_free(notes, row, pitch):
+            if notes[first, PITCH] < pitch < _lowest_top(notes, row) and _is_free(notes, row, pitch):
                 notes[row, PITCH] = pitch
-        position = end
 
 
 def _lowest_top(notes: Notes, row: int) -> int:
@@ -126,14 +123,9 @@ def splits_of(stage1: Path, stage2: Path, settings: ConvertSettings) -> dict[str
 
 
 def _write_stage(
-    folder: Path,
-    out: Path,
-    splits: Sequence[str],
-    settings: ConvertSettings,
-    text: TextSettings,
-    seed: int,
+    folder: Path, out: Path, splits: Sequence[str], settings: ConvertSettings, text: TextSettings, seed: int,
     pool: Workers,
-) -> None:
+) -> None:  # fmt: skip
     counts = split_counts(splits)
     if not counts["train"] or not counts["valid"]:
         raise CorpusError(

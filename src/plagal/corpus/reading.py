@@ -8,25 +8,16 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from plagal.asking.wording import basic_prompt, facts_of
-from plagal.corpus.duplicates import (
-    Signature,
-    heard_melody,
-    intervals,
-    melody_text,
-    notes_digest,
-    signature,
-    texture_grams,
-)
+from plagal.corpus import duplicates
+from plagal.corpus.duplicates import heard_melody, intervals, melody_text
 from plagal.corpus.sources import Candidate
 from plagal.music.grid import bar_lines, last_event, regular
 from plagal.music.load import BY_EAR, TO_CLICK, surest_stretch
@@ -58,7 +49,7 @@ class Piece:
     candidate: Candidate
     row: dict[str, Any]
     digest: str
-    texture: Signature
+    texture: duplicates.Signature
     losses: dict[str, float]
     """What reading its file left out or bent, by name (`Score.losses`)."""
 
@@ -85,9 +76,8 @@ def read_candidate(candidate: Candidate, limits: Limits, commercial_use_only: bo
             score = stretch
         if score.losses.get("no_piano_part"):
             if not candidate.reduce:
-                return Discard(
-                    candidate, "no piano part", "no track is a piano; `reduce: true` plays it with two hands"
-                )
+                told = "no track is a piano; `reduce: true` plays it with two hands"
+                return Discard(candidate, "no piano part", told)
             from plagal.music.hands import reduced
 
             score = reduced(score)
@@ -178,7 +168,8 @@ def _piece(candidate: Candidate, score: Score, licence: str, commercial: bool) -
         "confidence": score.losses.get("played_confidence", 1.0),
     }
     row = {"prompt": basic_prompt(candidate.genre, facts.key), "tokens": ids, "metadata": metadata}
-    return Piece(candidate, row, notes_digest(score), signature(texture_grams(score)), score.losses)
+    texture = duplicates.signature(duplicates.texture_grams(score))
+    return Piece(candidate, row, duplicates.notes_digest(score), texture, score.losses)
 
 
 def domain_of(genre: str, synthetic: bool) -> str:
@@ -233,25 +224,26 @@ def _rights(file: Path) -> str:
         if file.suffix.lower() == ".ly":
             stated = re.findall(r'^\s*(?:copyright|licen[sc]e)\s*=\s*"([^"]*)"', read_text(file), re.MULTILINE)
             return "; ".join(dict.fromkeys(stated))[:200]
-        text = "".join(_xml_head(file))
+        text = _xml_head(file)
     except (PlagalError, OSError, zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError):
         return ""
     found = [" ".join(part.split()) for part in re.findall(r"<rights[^>]*>([^<]*)</rights>", text)]
     return "; ".join(part for part in found if len(part) > len("Copyright © "))[:200]
 
 
-def _xml_head(file: Path) -> Iterator[str]:
+def _xml_head(file: Path) -> str:
     """The first 16 kB of a MusicXML file; nothing of any other."""
-    suffix = file.suffix.lower()
-    if suffix == ".mxl":
+    head = b""
+    if file.suffix.lower() == ".mxl":
         with zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if "META-INF" not in name and not name.endswith("/")]
-            for name in islice(names, 1):
-                with archive.open(name) as handle:
-                    yield handle.read(16_384).decode("utf-8", "replace")
-    elif suffix in (".xml", ".musicxml"):
+            if names:
+                with archive.open(names[0]) as handle:
+                    head = handle.read(16_384)
+    elif file.suffix.lower() in (".xml", ".musicxml"):
         with file.open("rb") as handle:
-            yield handle.read(16_384).decode("utf-8", "replace")
+            head = handle.read(16_384)
+    return head.decode("utf-8", "replace")
 
 
 MIN_GRID_SHARE = 0.6

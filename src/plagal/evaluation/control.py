@@ -12,7 +12,7 @@ A chord counts as heard when root and family (major, minor, dominant, diminished
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,21 +62,18 @@ class Ears:
 def follows_score(asked: Asked, score: Score, ears: Ears) -> dict[str, float | None]:
     """For each control: 1 where it was done as asked, 0 where not (chords: the share heard), None where not asked. A
     score without notes does nothing as asked."""
-    silent = not len(score.notes)
-    wanted: dict[str, Any] = {
-        "key": asked.key, "tempo": asked.tempo, "metre": asked.metre, "bars": asked.bars, "style": asked.style,
-        "chords": asked.chords or None,
-    }  # fmt: skip
-    judges = {
-        "key": lambda: asked.key is not None and same_key(hear_key(score), asked.key),
-        "tempo": lambda: abs(played_tempo(score) / (asked.tempo or 1) - 1) <= TEMPO_TOLERANCE,
-        "metre": lambda: ears.metre.agrees(score, asked.metre or (4, 4)),
-        "bars": lambda: heard_bars(score) == asked.bars,
-        "style": lambda: ears.style.hear(score) == asked.style,
-        "chords": lambda: chords_kept(asked.chords, [chord for _, chord in hear_chords(score)]),
+    judges: dict[str, Callable[[Any], float]] = {
+        "key": lambda key: same_key(hear_key(score), key),
+        "tempo": lambda tempo: abs(played_tempo(score) / tempo - 1) <= TEMPO_TOLERANCE,
+        "metre": lambda metre: ears.metre.agrees(score, metre),
+        "bars": lambda bars: heard_bars(score) == bars,
+        "style": lambda style: ears.style.hear(score) == style,
+        "chords": lambda chords: chords_kept(chords, [chord for _, chord in hear_chords(score)]),
     }
+    wanted = {name: getattr(asked, name) for name in judges}
+    wanted["chords"] = asked.chords or None
     return {
-        name: None if wanted[name] is None else 0.0 if silent else float(judge())  # type: ignore[no-untyped-call]
+        name: None if wanted[name] is None else float(judge(wanted[name])) if len(score.notes) else 0.0
         for name, judge in judges.items()
     }
 
@@ -134,18 +131,16 @@ class MetreEar:
     """Where in a bar notes fall, for each metre that there is enough of: the metre under which a piece is likeliest."""
 
     def __init__(self, pieces: Sequence[Score]):
-        sums: dict[tuple[int, int], Floats] = {}
-        seen: dict[tuple[int, int], int] = {}
+        found: dict[tuple[int, int], list[Floats]] = {}
         for piece in pieces:
             metre = _only_metre(piece)
             if metre in _FAMILY_OF_METRE and len(piece.notes):
                 profile = _profile(piece, _bar_ticks(metre))
-                sums[metre] = sums.get(metre, np.zeros_like(profile)) + profile / profile.sum()
-                seen[metre] = seen.get(metre, 0) + 1
+                found.setdefault(metre, []).append(profile / profile.sum())
         self._log_density = {
-            metre: np.log((total / seen[metre] + 0.05 / len(total)) / 1.05 * len(total))
-            for metre, total in sums.items()
-            if seen[metre] >= _LEAST_PIECES
+            metre: np.log((sum(profiles) / len(profiles) + 0.05 / profiles[0].size) / 1.05 * profiles[0].size)
+            for metre, profiles in found.items()
+            if len(profiles) >= _LEAST_PIECES
         }
 
     def hear(self, score: Score) -> tuple[int, int] | None:

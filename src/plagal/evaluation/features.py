@@ -145,16 +145,14 @@ def _roll(notes: Notes, end: int) -> Floats:
     stop = np.maximum(-(-(notes[:, ONSET] + notes[:, DURATION]) // _STEP), begin + 1)
     np.add.at(change, (begin, notes[:, PITCH]), 1)
     np.add.at(change, (np.minimum(stop, steps), notes[:, PITCH]), -1)
-    roll: Floats = np.minimum(change.cumsum(axis=0)[:-1], 1)
-    return roll
+    return np.asarray(np.minimum(change.cumsum(axis=0)[:-1], 1))
 
 
 def _fold(roll: Floats) -> Floats:
     """Pitches to pitch classes: shape (sixteenths, 12)."""
     padded = np.zeros((len(roll), 132))
     padded[:, :128] = roll
-    folded: Floats = padded.reshape(len(roll), 11, 12).sum(axis=1)
-    return folded
+    return np.asarray(padded.reshape(len(roll), 11, 12).sum(axis=1))
 
 
 def _per_span(chroma: Floats, spans: list[tuple[int, int]]) -> Floats:
@@ -162,8 +160,7 @@ def _per_span(chroma: Floats, spans: list[tuple[int, int]]) -> Floats:
     sums = np.concatenate([np.zeros((1, 12)), chroma.cumsum(axis=0)])
     begin = np.array([begin // _STEP for begin, _ in spans])
     end = np.array([min(max(end // _STEP, begin // _STEP + 1), len(chroma)) for begin, end in spans])
-    weights: Floats = sums[end] - sums[begin]
-    return weights
+    return np.asarray(sums[end] - sums[begin])
 
 
 def _key_fit(chroma: Floats) -> Floats:
@@ -173,8 +170,7 @@ def _key_fit(chroma: Floats) -> Floats:
     profiles /= np.linalg.norm(profiles, axis=1, keepdims=True)
     centred = chroma - chroma.mean(axis=1, keepdims=True)
     size = np.linalg.norm(centred, axis=1, keepdims=True)
-    fit: Floats = np.divide(centred, size, out=np.zeros_like(centred), where=size > 0) @ profiles.T
-    return fit
+    return np.asarray(np.divide(centred, size, out=np.zeros_like(centred), where=size > 0) @ profiles.T)
 
 
 def _pitches(notes: Notes, roll: Floats, chroma: Floats) -> dict[str, float]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -69,9 +70,7 @@ class SpellingTrie:
         self.order = np.array(sorted(range(len(spelled)), key=lambda index: spelled[index]), dtype=np.int64)
         rows = [spelled[index] for index in self.order]
         beginnings = {spelling[:depth] for spelling in spelled for depth in range(len(spelling) + 1)}
-        nodes = {
-            beginning: node for node, beginning in enumerate(sorted(beginnings, key=lambda path: (len(path), path)))
-        }
+        nodes = {path: node for node, path in enumerate(sorted(beginnings, key=lambda path: (len(path), path)))}
         # The words that begin with a node's sub-words are a run of `order`.
         self.low: Ints = np.array([bisect_left(rows, path) for path in nodes])
         self.high: Ints = np.array(
@@ -221,15 +220,9 @@ class LikelihoodScorer:
     def _part(
         self, tune: str, targets: Ints, nats: Floats, free: Bools, subword_hits: float, choice_hits: float
     ) -> PieceLikelihood:
-        return PieceLikelihood(
-            tune=tune,
-            notes=int(self._is_note[targets].sum()),
-            nats=tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist()),
-            subwords=int(self.trie.depth[targets].sum()),
-            subword_hits=subword_hits,
-            choices=int(free.sum()),
-            choice_hits=float(choice_hits),
-        )
+        notes, subwords = int(self._is_note[targets].sum()), int(self.trie.depth[targets].sum())
+        by_facet = tuple(np.bincount(self._facet_of[targets], nats, len(FACETS)).tolist())
+        return PieceLikelihood(tune, notes, by_facet, subwords, subword_hits, int(free.sum()), float(choice_hits))
 
     def _free(self, words: Sequence[str]) -> Bools:
         """Where the grammar leaves a choice; remembered, as several models score the same pieces."""
@@ -370,12 +363,11 @@ class TextPiece:
 
 def read_texts(path: Path) -> list[TextPiece]:
     """Raises InputError and RecordError that name file and line."""
-    pieces = []
-    for number, row in enumerate(read_jsonl(path), 1):
+    rows = list(read_jsonl(path))
+    for number, row in enumerate(rows, 1):
         if not isinstance(row.get("text"), str) or not isinstance(row.get("metadata"), dict):
             raise RecordError(f"{path}:{number} has no text and metadata; run the stage convert again")
-        pieces.append(TextPiece(row["text"], row["metadata"]))
-    return pieces
+    return [TextPiece(row["text"], row["metadata"]) for row in rows]
 
 
 def first_copies(pieces: Iterable[TextPiece]) -> list[TextPiece]:
@@ -389,13 +381,13 @@ def first_copies(pieces: Iterable[TextPiece]) -> list[TextPiece]:
 def choose(pieces: Sequence[TextPiece], most: int, seed: int) -> list[TextPiece]:
     """At most `most` of them, drawn by seed, from as many tunes as possible: one of each tune, then a second, ..."""
     order = np.random.default_rng(seed).permutation(len(pieces))
-    drawn: dict[str, int] = {}
-    rounds: list[tuple[int, int, int]] = []
-    for place in order:
-        tune = pieces[place].tune
-        rounds.append((drawn.get(tune, 0), len(rounds), int(place)))
-        drawn[tune] = drawn.get(tune, 0) + 1
-    return [pieces[place] for place in sorted(place for _, _, place in sorted(rounds)[:most])]
+    drawn: Counter[str] = Counter()
+    rounds: list[tuple[int, int]] = []
+    for place in order.tolist():
+        rounds.append((drawn[pieces[place].tune], place))
+        drawn[pieces[place].tune] += 1
+    rounds.sort(key=lambda turn: turn[0])  # of each round, in the order drawn
+    return [pieces[place] for place in sorted(place for _, place in rounds[:most])]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -188,11 +188,11 @@ class Figured:
     95 % interval, or the worst of the seeds."""
 
     path: str
-    meaning: str
     value: str
     interval: str
     target: str
     verdict: str
+    meaning: str
 
 
 def table_rows(tree: Tree) -> list[Figured]:
@@ -206,14 +206,14 @@ def table_rows(tree: Tree) -> list[Figured]:
     for path, value in leaves({name: tree.get(name) or {} for name in shown}):
         if value is not None and path not in asked:
             verdict = "by construction" if path in BY_CONSTRUCTION else ""
-            rows.append(Figured(path, BY_CONSTRUCTION.get(path, ""), _shown(value), _interval(tree, path), "", verdict))
+            rows.append(Figured(path, _shown(value), _interval(tree, path), "", verdict, BY_CONSTRUCTION.get(path, "")))
     return rows
 
 
 def _target_row(tree: Tree, target: Target) -> Figured:
     value, judged = get(tree, target.path), judged_value(tree, target.path)
     verdict = "no figure yet" if judged is None else "pass" if target.met_by(judged) else "FAIL"
-    return Figured(target.path, target.meaning, _shown(value), _interval(tree, target.path), target.text, verdict)
+    return Figured(target.path, _shown(value), _interval(tree, target.path), target.text, verdict, target.meaning)
 
 
 def _shown(value: float | None) -> str:
@@ -231,21 +231,16 @@ HEADINGS = ("figure", "value", "95 % interval, or worst seed", "target", "", "wh
 
 
 def markdown_table(tree: Tree) -> str:
-    cells = [(f"`{row.path}`", *_cells(row)[1:]) for row in table_rows(tree)]
-    return _markdown(HEADINGS, cells)
+    return _markdown(HEADINGS, [astuple(replace(row, path=f"`{row.path}`")) for row in table_rows(tree)])
 
 
 def terminal_table(tree: Tree) -> str:
     """The same, in aligned columns of plain text."""
-    lines = [tuple(HEADINGS), *(_cells(row) for row in table_rows(tree))]
+    lines = [tuple(HEADINGS), *map(astuple, table_rows(tree))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     lines.insert(1, tuple("─" * width for width in widths))
     padded = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)
-
-
-def _cells(row: Figured) -> tuple[str, ...]:
-    return row.path, row.value, row.interval, row.target, row.verdict, row.meaning
 
 
 def _markdown(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
@@ -379,17 +374,12 @@ def read_ratings(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _sound(row: dict[str, Any]) -> bool:
-    if not isinstance(row.get("rater"), str):
+    names = ["rater", "a", "b"] if row.get("kind") == "ab" else ["rater"]
+    if not all(isinstance(row.get(name), str) for name in names):
         return False
     if row.get("kind") == "rating":
-        rating = row.get("rating")
-        return isinstance(rating, int | float) and not isinstance(rating, bool) and 1 <= rating <= 10
-    names = [row.get("a"), row.get("b")]
-    return (
-        row.get("kind") == "ab"
-        and all(isinstance(name, str) for name in names)
-        and row.get("choice") in ("a", "b", "tie")
-    )
+        return type(row.get("rating")) in (int, float) and 1 <= row["rating"] <= 10
+    return row.get("kind") == "ab" and row.get("choice") in ("a", "b", "tie")
 
 
 def summarise_ratings(rows: Sequence[dict[str, Any]], seed: int) -> Ratings | None:
@@ -436,15 +426,12 @@ def ratings_lines(file: Path) -> Iterator[str]:
     rows = read_ratings(file)
     if not rows:
         raise InputError(f"{file}: nobody has rated anything yet; `plagal serve` writes there what listeners say")
-    by_system: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["kind"] == "rating":
-            by_system.setdefault(str(row.get("system", "unnamed")), []).append(row)
-    for system, rated in sorted(by_system.items()):
-        found = summarise_ratings(rated, seed=0)
-        if found is not None:
+    ratings = [(str(row.get("system", "unnamed")), row) for row in rows if row["kind"] == "rating"]
+    for system in sorted({system for system, _ in ratings}):
+        rated = [row for of_system, row in ratings if of_system == system]
+        if (found := summarise_ratings(rated, seed=0)) is not None:
             interval = "" if found.interval is None else " ({:.2f} to {:.2f})".format(*found.interval)
             yield f"{system}: {found.mean:.2f} of 10{interval}, ratings: {len(rated)}, raters: {found.raters}"
-    compared = summarise_ratings(rows, seed=0)
-    for system, strength in (compared.strengths if compared is not None else {}).items():
+    compared = [(row["a"], row["b"], row["choice"]) for row in rows if row["kind"] == "ab"]
+    for system, strength in bradley_terry(compared).items():
         yield f"{system}: strength {strength:+.2f} in blind pairs"

@@ -9,24 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from plagal.compose.row import Constraint
-from plagal.evaluation import report
+from plagal.evaluation import likelihood, report
 from plagal.evaluation.coherence import bars_shuffled, notes_shuffled, random_notes, shipped
 from plagal.evaluation.control import Ears, MetreEar, StyleEar, follows_score, mean_verdicts
 from plagal.evaluation.features import windows
-from plagal.evaluation.likelihood import (
-    LikelihoodScorer,
-    PieceLikelihood,
-    TextPiece,
-    Texts,
-    choose,
-    compare,
-    first_copies,
-    floors,
-    load_texts,
-    make_scorer,
-    score_model,
-    summarise,
-)
 from plagal.evaluation.ngram import NGram, head_of, write_with_ngram
 from plagal.evaluation.page import made_by, write_page, write_plots
 from plagal.evaluation.report import Tree, direction, model_card, put, put_interval
@@ -64,7 +50,7 @@ class Findings:
     """What the parts of an evaluation hand on to the next and to the page."""
 
     tree: Tree = field(default_factory=report.empty_tree)
-    likelihoods: dict[str, dict[str, list[PieceLikelihood]]] = field(default_factory=dict)
+    likelihoods: dict[str, dict[str, list[likelihood.PieceLikelihood]]] = field(default_factory=dict)
     """Split -> model -> pieces."""
     ngrams: dict[str, NGram] = field(default_factory=dict)
     samples: list[list[Sample]] = field(default_factory=list)
@@ -79,7 +65,7 @@ def evaluate(settings: EvaluateSettings, seed: int, text: Path, models: Path, me
     """Measure base, stage 1, stage 2 and the fused model of `models` on the held-out texts under `text`, and write
     `metrics`/metrics.json, report.html, model_card.md and the folders samples and plots there. Same inputs, same
     bytes, but for the commit and the machine that the report names."""
-    texts = load_texts(text, settings.max_pieces, seed)
+    texts = likelihood.load_texts(text, settings.max_pieces, seed)
     found = Findings()
     measure_likelihoods(found, texts, models, settings, seed)
     write_music(found, texts, models, settings, seed)
@@ -102,9 +88,11 @@ def _all(by_seed: Sequence[Sequence[Sample]]) -> list[Sample]:
     return [sample for samples in by_seed for sample in samples]
 
 
-def measure_likelihoods(found: Findings, texts: Texts, models: Path, settings: EvaluateSettings, seed: int) -> None:
+def measure_likelihoods(
+    found: Findings, texts: likelihood.Texts, models: Path, settings: EvaluateSettings, seed: int
+) -> None:
     """Every model and floor on every split."""
-    scorer = make_scorer()
+    scorer = likelihood.make_scorer()
     window = trained_window(models / "fused")
     splits = texts.held_out
     found.likelihoods = {split: {} for split in splits}
@@ -112,7 +100,7 @@ def measure_likelihoods(found: Findings, texts: Texts, models: Path, settings: E
         # No name here holds the model, so that it is gone before the next is loaded: two of 14 B are more than 16 GB.
         for split, scored in _score_splits(load_stage(models, name), splits, scorer, window).items():
             found.likelihoods[split][name] = scored
-    floor, found.ngrams, xz = floors(texts, splits, scorer, settings.ngram_orders)
+    floor, found.ngrams, xz = likelihood.floors(texts, splits, scorer, settings.ngram_orders)
     for split, scored in floor.items():
         found.likelihoods[split]["ngram"] = scored
         put(found.tree, f"nats_per_note.{split}.xz", xz[split])
@@ -120,9 +108,11 @@ def measure_likelihoods(found: Findings, texts: Texts, models: Path, settings: E
 
 
 def _score_splits(
-    lm: LanguageModel, splits: dict[str, list[TextPiece]], scorer: LikelihoodScorer, window: int
-) -> dict[str, list[PieceLikelihood]]:
-    return {split: score_model(lm, pieces, scorer, window, progress=True) for split, pieces in splits.items()}
+    lm: LanguageModel, splits: dict[str, list[likelihood.TextPiece]], scorer: likelihood.LikelihoodScorer, window: int
+) -> dict[str, list[likelihood.PieceLikelihood]]:
+    return {
+        split: likelihood.score_model(lm, pieces, scorer, window, progress=True) for split, pieces in splits.items()
+    }
 
 
 def put_training(tree: Tree, models: Path) -> None:
@@ -144,7 +134,7 @@ def put_likelihoods(found: Findings, seed: int) -> None:
     tree = found.tree
     for split, by_model in found.likelihoods.items():
         for name, pieces in by_model.items():
-            summary, path = summarise(pieces, seed), f"{split}.{name}"
+            summary, path = likelihood.summarise(pieces, seed), f"{split}.{name}"
             if summary is None:
                 continue
             put(tree, f"nats_per_note.{path}", summary.nats_per_note)
@@ -158,22 +148,24 @@ def put_likelihoods(found: Findings, seed: int) -> None:
     for split in ("gospel_real", "gospel_synthetic"):
         by_model = found.likelihoods[split]
         for peer in ("ngram", "stage1"):
-            compared = compare(by_model["stage2"], by_model.get(peer, []), seed) if by_model.get("stage2") else None
+            compared = (
+                likelihood.compare(by_model["stage2"], by_model.get(peer, []), seed) if by_model.get("stage2") else None
+            )
             if compared is not None:
                 put(tree, f"ratio.{split}.stage2_vs_{peer}", compared[0])
                 put_interval(tree, f"ratio.{split}.stage2_vs_{peer}", compared[1])
     gospel = [piece for split in ("gospel_real", "gospel_synthetic") for piece in found.likelihoods[split]["fused"]]
-    if (after_two := summarise(gospel, seed)) is not None:
+    if (after_two := likelihood.summarise(gospel, seed)) is not None:
         put(tree, "plan.perplexity", after_two.perplexity)
         put(tree, "plan.token_accuracy", after_two.token_accuracy)
-    if (after_one := summarise(found.likelihoods["general"].get("stage1", []), seed)) is not None:
+    if (after_one := likelihood.summarise(found.likelihoods["general"].get("stage1", []), seed)) is not None:
         put(tree, "plan.perplexity_stage1", after_one.perplexity)
 
 
 # --- what needs music and not likelihoods: generated pieces beside held-out real ones, the arranger's, and floors ---
 
 
-def write_music(found: Findings, texts: Texts, models: Path, settings: EvaluateSettings, seed: int) -> None:
+def write_music(found: Findings, texts: likelihood.Texts, models: Path, settings: EvaluateSettings, seed: int) -> None:
     """What the fused model writes when asked about held-out tunes, every second piece twice as long; then once more
     without the grammar, the same prompts."""
     pieces = texts.gospel or texts.held_out["general"]
@@ -193,7 +185,7 @@ def write_music(found: Findings, texts: Texts, models: Path, settings: EvaluateS
             by_seed.append(written)
 
 
-def measure_music(found: Findings, texts: Texts, settings: EvaluateSettings, seed: int) -> None:
+def measure_music(found: Findings, texts: likelihood.Texts, settings: EvaluateSettings, seed: int) -> None:
     """All that is heard in notes. Held-out gospel is the yardstick of style; where there is none, general music."""
     held_out = texts.gospel or texts.held_out["general"]
     pieces = [*texts.gospel, *texts.held_out["general"]]
@@ -219,7 +211,7 @@ def measure_music(found: Findings, texts: Texts, settings: EvaluateSettings, see
     put_copying(found.tree, texts, model, arranged, gospel)
 
 
-def excerpts(pieces: Sequence[TextPiece], bars: int) -> list[Score]:
+def excerpts(pieces: Sequence[likelihood.TextPiece], bars: int) -> list[Score]:
     """From each piece the window in its middle, of `bars` and of twice as many bars in turn: as long as what is
     generated, so that length tells nothing. Pieces with hardly a note there are left out."""
     cuts = [windows(piece.score, bars * (1 + number % 2), 3) for number, piece in enumerate(pieces)]
@@ -227,12 +219,12 @@ def excerpts(pieces: Sequence[TextPiece], bars: int) -> list[Score]:
     return [score for score in chosen if len(score.notes) >= _LEAST_NOTES]
 
 
-def train_ears(texts: Texts, bars: int, seed: int) -> Ears:
+def train_ears(texts: likelihood.Texts, bars: int, seed: int) -> Ears:
     """On training pieces, real ones first; style only on gospel, whose styles are asked for."""
-    gospel, general = first_copies(texts.stage2_train), first_copies(texts.stage1_train)
+    gospel, general = likelihood.first_copies(texts.stage2_train), likelihood.first_copies(texts.stage1_train)
     real = [piece for piece in [*general, *gospel] if not piece.synthetic]
-    metre = choose(real, EAR_PIECES, seed) + choose(gospel, EAR_PIECES // 2, seed)
-    style = choose(gospel, EAR_PIECES, seed)
+    metre = likelihood.choose(real, EAR_PIECES, seed) + likelihood.choose(gospel, EAR_PIECES // 2, seed)
+    style = likelihood.choose(gospel, EAR_PIECES, seed)
     return Ears(
         MetreEar([piece.score for piece in metre]),
         StyleEar([(piece.style, piece.score) for piece in style], bars, seed),
@@ -277,7 +269,7 @@ def figures_of(
 
 
 def put_yardsticks(
-    tree: Tree, real: Sequence[Score], ngram: NGram | None, heads: Sequence[TextPiece], bars: int, seed: int
+    tree: Tree, real: Sequence[Score], ngram: NGram | None, heads: Sequence[likelihood.TextPiece], bars: int, seed: int
 ) -> None:
     """The two judges on held-out real music and on real music damaged."""
     rng = np.random.default_rng(seed)
@@ -310,9 +302,9 @@ def put_distribution(
 
 
 def put_copying(
-    tree: Tree, texts: Texts, model: Sequence[Score], arranged: Sequence[Score], real: Sequence[Score]
+    tree: Tree, texts: likelihood.Texts, model: Sequence[Score], arranged: Sequence[Score], real: Sequence[Score]
 ) -> None:
-    trained_on = [piece.score for piece in first_copies([*texts.stage2_train, *texts.stage1_train])]
+    trained_on = [piece.score for piece in likelihood.first_copies([*texts.stage2_train, *texts.stage1_train])]
     training = TrainingMusic(trained_on)
     for ending, scores in (("", model), ("_real", real), ("_arranger", arranged)):
         found = training.measure(scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,13 +82,12 @@ def valid_share(samples: Sequence[Sample]) -> float | None:
 
 def one_of_each_style(samples: Sequence[Sample], count: int) -> list[Sample]:
     """The first of each style, then the second of each, ..., up to `count`; valid ones before others."""
-    turns: dict[str | None, int] = {}
+    turns: Counter[str | None] = Counter()
     ranked = []
-    for place, sample in enumerate(samples):
-        turn = turns.get(sample.asked.style, 0)
-        turns[sample.asked.style] = turn + 1
-        ranked.append((not sample.validity.valid, turn, place))
-    return [samples[place] for _, _, place in sorted(ranked)[:count]]
+    for sample in samples:
+        ranked.append((not sample.validity.valid, turns[sample.asked.style], sample))
+        turns[sample.asked.style] += 1
+    return [sample for *_, sample in sorted(ranked, key=lambda rank: rank[:2])[:count]]
 
 
 def keep_samples(samples: Sequence[Sample], folder: Path) -> list[Path]:
@@ -222,16 +222,9 @@ def true_of(piece: TextPiece) -> Asked:
 
 def request_for(asked: Asked, settings: EvaluateSettings) -> Request:
     """What a user would send: the prompt, and as controls what it names."""
-    return read_request(
-        {
-            "prompt": asked.prompt,
-            "key": asked.key,
-            "tempo": asked.tempo,
-            "beat": "quarter" if asked.tempo is not None else None,
-            "metre": asked.metre,
-            "bars": asked.bars,
-            "chords": tuple((chord,) for chord in asked.chords) or None,
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-        }
-    )
+    return read_request({
+        "prompt": asked.prompt, "key": asked.key, "tempo": asked.tempo, "metre": asked.metre, "bars": asked.bars,
+        "beat": "quarter" if asked.tempo is not None else None,
+        "chords": tuple((chord,) for chord in asked.chords) or None,
+        "temperature": settings.temperature, "top_p": settings.top_p,
+    })  # fmt: skip

@@ -178,8 +178,7 @@ def _mixed(values: Codes) -> Codes:
     """Splitmix64's finisher: spreads neighbouring numbers apart."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Codes = values ^ (values >> np.uint64(31))
-    return mixed
+    return np.asarray(values ^ (values >> np.uint64(31)))
 
 
 def bar_shapes(piece: Score) -> list[bytes]:

@@ -9,6 +9,7 @@ them against fresh measurements). That says nothing about Metal's own scratch me
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -88,19 +89,16 @@ class Model:
         plain = 16.0 if "16" in str(config.get("torch_dtype", config.get("dtype", "float32"))) else 32.0
         packed = quantization and quantization.get("model.embed_tokens", quantization)
         # Each group has a scale and a bias of 16 bits.
-        bits = quantization["bits"] + 32 / quantization["group_size"] if quantization else plain
-        return cls(
-            hidden=config["hidden_size"],
-            layers=config["num_hidden_layers"],
-            heads=heads,
-            kv=config["hidden_size"] // heads * config.get("num_key_value_heads", heads),
-            intermediate=config["intermediate_size"],
-            vocabulary=config["vocab_size"],
-            tied=config.get("tie_word_embeddings", True),
-            bits=bits,
-            group_size=quantization["group_size"] if quantization else 0,
-            embedding_bits=packed["bits"] + 32 / packed["group_size"] if packed else plain,
+        bits, embedding_bits = (
+            own["bits"] + 32 / own["group_size"] if own else plain for own in (quantization, packed)
         )
+        return cls(
+            hidden=config["hidden_size"], layers=config["num_hidden_layers"], heads=heads,
+            kv=config["hidden_size"] // heads * config.get("num_key_value_heads", heads),
+            intermediate=config["intermediate_size"], vocabulary=config["vocab_size"],
+            tied=config.get("tie_word_embeddings", True), bits=bits,
+            group_size=quantization["group_size"] if quantization else 0, embedding_bits=embedding_bits,
+        )  # fmt: skip
 
     @property
     def quantized(self) -> bool:
@@ -247,13 +245,9 @@ def fused_bytes(m: Model, settings: TrainSettings, quantize_bits: int, new_rows:
 def _forward(m: Model, batch: int, tokens: int, activation_bytes: int) -> Need:
     """A forward pass without gradients, weights left out: one layer's temporaries at a time."""
     positions = batch * tokens
-    return Need(
-        weights=0.0,
-        trained=0.0,
-        activations=activation_bytes * positions * (_FORWARD * m.hidden + _FORWARD_INNER * m.intermediate),
-        attention=activation_bytes * _FORWARD_SCORES * batch * m.heads * tokens**2,
-        logits=4.0 * _LOGITS * positions * (len(MUSIC_WORDS) + 1),
-    )
+    activations = activation_bytes * positions * (_FORWARD * m.hidden + _FORWARD_INNER * m.intermediate)
+    attention = activation_bytes * _FORWARD_SCORES * batch * m.heads * tokens**2
+    return Need(0.0, 0.0, activations, attention, logits=4.0 * _LOGITS * positions * (len(MUSIC_WORDS) + 1))
 
 
 def longest_sequence(config: Mapping[str, Any], settings: TrainSettings, budget_bytes: float, **options: Any) -> int:
@@ -263,11 +257,8 @@ def longest_sequence(config: Mapping[str, Any], settings: TrainSettings, budget_
         changed = settings.model_copy(update={"max_tokens": length})
         return predict(config, changed, **options).total <= budget_bytes
 
-    low, high = 0, _LARGE_SEQUENCE // 32
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(32 * middle) else (low, middle - 1)
-    return 32 * low
+    lengths = range(32, _LARGE_SEQUENCE + 1, 32)
+    return 32 * bisect_left(lengths, True, key=lambda length: not fits(length))
 
 
 def mac_table(config: Mapping[str, Any], settings: TrainSettings) -> list[dict[str, Any]]:

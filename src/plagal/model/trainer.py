@@ -86,22 +86,18 @@ def conditions(processes: int = 1) -> dict[str, Any]:
     }
 
 
-Log = Callable[[dict[str, Any]], None]
+Log = Callable[[dict[str, Any]], object]
 
 
 @contextmanager
 def open_log(path: str | Path | None) -> Iterator[Log]:
     """The log of a run, if it has one: one JSON object a line, flushed at once."""
-    if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("a", encoding="utf-8") if path is not None else nullcontext() as handle:
-
-        def log_values(values: dict[str, Any]) -> None:
-            if handle is not None:
-                handle.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
-                handle.flush()
-
-        yield log_values
+    if path is None:
+        yield lambda _: None
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("a", encoding="utf-8", buffering=1) as handle:  # flushed line by line
+        yield lambda values: handle.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
 
 
 class Progress:
@@ -353,9 +349,7 @@ class _Loop:
         return dict(tree_flatten(self.lm.model.trainable_parameters()))
 
     def _tensors(self) -> dict[str, Any]:
-        tensors = {f"model.{name}": value for name, value in self._weights().items()}
-        tensors |= {f"optimizer.{name}": value for name, value in tree_flatten(self.optimizer.state)}
-        return tensors
+        return dict(tree_flatten({"model": self.lm.model.trainable_parameters(), "optimizer": self.optimizer.state}))
 
     def _save(self) -> None:
         if not self.leads:
@@ -403,18 +397,11 @@ class _Loop:
     def _report(self, seconds: float) -> TrainReport:
         state = self.state
         return TrainReport(
-            steps=state.step,
-            best_step=state.best_step,
-            best_valid_loss=state.best_valid,
-            best_nats_per_note=state.best_nats,
-            first_valid_loss=state.first_valid,
-            stopped_early=state.stopped,
-            tokens=state.all_targets,
-            notes=state.all_notes,
-            rows=tuple(CurveRow(*row) for row in state.rows),
-            resumed_from=self.resumed_from,
-            seconds=seconds,
-        )
+            steps=state.step, best_step=state.best_step, best_valid_loss=state.best_valid,
+            best_nats_per_note=state.best_nats, first_valid_loss=state.first_valid, stopped_early=state.stopped,
+            tokens=state.all_targets, notes=state.all_notes, rows=tuple(CurveRow(*row) for row in state.rows),
+            resumed_from=self.resumed_from, seconds=seconds,
+        )  # fmt: skip
 
     def publish(self, out_dir: Path, report: TrainReport) -> None:
         """Load the best weights into the model and write them to `out_dir`."""

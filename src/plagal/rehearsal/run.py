@@ -176,15 +176,10 @@ def _train(
     if stage.max_tokens < 64:
         stage.failed = "no length fits"
         return
-    short = settings.model_copy(
-        update={
-            "max_tokens": stage.max_tokens,
-            "accumulation": min(settings.accumulation, _MICRO_BATCHES),
-            "evaluate_every": _EVALUATE_EVERY,
-            "save_every": settings.steps,
-            "patience": 0,
-        }
-    )
+    short = settings.model_copy(update={
+        "max_tokens": stage.max_tokens, "accumulation": min(settings.accumulation, _MICRO_BATCHES),
+        "evaluate_every": _EVALUATE_EVERY, "save_every": settings.steps, "patience": 0,
+    })  # fmt: skip
     full = [_full_text(lm, stage.max_tokens)] * (settings.batch * short.accumulation)
     valid = TEXT / folder.name / "valid.jsonl"
     peak_bytes(start_anew=True)
@@ -301,29 +296,25 @@ def _hours(stage: Stage, settings: TrainSettings, window_seconds: float) -> list
     mean = statistics.fmean(steps)
     error = 2 * statistics.stdev(steps) / math.sqrt(len(steps)) if len(steps) > 1 else mean / 2
     evaluations = settings.steps / settings.evaluate_every * stage.evaluated_windows * window_seconds
-    return [round((settings.steps * per + evaluations) / 3600, 3) for per in (mean - error, mean, mean + error)]
+    fewest = max(mean - error, min(steps))  # on a busy machine the error of a few steps is larger than their mean
+    return [round((settings.steps * per + evaluations) / 3600, 3) for per in (fewest, mean, mean + error)]
 
 
 def _disk(params: Params, shape: dict[str, Any], stages: dict[str, Stage], folder: Path) -> dict[str, Any]:
     """[bytes] that the whole run will put on this disk, and what is free."""
     model, settings = memory.Model.of_config(shape), params.train_stage2
-    kept = {
-        # Checkpoints of a stage go when the next begins; the newest few, one more while it is written, and two best.
-        name: (trained.keep_newest + 1) * stage.checkpoint_bytes + 2 * stage.best_bytes
-        for (name, stage), trained in zip(stages.items(), (params.train_stage1, settings), strict=True)
-    }
+    # Checkpoints of a stage go when the next begins; the newest few, one more while it is written, and two best.
+    checkpoints = max(
+        (trained.keep_newest + 1) * stage.checkpoint_bytes + 2 * stage.best_bytes
+        for stage, trained in zip(stages.values(), (params.train_stage1, settings), strict=True)
+    )
     rows = memory.new_rows(model, params.model.base != EMBEDDED, params.model.encoding)
     models = float(sum(stage.best_bytes for stage in stages.values()))
     models += memory.fused_bytes(model, settings, params.fuse.quantize_bits, rows)
     fetched = 0 if is_there(params.model) else model.weight_bytes
-    needed = max(kept.values(), default=0) + _DVC_COPIES * models + fetched
-    return {
-        "checkpoints_bytes": max(kept.values(), default=0),
-        "models_bytes": models,
-        "fetched_bytes": fetched,
-        "needed_bytes": needed,
-        "free_bytes": shutil.disk_usage(folder).free,
-    }
+    return {"checkpoints_bytes": checkpoints, "models_bytes": models, "fetched_bytes": fetched,
+            "needed_bytes": checkpoints + _DVC_COPIES * models + fetched,
+            "free_bytes": shutil.disk_usage(folder).free}  # fmt: skip
 
 
 def _size(folder: Path) -> int:
