@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 
 from plagal.compose.row import Constraint
 from plagal.evaluation import likelihood, report
@@ -32,7 +33,9 @@ from plagal.model.base import LanguageModel
 from plagal.model.scorer import pieces_that_fit
 from plagal.music.score import Score
 from plagal.plumbing.files import read_json, write_json, write_text
+from plagal.plumbing.lock import end_with_parent
 from plagal.plumbing.params import EvaluateSettings
+from plagal.plumbing.workers import FEW
 
 SEEDS = 3
 """The pieces are written from so many seeds, and a target is met when the worst of them meets it: with one seed the
@@ -43,6 +46,10 @@ meet another seed's."""
 EAR_PIECES = 240
 """Training pieces that metre and style are learned from."""
 _LEAST_NOTES = 12
+_SMALL_BYTES = 256e6
+
+
+BySeed = list[list[Sample]]
 
 
 @dataclass
@@ -53,9 +60,8 @@ class Findings:
     likelihoods: dict[str, dict[str, list[likelihood.PieceLikelihood]]] = field(default_factory=dict)
     """Split -> model -> pieces."""
     ngrams: dict[str, NGram] = field(default_factory=dict)
-    samples: list[list[Sample]] = field(default_factory=list)
-    """By seed."""
-    free: list[list[Sample]] = field(default_factory=list)
+    samples: BySeed = field(default_factory=list)
+    free: BySeed = field(default_factory=list)
     """Written without the grammar, from the same prompts."""
     arranged: list[Sample] = field(default_factory=list)
     """The arranger's, the teacher, whom the model is to outgrow: from the same prompts, as far as it can."""
@@ -67,8 +73,14 @@ def evaluate(settings: EvaluateSettings, seed: int, text: Path, models: Path, me
     bytes, but for the commit and the machine that the report names."""
     texts = likelihood.load_texts(text, settings.max_pieces, seed)
     found = Findings()
-    measure_likelihoods(found, texts, models, settings, seed)
-    write_music(found, texts, models, settings, seed)
+    # Scoring and writing know nothing of each other: a process for each, where that is worth its start, and where two
+    # models are nothing to the machine.
+    small = sum(file.stat().st_size for file in (models / "fused").glob("*.safetensors")) < _SMALL_BYTES
+    jobs = 2 if small and settings.generated >= FEW else 1
+    parts = (delayed(part)(texts, models, settings, seed) for part in (score_all, write_music))
+    scored, (found.samples, found.free) = Parallel(n_jobs=jobs, initializer=end_with_parent)(parts)
+    found.likelihoods, found.ngrams, xz = scored
+    put_likelihoods(found, xz, seed)
     measure_music(found, texts, settings, seed)
     put_training(found.tree, models)
     tree = report.finish(found.tree)
@@ -88,23 +100,24 @@ def _all(by_seed: Sequence[Sequence[Sample]]) -> list[Sample]:
     return [sample for samples in by_seed for sample in samples]
 
 
-def measure_likelihoods(
-    found: Findings, texts: likelihood.Texts, models: Path, settings: EvaluateSettings, seed: int
-) -> None:
+Scored = tuple[dict[str, dict[str, list[likelihood.PieceLikelihood]]], dict[str, NGram], dict[str, float]]
+"""Pieces by split and model; by split the n-gram; by split xz's nats a note."""
+
+
+def score_all(texts: likelihood.Texts, models: Path, settings: EvaluateSettings, _: int) -> Scored:
     """Every model and floor on every split."""
     scorer = likelihood.make_scorer()
     window = trained_window(models / "fused")
     splits = texts.held_out
-    found.likelihoods = {split: {} for split in splits}
+    found: dict[str, dict[str, list[likelihood.PieceLikelihood]]] = {split: {} for split in splits}
     for name in STAGES:
         # No name here holds the model, so that it is gone before the next is loaded: two of 14 B are more than 16 GB.
         for split, scored in _score_splits(load_stage(models, name), splits, scorer, window).items():
-            found.likelihoods[split][name] = scored
-    floor, found.ngrams, xz = likelihood.floors(texts, splits, scorer, settings.ngram_orders)
+            found[split][name] = scored
+    floor, ngrams, xz = likelihood.floors(texts, splits, scorer, settings.ngram_orders)
     for split, scored in floor.items():
-        found.likelihoods[split]["ngram"] = scored
-        put(found.tree, f"nats_per_note.{split}.xz", xz[split])
-    put_likelihoods(found, seed)
+        found[split]["ngram"] = scored
+    return found, ngrams, xz
 
 
 def _score_splits(
@@ -128,11 +141,12 @@ def put_training(tree: Tree, models: Path) -> None:
             put(tree, f"training.fuse.{what}", fused.get(what))
 
 
-def put_likelihoods(found: Findings, seed: int) -> None:
+def put_likelihoods(found: Findings, xz: dict[str, float], seed: int) -> None:
     """Figures of each model on each split, stage 2 against its peers, and the plan's own two: gospel for the fused
     model, general music after stage 1."""
     tree = found.tree
     for split, by_model in found.likelihoods.items():
+        put(tree, f"nats_per_note.{split}.xz", xz.get(split))
         for name, pieces in by_model.items():
             summary, path = likelihood.summarise(pieces, seed), f"{split}.{name}"
             if summary is None:
@@ -165,7 +179,7 @@ def put_likelihoods(found: Findings, seed: int) -> None:
 # --- what needs music and not likelihoods: generated pieces beside held-out real ones, the arranger's, and floors ---
 
 
-def write_music(found: Findings, texts: likelihood.Texts, models: Path, settings: EvaluateSettings, seed: int) -> None:
+def write_music(texts: likelihood.Texts, models: Path, settings: EvaluateSettings, seed: int) -> tuple[BySeed, BySeed]:
     """What the fused model writes when asked about held-out tunes, every second piece twice as long; then once more
     without the grammar, the same prompts."""
     pieces = texts.gospel or texts.held_out["general"]
@@ -174,15 +188,19 @@ def write_music(found: Findings, texts: likelihood.Texts, models: Path, settings
         for number in range(settings.generated)
     ]
     fused, window = load_stage(models, "fused"), trained_window(models / "fused")
-    kinds: tuple[tuple[Constraint, list[list[Sample]]], ...] = (("asked", found.samples), ("none", found.free))
-    for constraint, by_seed in kinds:
-        for number in range(SEEDS):
-            group, written = asked[number::SEEDS], list[Sample]()
-            some = pieces_that_fit(fused, window, max(len(group), 1))  # on most machines all at once
-            for part, start in enumerate(range(0, len(group), some)):
-                own_seed = seed + number * _SEEDS_APART + part
-                written += write_samples(fused, group[start : start + some], settings, own_seed, constraint=constraint)
-            by_seed.append(written)
+
+    def written(constraint: Constraint, number: int) -> list[Sample]:
+        group = asked[number::SEEDS]
+        some = pieces_that_fit(fused, window, max(len(group), 1))  # on most machines all at once
+        return [
+            sample
+            for part, start in enumerate(range(0, len(group), some))
+            for sample in write_samples(fused, group[start : start + some], settings,
+                                        seed + number * _SEEDS_APART + part, constraint=constraint)
+        ]  # fmt: skip
+
+    steered, free = ([written(constraint, number) for number in range(SEEDS)] for constraint in ("asked", "none"))
+    return steered, free
 
 
 def measure_music(found: Findings, texts: likelihood.Texts, settings: EvaluateSettings, seed: int) -> None:
