@@ -25,7 +25,7 @@ from pydantic import Field
 from plagal.asking.wording import facts_of, training_prompt
 from plagal.corpus.collect import collect, read_pieces
 from plagal.corpus.duplicates import Melodies, Tunes, heard_melody, intervals, melodies_of, melody_text
-from plagal.corpus.formats import text_row
+from plagal.corpus.formats import training_row
 from plagal.corpus.prepare import rows_of, splits_of
 from plagal.corpus.reading import bar_count, book_melodies, level_loudness
 from plagal.corpus.sources import MIDI_SUFFIXES
@@ -207,7 +207,7 @@ def _arranged_line(
     pieces = encode(score, chords=chords)
     genre = {"hymnal": "traditional_gospel", "shout": "gospel", "quartet": "gospel"}.get(style, style)
     prompt = training_prompt(facts_of(pieces, genre, style), rng)
-    row = text_row(prompt, " ".join(pieces), {"tune": name, "style": style, "bars": bar_count(score)})
+    row = training_row(prompt, pieces, {"tune": name, "style": style, "bars": bar_count(score)})
     return style, json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 

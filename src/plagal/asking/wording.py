@@ -282,12 +282,12 @@ def prompt_for(request: Request) -> tuple[str, str]:
     density = asked if isinstance(asked, str | None) else density_of(asked * denominator / (4 * numerator))
     metre = (numerator, denominator) if request.metre or request.held else None
     words = _as_words(
-        request.style, _bars_of(request), density, request.key_in_force, metre, request.quarters_per_minute
+        request.style, bars_of(request), density, request.key_in_force, metre, request.quarters_per_minute
     ).values()
     return with_words(_prose_for(request, plain), words), with_words(plain, words)
 
 
-def _bars_of(request: Request) -> int:
+def bars_of(request: Request) -> int:
     """Of the whole piece."""
     if request.refill is not None:
         return request.refill.words.count("BAR_START")
@@ -308,7 +308,7 @@ def plain_prompt(request: Request) -> str:
     names = [chord_symbol(chord, key) for bar in request.chords for chord in bar]
     known = {
         "style": spoken(request.style or "gospel"),
-        "bars": _bars_of(request),
+        "bars": bars_of(request),
         "key": key and key_name(key),
         "tempo": tempo and f"{tempo:g}",
         "metre": "{}/{}".format(*request.metre_in_force) if request.metre or request.held else None,

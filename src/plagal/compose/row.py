@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from functools import cache
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 
 from plagal.asking.request import Request
-from plagal.asking.wording import prompt_for
+from plagal.asking.wording import bars_of, prompt_for
 from plagal.compose import masks
 from plagal.compose.masks import Mask
 from plagal.compose.opening import carried_words, opening_words
@@ -19,7 +20,7 @@ from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
 from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
-from plagal.tokens.vocabulary import FIRST_WORD, MUSIC_WORDS, prompt_text
+from plagal.tokens.vocabulary import FIRST_WORD, MUSIC_WORDS, count_bars, prompt_text
 
 OnWord = Callable[[int, str], None]
 """Called with (request, word) as each word is written; may raise to stop."""
@@ -39,7 +40,8 @@ PROMPT_SHARE = 4
 
 
 class Context:
-    """What a model reads of a piece: the prompt, and the words as far back as its window goes."""
+    """What a model reads of a piece: the prompt, and the words as far back as its window goes, with the bars that are
+    left counted as in training text (where the model has such words)."""
 
     def __init__(self, scorer: Scorer, request: Request):
         self.window, self._spelling = max(scorer.window, _LEAST_WINDOW), scorer.spelling
@@ -48,12 +50,16 @@ class Context:
         if len(self._prompt) > scorer.window // PROMPT_SHARE:
             self._prompt = scorer.encode_text(prompt_text(plain))
         self._ids, self._count = list(self._prompt), 0
+        self._left = bars_of(request)
+        """Bars from the next bar line on."""
 
     def read(self, words: Sequence[str], typed: Sequence[int] = ()) -> list[int]:
         """The tokens to read before what comes next: all, or the prompt and the last bars, at most half the window.
         Once cut, it grows until it fills the window again, whatever other rows do: a piece is the same in any batch.
         `words` go on from those of the call before; `typed`: tokens of a word that is being spelled."""
-        self._ids += self._spelling.encode(words[self._count :]).tolist()
+        new = words[self._count :]
+        self._ids += self._encode(new, self._left)
+        self._left -= new.count(BAR_WORD)
         self._count = len(words)
         if len(self._ids) + len(typed) > self.window:
             self._cut(words, len(typed))
@@ -66,17 +72,23 @@ class Context:
 
     def _cut(self, words: Sequence[str], typed: int) -> None:
         head, bars = cut_bars(words)
-        sizes = [len(self._spelling.encode(bar.words)) for bar in bars]
+        read = [self._encode(bar.words, self._left + len(bars) - number) for number, bar in enumerate(bars)]
+        sizes = list(map(len, read))
         first = len(bars) - 1
         while first > 0 and sum(sizes[first - 1 : -1]) <= self.window // 2:
             first -= 1
         held = bars[first].held if bars else held_words(head).values()
-        ids = self._spelling.encode([*held, *(word for bar in bars[max(first, 0) :] for word in bar.words)]).tolist()
+        ids = [*self._encode([*held], 0), *chain.from_iterable(read[max(first, 0) :])]
         # A bar that fills the window (nothing holds a piece without the grammar back) is cut within: else all of it
         # would be read again for every word.
         if len(self._prompt) + len(ids) + typed >= self.window:
             ids = ids[-(self.window // 2 - typed) :]
         self._ids = [*self._prompt, *ids]
+
+    def _encode(self, words: Sequence[str], left: int) -> list[int]:
+        """`left`: bars from the first bar line in `words` on."""
+        ids: list[int] = self._spelling.encode(count_bars(words, left) if self._spelling.counts else words).tolist()
+        return ids
 
 
 class Row:

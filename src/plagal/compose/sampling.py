@@ -33,6 +33,10 @@ class Spelling(Protocol):
     @property
     def pad_id(self) -> int: ...
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tokens of COUNT_WORDS; none where the model does not read the bars that are left."""
+
     def encode(self, words: Sequence[str]) -> npt.NDArray[np.int32]: ...
 
 

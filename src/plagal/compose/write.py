@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from plagal.asking.request import Request
-from plagal.asking.wording import prompt_for
+from plagal.asking.wording import bars_of, prompt_for
 from plagal.compose.opening import following_words
 from plagal.compose.row import Constraint, OnWord, Row
 from plagal.compose.sampling import Floats, Sampler, Scorer, Speller
@@ -37,7 +37,7 @@ from plagal.music.keys import same_key
 from plagal.music.levels import beyond
 from plagal.tokens.codec import decode
 from plagal.tokens.grammar import cut_bars
-from plagal.tokens.vocabulary import FIRST_WORD, prompt_text
+from plagal.tokens.vocabulary import FIRST_WORD, count_bars, prompt_text, without_counts
 
 _MOST_WORDS = 8
 _LEAST_CHANCE = 0.25
@@ -292,7 +292,8 @@ def leads_into(scorer: Scorer, request: Request, drafts: Sequence[Sequence[str]]
     opening = prompt_text(prompt_for(request)[0]) + FIRST_WORD
     texts, counts = [], []
     for words in drafts:
-        _, bars = cut_bars([*words[:-1], *after])  # without SONG_END
+        whole = [*words[:-1], *after]  # without SONG_END
+        _, bars = cut_bars(count_bars(whole, bars_of(request)) if scorer.spelling.counts else whole)
         join = len(cut_bars(words)[1])
         end = min(join + FOLLOWING_BARS, len(bars))
         sizes = [len(scorer.spelling.encode(bar.words)) for bar in bars[:end]]
@@ -301,7 +302,7 @@ def leads_into(scorer: Scorer, request: Request, drafts: Sequence[Sequence[str]]
         while first > 0 and sum(sizes[first - 1 :]) <= room:
             first -= 1
         texts.append(" ".join([opening, *bars[first].held, *(word for bar in bars[first:end] for word in bar.words)]))
-        counts.append(sum(len(bar.words) for bar in bars[join:end]))
+        counts.append(sum(len(without_counts(bar.words)) for bar in bars[join:end]))
     scores = []
     for log_probs, count in zip(scorer.log_probs(texts), counts, strict=True):
         behind = log_probs[-count - 1 : -1]  # the end mark is last

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from math import isfinite
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypedDict
 from plagal.plumbing.errors import InputError, RecordError, WordsError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.workers import Workers
-from plagal.tokens.vocabulary import TRAINING_TEMPLATE
+from plagal.tokens.vocabulary import COUNT_WORDS, TRAINING_TEMPLATE, count_bars
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ MAX_LINE_BYTES = 64_000_000
 """A piece of the longest kind takes some hundred kB; what is longer is not a record, and would eat memory."""
 _BATCH_BYTES = 1_000_000
 _REMEMBERED = 100
+_COUNTS = frozenset(COUNT_WORDS)
 Line = tuple[int, bytes]
 
 
@@ -51,6 +52,14 @@ class ConvertReport(TypedDict):
 def text_row(prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx") -> dict[str, Any]:
     """One row in the named format, its metadata beside."""
     return FORMATS[kind](prompt, words) | {"metadata": metadata}
+
+
+def training_row(prompt: str, words: Sequence[str], metadata: dict[str, Any]) -> dict[str, Any]:
+    """The same of a piece to learn or to test on: where the prompt names its bars in a word, its words count those that
+    are left."""
+    if not _COUNTS.isdisjoint(prompt.split()):
+        words = count_bars(words, words.count("BAR_START"))
+    return text_row(prompt, " ".join(words), metadata)
 
 
 def convert_record(record: Any, kind: str = "mlx", validate: bool = False) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from plagal.asking.prompt import read_prompt
 from plagal.asking.wording import facts_of, held_out_prompt, training_prompt, with_words, words_of
 from plagal.corpus.collect import read_pieces
 from plagal.corpus.duplicates import SPLITS, Tunes, melodies_of, split_after, split_alone, split_counts
-from plagal.corpus.formats import Origin, text_row, write_provenance
+from plagal.corpus.formats import Origin, training_row, write_provenance
 from plagal.corpus.reading import bar_count, level_loudness
 from plagal.music.arranger.arrange import arrange
 from plagal.music.edits import bar_edges, change_tempo, excerpt, shifts_that_fit, transpose
@@ -235,4 +235,4 @@ def _text(
         prompt = training_prompt(facts, rng)
     kept = {name: metadata[name] for name in KEPT_METADATA}
     kept |= {name: getattr(facts, name) for name in ("key", "metre", "tempo", "bars")} | {"notes": len(score.notes)}
-    return text_row(prompt, " ".join(words), kept | {"excerpt": metadata.get("excerpt", False)})
+    return training_row(prompt, words, kept | {"excerpt": metadata.get("excerpt", False)})

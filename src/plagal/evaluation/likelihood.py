@@ -31,7 +31,7 @@ from plagal.plumbing.errors import RecordError, WordsError
 from plagal.plumbing.files import read_jsonl
 from plagal.tokens import grammar
 from plagal.tokens.codec import decode
-from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS
+from plagal.tokens.vocabulary import END_MARK, MUSIC_WORDS, without_counts
 
 if TYPE_CHECKING:
     from plagal.model.base import LanguageModel
@@ -337,7 +337,7 @@ class TextPiece:
         begin, end = self.text.find(_FIRST), self.text.rfind(END_MARK)
         if begin < 0 or end < begin:
             raise RecordError(f"text {self.text[:40]!r} holds no whole piece; run the stage convert again")
-        return tuple(self.text[begin:end].split())
+        return tuple(without_counts(self.text[begin:end].split()))
 
     @cached_property
     def score(self) -> Score:

@@ -23,7 +23,7 @@ from plagal.model.memory import chunk_positions
 from plagal.model.words import LanguageModel, WordTokens, rows_of
 from plagal.plumbing.errors import TrainingError
 from plagal.tokens.grammar import BAR_WORD, cut_bars
-from plagal.tokens.vocabulary import split_text
+from plagal.tokens.vocabulary import split_text, without_counts
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Window:
     text: int
     """Index of its text."""
     place: int = 0
-    """Index of the first target among its text's words."""
+    """Index of the first target among its text's words, counts of bars left out."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _windows_of(lm: LanguageModel, text: str, max_tokens: int, index: int, sourc
     tokens = lm.words
     parts = split_text(text)
     prompt = np.array(lm.encode_text(parts.prompt), dtype=np.int32)
-    head, bars = cut_bars(parts.words)
+    head, bars = cut_bars(parts.words if tokens.counts else without_counts(parts.words))
     end = np.array([tokens.end_id] if parts.after else [], dtype=np.int32)
     windows: list[Window] = []
     current = [prompt, tokens.encode(head)]
@@ -102,7 +102,7 @@ def _windows_of(lm: LanguageModel, text: str, max_tokens: int, index: int, sourc
         kept = _fit(tokens, bar.words, max_tokens - size) if cut else len(bar.words)
         if cut:
             ids = tokens.encode(bar.words[:kept])
-        lost, seen = lost + len(bar.words) - kept, seen + len(bar.words)
+        lost, seen = lost + len(bar.words) - kept, seen + len(without_counts(bar.words))
         current.append(ids)
         size, held_bars = size + len(ids), held_bars + 1
         notes += sum(word.startswith("NOTE_ON") for word in bar.words[:kept])
@@ -206,11 +206,12 @@ def make_loss(lm: LanguageModel) -> LossSum:
     """The loss for `lm`'s music words: what the trainer differentiates, and what the validation loss is."""
     tokens, vocabulary = lm.words, int(lm.config["vocab_size"])
     everything = takes_all_rows(lm)
-    rows = None if everything else mx.array(tokens.ids)
+    ids = np.array([*tokens.ids, *tokens.counts])
+    rows = None if everything else mx.array(ids)
     place = None
     if not everything:  # token id -> its place among the rows [vocabulary]
         places = np.zeros(vocabulary, dtype=np.int32)
-        places[tokens.ids] = np.arange(len(tokens.ids), dtype=np.int32)
+        places[ids] = np.arange(len(ids), dtype=np.int32)
         place = mx.array(places)
     chunk = chunk_positions(vocabulary) if everything and not tokens.whole else 0
 

@@ -26,7 +26,7 @@ from plagal.model.loss import Ids, Window, head_logits, hidden_states, make_wind
 from plagal.model.memory import SCORED_WINDOWS, budget_bytes, pieces_at_once, windows_at_once
 from plagal.model.words import LanguageModel, WordTokens, rows_of
 from plagal.plumbing.errors import ModelError
-from plagal.tokens.vocabulary import END_MARK, split_text
+from plagal.tokens.vocabulary import END_MARK, split_text, without_counts
 
 Floats = npt.NDArray[np.float32]
 
@@ -337,7 +337,7 @@ def word_scores(
     """
     windows = make_windows(lm, texts, max_tokens, "the texts to score")
     batch = batch or windows_that_fit(lm, max_tokens, SCORED_WINDOWS)
-    words_of = [(*split_text(text).words, END_MARK) for text in texts]
+    words_of = [(*without_counts(split_text(text).words), END_MARK) for text in texts]
     found = [WordScores(w, np.full(len(w), np.nan, np.float32), np.zeros(len(w), np.bool_)) for w in words_of]
     lm.model.eval()
     order = sorted(range(len(windows)), key=lambda i: (len(windows[i].ids), i))
@@ -390,12 +390,14 @@ def _scored(lm: LanguageModel, windows: Sequence[Window], groups: list[list[int]
 
 def _by_row(tokens: WordTokens) -> Callable[[Floats, Ids], Scored]:
     """Each word is a row."""
-    column = np.full(int(max(tokens.ids)) + 1, -1, dtype=np.int32)
+    column = np.full(int(max(*tokens.ids, *tokens.counts)) + 1, -1, dtype=np.int32)
     column[tokens.ids] = np.arange(len(tokens.ids))
 
     def score(logits: Floats, targets: Ids) -> Scored:
-        peak = logits[:-1].max(axis=1, keepdims=True)
-        log_probs = logits[:-1] - peak
+        music = column[targets] >= 0  # a count of bars is read, not foretold
+        logits, targets = logits[:-1][music], targets[music]
+        peak = logits.max(axis=1, keepdims=True)
+        log_probs = logits - peak
         log_probs -= np.log(np.exp(log_probs).sum(axis=1, keepdims=True))
         return log_probs, column[targets], log_probs.argmax(axis=1) == column[targets]
 

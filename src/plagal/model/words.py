@@ -21,7 +21,7 @@ import numpy.typing as npt
 from mlx.utils import tree_unflatten
 
 from plagal.plumbing.errors import ModelError, RecordError
-from plagal.tokens.vocabulary import END_MARK, FIRST_WORD, MUSIC_WORDS, PAD_MARK
+from plagal.tokens.vocabulary import COUNT_WORDS, END_MARK, FIRST_WORD, MUSIC_WORDS, PAD_MARK
 
 Ids = npt.NDArray[np.int32]
 
@@ -42,6 +42,9 @@ class WordTokens:
     end_id: int
     """Of the end mark."""
     pad_id: int
+    counts: tuple[int, ...] = ()
+    """Of each of COUNT_WORDS; none where the tokenizer spells them: there a count of every bar would cost more of the
+    window than it tells."""
 
     @cached_property
     def whole(self) -> bool:
@@ -57,7 +60,8 @@ class WordTokens:
 
     @cached_property
     def spelling_of(self) -> dict[str, tuple[int, ...]]:
-        return dict(zip(MUSIC_WORDS, self.spellings, strict=True))
+        counts = {word: (token,) for word, token in zip(COUNT_WORDS, self.counts, strict=False)}
+        return dict(zip(MUSIC_WORDS, self.spellings, strict=True)) | counts
 
     @cached_property
     def _place_of(self) -> dict[tuple[int, ...], int]:
@@ -103,7 +107,9 @@ def find_words(tokenizer: Any, name: str) -> WordTokens:
     end, pad = tokenizer.convert_tokens_to_ids([END_MARK, PAD_MARK])
     if end is None or end == unknown:
         raise ModelError(f"{name}: its tokenizer lacks {END_MARK!r}; take a base that was tuned for chat with it")
-    return WordTokens(spellings, int(end), int(end if pad is None or pad == unknown else pad))
+    spelled = tokenizer([word_text(word) for word in COUNT_WORDS], add_special_tokens=False)["input_ids"]
+    counts = tuple(int(ids[0]) for ids in spelled) if all(len(ids) == 1 for ids in spelled) else ()
+    return WordTokens(spellings, int(end), int(end if pad is None or pad == unknown else pad), counts)
 
 
 def has_words(tokenizer: Any) -> bool:

@@ -234,7 +234,7 @@ class TokenResponse:
 def parse_token_response(text: str) -> TokenResponse:
     """Read any text. Never raises: where there is no music, `words` holds an empty piece."""
     found, skipped = [], dict[str, None]()
-    for piece in re.split(r"[\s,;|`\"'\[\]()<>]+", text[:_LONGEST_TEXT]):
+    for piece in v.without_counts(re.split(r"[\s,;|`\"'\[\]()<>]+", text[:_LONGEST_TEXT])):
         word = piece if piece in _KNOWN else piece.strip(".:!?*-")
         if word in _KNOWN:
             found.append(word)

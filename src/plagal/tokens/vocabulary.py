@@ -11,7 +11,8 @@ needs beyond them fills the free ranges, and new words only ever go to the end.
     240-255  VEL_                                    1000-1004 PAD BOS EOS MASK UNKNOWN
     300-587  CHORD_, the plan's 24 qualities         1005-     TIMESIG_, TEMPO_, CHORD_ of gospel's qualities
 
-The last ones, STYLE_, BARS_ and DENSITY_, stand in prompts only.
+The last ones, STYLE_, BARS_ and DENSITY_, stand in prompts; BARS_ also behind the bar lines of training text, where it
+counts the bars that are left (`count_bars`).
 
 Around a prompt and a piece stand, in training, asking and scoring alike, the marks of Qwen2.5's own chat template,
 which the plan's training text uses: `<|im_start|>user\\nPROMPT<|im_end|>\\n<|im_start|>assistant\\nWORDS<|im_end|>`.
@@ -22,7 +23,7 @@ Lengths and positions are in ticks, 24 to the quarter; their words count quarter
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +43,10 @@ PROMPT_STYLES = ("gospel_jazz", "contemporary_gospel", "traditional_gospel", "hy
 MOST_BARS = 64
 DENSITIES = {"sparse": (0.5, 2.0), "medium": (2.0, 4.5), "dense": (4.5, 9.0)}
 """Notes a quarter: the middle is where half of the training bars lie."""
+COUNT_WORDS = tuple(f"BARS_{bars}" for bars in range(1, MOST_BARS + 1))
 PROMPT_WORDS = (
     *(f"STYLE_{style.upper()}" for style in PROMPT_STYLES),
-    *(f"BARS_{bars}" for bars in range(1, MOST_BARS + 1)),
+    *COUNT_WORDS,
     *(f"DENSITY_{density.upper()}" for density in DENSITIES),
 )
 """What is asked for, as words at the end of a prompt, beside KEY_, TIMESIG_ and TEMPO_; no piece holds them."""
@@ -314,6 +316,28 @@ CHAT_TEMPLATE = (
 )
 """The same text, mark for mark, as a tokenizer's chat template (Jinja), for stock servers."""
 
+_COUNTS = frozenset(COUNT_WORDS)
+
+
+def count_bars(words: Sequence[str], bars: int) -> list[str]:
+    """`words` with the bars that are left behind each BAR_START, in a piece of `bars`: BARS_8 in the first of eight,
+    BARS_1 in the last. A model that reads how far it is from the end needs no one to end the piece for it. Bars more
+    than MOST_BARS from the end, or behind it, have no count."""
+    counted: list[str] = []
+    for word in words:
+        counted.append(word)
+        if word == "BAR_START":
+            if 1 <= bars <= MOST_BARS:
+                counted.append(COUNT_WORDS[bars - 1])
+            bars -= 1
+    return counted
+
+
+def without_counts(words: Iterable[str]) -> list[str]:
+    """The words of the music alone."""
+    return [word for word in words if word not in _COUNTS]
+
+
 _PIECE = re.compile(rf"{FIRST_WORD}(?: [^\s<]+)*")
 
 
@@ -329,6 +353,7 @@ class Text:
     prompt: str
     """Everything before SONG_START."""
     words: tuple[str, ...]
+    """As a model reads them: with the bars that are left, where the text counts them."""
     after: str
     """From the end mark on."""
 
