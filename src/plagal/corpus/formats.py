@@ -56,8 +56,8 @@ def text_row(prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx
 
 def training_row(prompt: str, words: Sequence[str], metadata: dict[str, Any]) -> dict[str, Any]:
     """The same of a piece to learn or to test on: where the prompt names its bars in a word, its words count those that
-    are left."""
-    if not _COUNTS.isdisjoint(prompt.split()):
+    are left. Not those of an excerpt, which ends in the middle: what is counted down to comes to an end."""
+    if not metadata.get("excerpt") and not _COUNTS.isdisjoint(prompt.split()):
         words = count_bars(words, words.count("BAR_START"))
     return text_row(prompt, " ".join(words), metadata)
 
