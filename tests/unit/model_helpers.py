@@ -18,6 +18,7 @@ from mlx.utils import tree_flatten
 
 from plagal.model import base
 from plagal.plumbing.params import EmbeddedShape, LoraSettings, TrainSettings
+from plagal.tokens.vocabulary import count_bars, split_text
 
 SHAPE = EmbeddedShape(hidden_size=32, layers=2, heads=2, kv_heads=1, intermediate_size=48)
 LORA = LoraSettings(rank=4, alpha=8.0, dropout=0.1, layers=2, projections=("q_proj", "v_proj", "down_proj"))
@@ -98,6 +99,13 @@ def piece(random: np.random.Generator, bars: int = 6) -> list[str]:
 
 def text_of(words: list[str], prompt: str = "Generate gospel in C major") -> str:
     return f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{' '.join(words)}<|im_end|>"
+
+
+def counted(text: str) -> str:
+    """The same with the bars that are left counted."""
+    parts = split_text(text)
+    words = " ".join(count_bars(parts.words, parts.words.count("BAR_START")))
+    return f"{parts.prompt}{words}{parts.after}"
 
 
 def texts(count: int, seed: int = 0, bars: int = 6) -> list[str]:

@@ -54,8 +54,9 @@ def test_fewer_rows_give_the_loss_over_those_rows(lm: base.LanguageModel, monkey
     logits = lm.model(mx.array(batch.ids[:, :-1])).reshape(-1, lm.config["vocab_size"])[
         mx.array(batch.positions[: batch.count])
     ]
-    logits = logits[:, mx.array(lm.words.ids)]
-    column = {int(i): n for n, i in enumerate(lm.words.ids)}
+    rows = [*lm.words.ids.tolist(), *lm.words.counts]
+    logits = logits[:, mx.array(rows)]
+    column = {i: n for n, i in enumerate(rows)}
     targets = mx.array([column[int(i)] for i in batch.targets[: batch.count]])
     monkeypatch.setattr("plagal.model.loss._SMALL_VOCABULARY", 0.0)
     loss = make_loss(lm)(lm.model, batch_arrays(batch)).item()

@@ -27,7 +27,7 @@ from plagal.plumbing.params import ConvertSettings, TextSettings
 from plagal.plumbing.workers import Workers
 from plagal.tokens.codec import encode
 from plagal.tokens.grammar import accepts
-from plagal.tokens.vocabulary import ID_OF, TRAINING_TEMPLATE
+from plagal.tokens.vocabulary import ID_OF, TRAINING_TEMPLATE, count_bars, without_counts
 
 
 def settings_with(stage1: TextSettings, stage2: TextSettings, **changes: Any) -> ConvertSettings:
@@ -58,9 +58,9 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 
 def parts_of(row: dict[str, Any]) -> tuple[str, list[str]]:
-    """Prompt and words."""
+    """Prompt and words of the music."""
     prompt, _, answer = row["text"].removeprefix("<|im_start|>user\n").partition("<|im_end|>\n<|im_start|>assistant\n")
-    return prompt, answer.removesuffix("<|im_end|>").split(" ")
+    return prompt, without_counts(answer.removesuffix("<|im_end|>").split(" "))
 
 
 def every_row(text: Path) -> list[dict[str, Any]]:
@@ -70,8 +70,21 @@ def every_row(text: Path) -> list[dict[str, Any]]:
 def test_every_row_is_the_template_around_words_that_the_grammar_accepts(text: Path):
     for row in every_row(text):
         prompt, words = parts_of(row)
+        named = next((int(word.removeprefix("BARS_")) for word in prompt.split() if word.startswith("BARS_")), 0)
+        if named and not row["metadata"]["excerpt"]:
+            words = count_bars(words, named)
+            assert words[-1] == "SONG_END" and f"BARS_{named}" in words and "BARS_1" in words
         assert row["text"] == TRAINING_TEMPLATE.format(prompt=prompt, words=" ".join(words))
-        assert accepts(words)
+        assert accepts(without_counts(words))
+
+
+def test_bars_are_counted_down_only_where_the_prompt_names_a_length_and_the_piece_comes_to_its_end(text: Path):
+    kinds = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
+    for row in every_row(text):
+        named, whole = " BARS_" in row["text"].partition("assistant")[0], not row["metadata"]["excerpt"]
+        kinds[named, whole] += 1
+        assert ("BAR_START BARS_" in row["text"]) == (named and whole)
+    assert all(kinds.values())
 
 
 def test_what_a_prompt_says_of_its_piece_is_true(text: Path):

@@ -236,6 +236,15 @@ def test_free_text_gives_its_words_what_was_skipped_and_what_was_repaired() -> N
     assert read.repairs and "SONG_END" in read.repairs[-1].what
 
 
+def test_counts_of_bars_that_a_stock_model_writes_are_no_repair() -> None:
+    bar = "BAR_START {}BEAT_0 NOTE_ON_60 DUR_WHOLE VEL_MF"
+    counting, plain = (
+        FinetunedQwenService.parse_token_response(f"SONG_START {bar.format(two)} {bar.format(one)} SONG_END")
+        for two, one in (("BARS_2 ", "BARS_1 "), ("", ""))
+    )
+    assert counting == plain and not counting.repairs and not counting.skipped
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=200) | st.lists(st.sampled_from(MUSIC_WORDS), max_size=60).map(" ".join))
 def test_any_text_reads_as_a_piece(text: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from model_helpers import pretrained, settings, texts, tiny_base
+from model_helpers import counted, pretrained, settings, texts, tiny_base
 
 from plagal.model import base, trainer
 from plagal.model.fuse import fuse
@@ -47,6 +47,11 @@ def test_each_word_is_scored_once_by_its_sub_words(lm: base.LanguageModel) -> No
         for score, text in zip(scores, given, strict=True):
             assert score.words == (*split_text(text).words, "<|im_end|>")
             assert np.isfinite(score.log_probs).all() and (score.log_probs <= 1e-6).all()
+
+
+def test_a_model_that_spells_words_reads_no_counts_of_bars(lm: base.LanguageModel) -> None:
+    (plain,), (told,) = (word_scores(lm, [text]) for text in (texts(1)[0], counted(texts(1)[0])))
+    assert plain.words == told.words and (plain.log_probs == told.log_probs).all()
 
 
 def test_a_words_score_is_the_product_along_its_spelling(lm: base.LanguageModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,16 @@ import pytest
 from model_helpers import tiny_base
 
 from plagal.asking.request import Request, read_request
+from plagal.asking.wording import prompt_for
 from plagal.compose.sampling import Sampler
 from plagal.compose.write import draft
+from plagal.corpus.formats import training_row
 from plagal.model import base
+from plagal.model.loss import make_windows
 from plagal.model.scorer import ModelScorer
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
-from plagal.tokens.vocabulary import MUSIC_WORDS
+from plagal.tokens.vocabulary import COUNT_WORDS, MUSIC_WORDS
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,66 @@ def test_a_context_longer_than_the_window_goes_on(scorer: ModelScorer) -> None:
     finally:
         del scorer.lm.config["plagal"]
     assert all(grammar.accepts(words) for words in pieces) and len(pieces[0]) > 96
+
+
+@pytest.fixture
+def contexts(scorer: ModelScorer, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """What the model is given to read for the first row, pass by pass."""
+    seen: list[list[int]] = []
+    opened = scorer.open
+
+    def recording(rows: int, columns: Any) -> Any:
+        reader = opened(rows, columns)
+        read = reader.read
+
+        def noting(given: Any, wanted: Any) -> Any:
+            seen.append(list(given[0]))
+            return read(given, wanted)
+
+        monkeypatch.setattr(reader, "read", noting)
+        return reader
+
+    monkeypatch.setattr(scorer, "open", recording)
+    return seen
+
+
+def counts_in(scorer: ModelScorer, ids: list[int]) -> list[str]:
+    """The word behind each bar line that the model reads."""
+    line = scorer.spelling.spelling_of["BAR_START"][0]
+    word_of = {token: word for word, (token,) in scorer.spelling.spelling_of.items()}
+    return [word_of[after] for token, after in pairwise(ids) if token == line]
+
+
+def test_a_model_that_writes_reads_the_bars_that_are_left_where_training_text_has_them(
+    scorer: ModelScorer, contexts: list[list[int]]
+) -> None:
+    request = ask("slow worship ballad in Db", bars=5, seed=4)
+    (words,) = draft(scorer, [request], max_words=2000)
+    text = training_row(prompt_for(request)[0], words, {})["text"]
+    (window,) = make_windows(scorer.lm, [text], 8192)
+    assert contexts[-1] == window.ids[: len(contexts[-1])].tolist()
+    assert counts_in(scorer, contexts[-1]) == ["BARS_5", "BARS_4", "BARS_3", "BARS_2", "BARS_1"]
+    assert not set(words) & set(COUNT_WORDS)
+
+
+def test_bars_that_are_left_are_counted_rightly_behind_a_cut_of_the_window(
+    scorer: ModelScorer, contexts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scorer.lm.config, "plagal", {"window": 200})
+    draft(scorer, [ask(bars=12, seed=2)], max_words=2000)
+    down = [f"BARS_{bars}" for bars in range(12, 0, -1)]
+    heard = [counts_in(scorer, ids) for ids in contexts]
+    assert all(some in (down[at : at + len(some)] for at in range(12)) for some in heard if some)
+    assert heard[-1][-1] == "BARS_1" and len(heard[-1]) < 12
+
+
+def test_bars_to_refill_are_counted_to_the_end_of_the_whole_piece(
+    scorer: ModelScorer, contexts: list[list[int]]
+) -> None:
+    bar = ["BAR_START", "BEAT_0", "NOTE_ON_60", "DUR_WHOLE", "VEL_MF"]
+    words = ["SONG_START", "KEY_C", "TIMESIG_4_4", "TEMPO_80", *(6 * bar), "SONG_END"]
+    draft(scorer, [read_request({"refill": {"words": words, "first_bar": 3, "last_bar": 4}})])
+    assert counts_in(scorer, contexts[-1]) == ["BARS_6", "BARS_5", "BARS_4", "BARS_3"]
 
 
 def test_music_to_go_on_from_that_breaks_the_grammar_is_a_named_error(scorer: ModelScorer) -> None:

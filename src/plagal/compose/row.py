@@ -188,6 +188,11 @@ class Row:
         fork.new = []
         return fork
 
+    def in_one_bar(self) -> list[int]:
+        """What is new, up to the next bar line where a model reads a count of bars behind it."""
+        line = _PLACE[BAR_WORD]
+        return self.new[: self.new.index(line)] if self.speller.counting and line in self.new else self.new
+
     def likely(self) -> Mask:
         """Words that may come next, or that the word that is being spelled may become."""
         return self.columns if self.speller.whole else self._mask() & self.speller.beginning(self.typed)

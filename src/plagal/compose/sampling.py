@@ -125,7 +125,7 @@ class Speller:
 
     def __init__(self, tokens: Spelling):
         self.ids = tokens.ids[:-1]
-        self.whole = tokens.whole
+        self.whole, self.counting = tokens.whole, bool(tokens.counts)
         column_of = {int(token): column for column, token in enumerate(self.ids)}
         self.spellings = [tuple(column_of[token] for token in spelling) for spelling in tokens.spellings]
         self.place_of = {spelling: place for place, spelling in enumerate(self.spellings)}

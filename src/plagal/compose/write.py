@@ -84,7 +84,10 @@ class Guesser:
             for (_, fork, _), word in zip(going, drawn, strict=True):
                 fork.take_word(int(word))
                 fork.take_forced()
-        return [fork.new[: max(room, 0)] if fork is not None else [] for fork, room in zip(forks, rooms, strict=True)]
+        return [
+            fork.in_one_bar()[: max(room, 0)] if fork is not None else []
+            for fork, room in zip(forks, rooms, strict=True)
+        ]
 
     def learn(self, guesses: Sequence[list[int]], agreed: Sequence[tuple[int, int]]) -> None:
         """How often each row's guess was right, and wrong."""
