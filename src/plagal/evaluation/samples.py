@@ -61,7 +61,7 @@ def write_samples(
     lm: LanguageModel, asked: Sequence[Asked], settings: EvaluateSettings, seed: int, constraint: Constraint = "asked"
 ) -> list[Sample]:
     """One piece for each prompt, through the door that users come by. `constraint` "none": nothing is forced nor
-    listened to, and the prompt alone has to do."""
+    listened to; the prompt has to do, and the bars that are left, which the model reads as in training text."""
     requests = [request_for(one, settings).again((seed << 20) + number) for number, one in enumerate(asked)]
     pieces = write(ModelScorer(lm), requests, max_words=settings.max_words, constraint=constraint, progress=True)
     return [Sample(one, tuple(words)) for one, words in zip(asked, pieces, strict=True)]
