@@ -161,7 +161,7 @@ def test_copies_of_an_arrangement_are_other_arrangements_of_its_tune(tmp_path: P
         Workers(1),
     )
     piece = next(read_pieces(tmp_path / "stage2"))
-    few = text_settings(copies=3, keep_original=True, excerpts=0, live_share=0.0)
+    few = text_settings(copies=3, keep_original=True, excerpts=0, live_share=0.0, revoice_share=0.0)
     anew = few.model_copy(update={"arrange_anew": True})
 
     def rhythms(text: TextSettings) -> list[list[str]]:
