@@ -25,6 +25,14 @@ def test_music_of_its_own_shares_only_short_runs() -> None:
     assert found.longest_run < 6
 
 
+def test_a_known_chord_at_the_end_is_no_copied_bar_before_it() -> None:
+    chord = np.array([[8 * 96, pitch, 96, 80] for pitch in (36, 55, 60, 64, 72)], dtype=np.int32)
+    new = Score(np.concatenate([OWN.notes[OWN.notes[:, 0] < 8 * 96], chord]))
+    found = TrainingMusic([*TRAINING, Score(chord)]).measure([new])
+    assert found is not None
+    assert found.inner_bars_seen == 0.0 and (found.bars_seen or 0) > 0.05
+
+
 def test_the_longest_run_is_exact() -> None:
     for length in (4, 5, 9, 23, 61):
         stolen = TRAINING[0].notes[10 : 10 + length].copy()

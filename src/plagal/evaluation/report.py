@@ -28,6 +28,7 @@ CONTROLS = ("key", "tempo", "metre", "bars", "style", "chords")
 COHERENCE_ROWS = ("real", "arranger", "model", "model_free", "bars_shuffled", "notes_shuffled", "ngram", "random")
 STRUCTURE = ("returns_2", "returns_4", "returns_8", "compression", "distance")
 STRUCTURE_SIDES = ("model", "model_free", "real", "arranger")
+COPYING = ("longest_run", "bars_seen", "inner_bars_seen")
 BESIDE = ("", "_real", "_arranger")
 """Ends of the rows of the model, of held-out music and of the arranger."""
 GOSPEL_SIGNS = ("sevenths", "ninths", "sus", "passing")
@@ -82,7 +83,7 @@ stands in `control_free`."""
 
 _LOWER_IS_BETTER = (
     "plan.perplexity", "nats_per_note.", "nats_split.", "ratio.", "distribution.frechet", "distribution.kl",
-    "copying.longest_run", "copying.bars_seen", "targets.missed", "structure.distance.",
+    "copying.longest_run", "copying.bars_seen", "copying.inner_bars_seen", "targets.missed", "structure.distance.",
 )  # fmt: skip
 _HIGHER_IS_BETTER = (
     "plan.", "choice_accuracy.", "control.", "control_free.", "coherence.model", "coherence.real",
@@ -107,7 +108,7 @@ def empty_tree() -> Tree:
         "coherence": dict.fromkeys(COHERENCE_ROWS),
         "distribution": {f"{figure}{side}": None for figure in ("overlap", "kl", "frechet") for side in BESIDE},
         "gospel": {sign: dict.fromkeys(("model", "real", "arranger")) for sign in GOSPEL_SIGNS},
-        "copying": {f"{figure}{side}": None for figure in ("longest_run", "bars_seen") for side in BESIDE},
+        "copying": {f"{figure}{side}": None for figure in COPYING for side in BESIDE},
         "structure": {figure: dict.fromkeys(STRUCTURE_SIDES) for figure in STRUCTURE},
         "training": {stage: {"notes_seen": None} for stage in ("stage1", "stage2")},
         "held_out": {split: {"pieces": None, "tunes": None, "notes": None} for split in SPLITS},

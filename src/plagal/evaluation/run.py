@@ -329,3 +329,4 @@ def put_copying(
         if found is not None:
             put(tree, f"copying.longest_run{ending}", found.longest_run)
             put(tree, f"copying.bars_seen{ending}", found.bars_seen)
+            put(tree, f"copying.inner_bars_seen{ending}", found.inner_bars_seen)

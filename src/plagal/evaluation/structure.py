@@ -86,7 +86,8 @@ def structure(scores: Sequence[Score], real: Sequence[Score] | None) -> dict[str
 #
 # Transposed copies count as copies. `longest_run`: the most notes in a row that stand so in one training piece, by the
 # time since the note before, the interval to it, and duration. `bars_seen`: the share of bars (of four notes or more)
-# that occur in training, note for note.
+# that occur in training, note for note; `inner_bars_seen`: of those before the last, which in many pieces is the same
+# held chord.
 
 Codes = npt.NDArray[np.uint64]
 
@@ -101,6 +102,7 @@ class Copying:
 
     longest_run: float
     bars_seen: float | None
+    inner_bars_seen: float | None
     runs: tuple[int, ...]
     """Of each piece."""
 
@@ -122,8 +124,13 @@ class TrainingMusic:
             return None
         runs = tuple(self.longest_run(piece) for piece in pieces)
         shapes = [bar_shapes(piece) for piece in pieces]
-        shares = [float(np.mean([bar in self.bars for bar in some])) for some in shapes if some]
-        return Copying(float(np.mean(runs)), float(np.mean(shares)) if shares else None, runs)
+        inner = [self._share_seen(some[:-1]) for some in shapes if some[:-1]]
+        shares = [self._share_seen(some) for some in shapes if some]
+        every, before_last = (float(np.mean(each)) if each else None for each in (shares, inner))
+        return Copying(float(np.mean(runs)), every, before_last, runs)
+
+    def _share_seen(self, shapes: Sequence[bytes]) -> float:
+        return float(np.mean([bar in self.bars for bar in shapes]))
 
     def longest_run(self, piece: Score) -> int:
         """Notes in the longest run of the piece that some training piece holds; 0 for fewer than four."""
