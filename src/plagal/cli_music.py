@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,10 @@ MIDI = ("", ".mid", ".midi")
 SOUNDS = (".wav", ".mp3")
 SHEETS = (".musicxml", ".xml", ".pdf", ".svg")
 
+WavOption = Annotated[Path | None, typer.Option(help="Sound file to write: .wav or .mp3.")]
+RollOption = Annotated[Path | None, typer.Option(help="PNG of the piano roll.")]
+SheetOption = Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")]
+
 
 def check_output(path: Path, soundfont: Path | None = None) -> None:
     """Before anything is written: raises InputError for an ending that stands for no form of music."""
@@ -36,7 +41,7 @@ def check_output(path: Path, soundfont: Path | None = None) -> None:
     elif ending not in (*MIDI, *SHEETS, ".txt"):
         raise InputError(
             f"{path}: music is written as .mid, .wav, .mp3, .musicxml, .pdf, .svg or .txt (its words); for a picture "
-            "of the piano roll add --roll"
+            "of the piano roll add --roll FILE"
         )
 
 
@@ -61,6 +66,26 @@ def write_music(score: Score, path: Path, soundfont: Path | None = None) -> list
 
         write_midi(score, path)
     return [path]
+
+
+def write_beside(
+    score: Score, title: str, wav: Path | None, roll: Path | None, sheet: Path | None, soundfont: Path | None
+) -> Iterator[Path]:
+    """What is wanted beside the music, as it is written: sound, a picture of the roll under `title`, sheet music."""
+    if wav is not None:
+        from plagal.serving.sound import write_sound
+
+        write_sound(score, wav, soundfont)
+        yield wav
+    if roll is not None:
+        from plagal.music.pianoroll import write_piano_roll
+
+        write_piano_roll(score, roll, title=title)
+        yield roll
+    if sheet is not None:
+        from plagal.sheet import write_sheet
+
+        yield from write_sheet(score, sheet)
 
 
 def free_path(title: str) -> Path:
@@ -105,9 +130,9 @@ def arrange(
     intensity: Annotated[int | None, typer.Option(min=1, max=4, help="1 (soft, sparse) to 4 (shout).")] = None,
     level: Annotated[str | None, typer.Option(help="beginner, easy, intermediate or advanced.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    roll: Annotated[bool, typer.Option("--roll", help="Also write a picture of the piano roll.")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
-    wav: Annotated[bool, typer.Option("--wav", help="Also write a WAV file.")] = False,
+    roll: RollOption = None,
+    sheet: SheetOption = None,
+    wav: WavOption = None,
     play: Annotated[bool, typer.Option("--play", help="Play it.")] = False,
     soundfont: Annotated[Path | None, typer.Option(help="SoundFont for --wav and --play.")] = None,
 ) -> None:
@@ -155,21 +180,8 @@ def arrange(
         print(f"{written}: {_described(score, style)}")
     if key is not None and parse_key(key).minor != score.keys[0].minor:
         print(f"not understood: {key_name(parse_key(key))} (the melody stays in {key_name(score.keys[0]).split()[1]})")
-    if roll:
-        from plagal.music.pianoroll import write_piano_roll
-
-        write_piano_roll(score, output.with_suffix(".png"), title=f"{score.title}, {style}")
-        print(str(output.with_suffix(".png")))
-    if sheet is not None:
-        from plagal.sheet import write_sheet
-
-        for page in write_sheet(score, sheet):
-            print(str(page))
-    if wav:
-        from plagal.serving.sound import write_sound
-
-        write_sound(score, output.with_suffix(".wav"), soundfont)
-        print(str(output.with_suffix(".wav")))
+    for written in write_beside(score, f"{score.title}, {style}", wav, roll, sheet, soundfont):
+        print(str(written))
     if play:
         from plagal.serving.sound import play as play_file
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plagal.cli_music import check_output, free_path, write_music
+from plagal.cli_music import RollOption, SheetOption, WavOption, check_output, free_path, write_beside, write_music
 
 if TYPE_CHECKING:
     from plagal.asking.chat import Talk
@@ -68,10 +68,10 @@ def generate(
     json: Annotated[Path | None, typer.Option("--json", help="A JSON file with these options.")] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_AT_ONCE, help="How many pieces, each with the next seed.")] = 1,
     play: PlayOption = False,
-    wav: Annotated[Path | None, typer.Option(help="Sound file to write: .wav or .mp3.")] = None,
+    wav: WavOption = None,
     soundfont: SoundFontOption = None,
-    roll: Annotated[Path | None, typer.Option(help="PNG of the piano roll.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Sheet music: .musicxml, .pdf, .svg or .png.")] = None,
+    roll: RollOption = None,
+    sheet: SheetOption = None,
 ) -> None:
     """Write a piece from a prompt: MIDI, sound or sheet music."""
     from plagal.asking.request import read_request, read_request_file
@@ -130,21 +130,9 @@ def _deliver(
         _say(piece.request.summary)
     if piece.judge:
         _say(piece.judge)
-    if sound is not None:
-        from plagal.serving.sound import write_sound
-
-        write_sound(piece.score, sound, soundfont)
-        _say(str(sound))
-    if picture is not None:
-        from plagal.music.pianoroll import write_piano_roll
-
-        write_piano_roll(piece.score, picture, title=plain_prompt(piece.request))
-        _say(str(picture))
-    if sheet is not None:
-        from plagal.sheet import write_sheet
-
-        for page in write_sheet(replace(piece.score, title=piece.request.prompt or plain_prompt(piece.request)), sheet):
-            _say(str(page))
+    title = piece.request.prompt or plain_prompt(piece.request)
+    for beside in write_beside(replace(piece.score, title=title), title, sound, picture, sheet, soundfont):
+        _say(str(beside))
 
 
 def _written(requests: list[Request], model: Path) -> list[Written]:

@@ -142,18 +142,18 @@ def test_a_file_that_is_no_soundfont_is_named(model: Path, tmp_path: Path) -> No
 
 
 def test_a_conversation_writes_a_piece_a_line_and_survives_mistakes(model: Path, tmp_path: Path) -> None:
-    lines = "again\nslow worship in Db, 2 bars, easy\nin G\n99 bars\ngo on\nquit\nnever read\n"
+    lines = "again\nslow worship in Db, 3 bars, easy\nin G\n99 bars\ngo on\nquit\nnever read\n"
     done = CliRunner().invoke(app, ["chat", "--model", str(model), "-o", str(tmp_path)], input=lines)
     assert done.exit_code == 0, done.output
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["001-slow-worship-in-db-2-bars-easy.mid", "002-in-g.mid", "003-go-on.mid"]
+    assert names == ["001-slow-worship-in-db-3-bars-easy.mid", "002-in-g.mid", "003-go-on.mid"]
     assert done.output.count("! ") == 2 and "none yet" in done.output and "64" in done.output
     assert read_midi(tmp_path / "002-in-g.mid").keys[0].fifths == 1
 
 
 # Random weights strike the whole piano, and then no other key holds the piece: an easy one stays in two hands' reach.
 def test_a_conversation_changes_the_piece_that_is_there_and_goes_back(model: Path, tmp_path: Path) -> None:
-    lines = "slow worship in Db, 2 bars, easy\nup a half step\nslower\nundo\nin F\nhelp\nwhat a day\nundo\nundo\nundo\n"
+    lines = "slow worship in Db, 3 bars, easy\nup a half step\nslower\nundo\nin F\nhelp\nwhat a day\nundo\nundo\nundo\n"
     done = CliRunner().invoke(app, ["chat", "--model", str(model), "-o", str(tmp_path)], input=lines)
     assert done.exit_code == 0, done.output
     first, up, slower, low = (read_midi(path) for path in sorted(tmp_path.iterdir()))

@@ -98,7 +98,7 @@ def test_arrange_at_the_terminal_plays_an_own_tune_over_own_chords(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.abc").write_text("X:1\nT:Mine\nM:4/4\nL:1/4\nK:C\nC E G E | F A G2 | G F E D | C4 |\n")
     arguments = ["my.abc", "--style", "quartet", "--chords", "C | F G7 | Dm7 G7 | C", "--bars", "8", "--feel", "12/8",
-                 "--tempo", "60", "--roll"]  # fmt: skip
+                 "--tempo", "60", "--roll", "mine.png", "--sheet", "mine.musicxml", "--wav", "mine.wav"]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["plagal", "arrange", *arguments])
     with pytest.raises(SystemExit) as left:
         cli.app()
@@ -106,4 +106,4 @@ def test_arrange_at_the_terminal_plays_an_own_tune_over_own_chords(
     assert "Mine, quartet, C major, 12/8, ♩. = 60, 8 bars" in capsys.readouterr().out
     score = read_midi(tmp_path / "out" / "mine.mid")
     assert score.tempos[0].quarters_per_minute == pytest.approx(90, abs=0.1)
-    assert (tmp_path / "out" / "mine.png").stat().st_size > 1000
+    assert all((tmp_path / f"mine.{ending}").stat().st_size > 1000 for ending in ("png", "musicxml", "wav"))

@@ -88,7 +88,7 @@ def test_bars_are_counted_down_only_where_the_prompt_names_a_length_and_the_piec
 
 
 def test_what_a_prompt_says_of_its_piece_is_true(text: Path):
-    said = named = 0
+    said = 0
     for row in every_row(text):
         prompt, words = parts_of(row)
         read, facts = read_prompt(prompt), facts_of(words, "x", "x")
@@ -99,11 +99,7 @@ def test_what_a_prompt_says_of_its_piece_is_true(text: Path):
             assert f"{read.metre[0]}/{read.metre[1]}" == facts.metre
         if "BPM" in prompt:
             assert read.quarters_per_minute == pytest.approx(facts.tempo, rel=0.01)
-        if " CHORD_" in prompt:
-            named += 1
-            begin, *_, end = [word for word in prompt.split() if word.startswith(("CHORD_", "BASS_"))]
-            assert begin == next(word for word in words if word.startswith("CHORD_")) and end in words
-    assert said > 5 and named > 5
+    assert said > 5
 
 
 def test_no_tune_of_validation_or_test_is_in_any_training_set(text: Path):

@@ -68,11 +68,9 @@ def test_the_plans_own_wording_is_among_them():
 
 def test_words_behind_a_training_prompt_are_true_and_each_is_missing_at_times():
     rng = random.Random(1)
-    chords = ("Cmaj7", "Fmaj/A")
-    facts = Facts("gospel", "gospel_jazz", "C major", 90.0, "4/4", 8, chords, density="dense")
+    facts = Facts("gospel", "gospel_jazz", "C major", 90.0, "4/4", 8, density="dense")
     drawn = [" ".join(re.findall("[A-Z]+_.*", training_prompt(facts, rng))).split() for _ in range(200)]
     true = {"STYLE_GOSPEL_JAZZ", "BARS_8", "DENSITY_DENSE", "KEY_C", "TIMESIG_4_4", "TEMPO_90"}
-    true |= {"CHORD_Cmaj7", "CHORD_Fmaj", "BASS_A"}
     assert all(set(words) <= true for words in drawn)
     assert all(20 < sum(word in words for words in drawn) < 180 for word in true)
     assert 10 < sum(not words for words in drawn) < 60

@@ -294,16 +294,6 @@ def test_a_prompt_reaches_the_model_as_it_was_typed_with_what_was_understood_as_
     assert prompt_for(ask(prompt="slow worship in Db"))[0] == f"slow worship in Db {words}"
 
 
-def test_the_first_four_chords_that_are_asked_for_reach_the_model_as_words() -> None:
-    prompt, plain = prompt_for(ask(prompt="worship in Eb over Ebmaj9 | Ebmaj9 | Ab/C | Fm9 | Bb13 | Cm7"))
-    assert prompt.endswith(" CHORD_Ebmaj9 CHORD_Abmaj BASS_C CHORD_Fmin9 CHORD_Bbdom13") and plain.endswith(
-        " CHORD_Bbdom13"
-    )
-    words = ["SONG_START", "KEY_Eb", "TIMESIG_4_4", "TEMPO_80", *_BAR, *_BAR, "SONG_END"]
-    going_on = read_request({"continue": {"words": words}, "chords": "Fm7 | Bb7", "bars": 2})
-    assert "CHORD_" not in prompt_for(going_on)[0], "in training the words name a piece's first chords"
-
-
 def test_controls_alone_are_worded_as_training_prompts_are() -> None:
     asked = ask(style="gospel jazz", key="Bb", tempo=120, metre="4/4", bars=8)
     assert prompt_for(asked)[0] == (

@@ -4,8 +4,8 @@ Training draws from `WORDINGS`; evaluation asks in `HELD_OUT_WORDINGS`, which tr
 `plagal.asking.prompt` reads both, and what people write.
 
 Behind the prose stands the same in words of the vocabulary, as far as it is known: STYLE_WORSHIP BARS_8 DENSITY_MEDIUM
-KEY_Db TIMESIG_4_4 TEMPO_66 CHORD_Dbmaj CHORD_Gbmaj BASS_Bb. A large model reads prose; a small one reads these. In
-training each may be missing, and sometimes all are, so that either alone is understood.
+KEY_Db TIMESIG_4_4 TEMPO_66. A large model reads prose; a small one reads these. In training each may be missing, and
+sometimes all are, so that either alone is understood.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ WORDLESS_SHARE = 0.15
 """Of training prompts that are prose alone."""
 SAID_SHARE = 0.7
 """Of its words that another training prompt says."""
-CHORDS_SAID_SHARE = 0.4
-"""Of its chords: most people ask for none."""
 
 WORDINGS = (
     PLAIN,
@@ -188,8 +186,7 @@ def training_prompt(facts: Facts, rng: random.Random) -> str:
     plain = facts.key and rng.random() < PLAIN_SHARE
     prose = basic_prompt(facts.genre, facts.key) if plain else _worded(WORDINGS, facts, rng)
     said = 0.0 if rng.random() < WORDLESS_SHARE else SAID_SHARE
-    shares = {"chords": min(said, CHORDS_SAID_SHARE)}
-    return with_words(prose, [word for name, word in words_of(facts).items() if rng.random() < shares.get(name, said)])
+    return with_words(prose, [word for word in words_of(facts).values() if rng.random() < said])
 
 
 def held_out_prompt(facts: Facts, rng: random.Random) -> str:
@@ -205,7 +202,7 @@ def words_of(facts: Facts) -> dict[str, str]:
     """What is true of a piece, as words: by field of a request."""
     style = next((name for name in (facts.style, facts.genre) if name in PROMPT_STYLES), "")
     key = parse_key(facts.key) if facts.key else None
-    return _as_words(style, facts.bars, facts.density, key, _metre(facts.metre), facts.tempo, facts.chords)
+    return _as_words(style, facts.bars, facts.density, key, _metre(facts.metre), facts.tempo)
 
 
 def _metre(text: str) -> tuple[int, int]:
@@ -215,7 +212,7 @@ def _metre(text: str) -> tuple[int, int]:
 
 def _as_words(
     style: str | None, bars: int, density: str | None, key: Key | None, metre: tuple[int, int] | None,
-    quarters_per_minute: float | None, chords: Sequence[str],
+    quarters_per_minute: float | None,
 ) -> dict[str, str]:  # fmt: skip
     """By field of a request, in the order in which prompts have them; without those that are empty."""
     words = {
@@ -225,7 +222,6 @@ def _as_words(
         "key": key_word(key.fifths, key.minor) if key else "",
         "metre": metre_word(*metre) if metre else "",
         "tempo": tempo_word(quarters_per_minute) if quarters_per_minute else "",
-        "chords": " ".join(f"CHORD_{symbol}".replace("/", " BASS_") for symbol in chords[:CHORDS_NAMED]),
     }
     return {name: word for name, word in words.items() if word}
 
@@ -285,10 +281,8 @@ def prompt_for(request: Request) -> tuple[str, str]:
     asked, plain = request.density, plain_prompt(request)
     density = asked if isinstance(asked, str | None) else density_of(asked * denominator / (4 * numerator))
     metre = (numerator, denominator) if request.metre or request.held else None
-    first = [] if request.kept_bars else [chord.symbol for bar in request.chords for chord in bar]
-    chords = [symbol for symbol, _ in groupby(first)]
     words = _as_words(
-        request.style, bars_of(request), density, request.key_in_force, metre, request.quarters_per_minute, chords
+        request.style, bars_of(request), density, request.key_in_force, metre, request.quarters_per_minute
     ).values()
     return with_words(_prose_for(request, plain), words), with_words(plain, words)
 

@@ -19,8 +19,8 @@ from plagal.compose.sampling import Floats, Scorer, Speller, Typed
 from plagal.compose.steering import Steering
 from plagal.plumbing.errors import WordsError
 from plagal.tokens import grammar
-from plagal.tokens.grammar import BAR_WORD, HELD_PREFIXES, cut_bars, held_words
-from plagal.tokens.vocabulary import FIRST_WORD, MUSIC_WORDS, count_bars, prompt_text
+from plagal.tokens.grammar import HELD_PREFIXES, cut_bars, held_words
+from plagal.tokens.vocabulary import BAR_WORD, FIRST_WORD, MUSIC_WORDS, count_bars, prompt_text
 
 OnWord = Callable[[int, str], None]
 """Called with (request, word) as each word is written; may raise to stop."""

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypedDict
 from plagal.plumbing.errors import InputError, RecordError, WordsError
 from plagal.plumbing.files import atomic_path, read_json, write_json
 from plagal.plumbing.workers import Workers
-from plagal.tokens.vocabulary import COUNT_WORDS, TRAINING_TEMPLATE, count_bars
+from plagal.tokens.vocabulary import BAR_WORD, TRAINING_TEMPLATE, count_bars, without_counts
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ MAX_LINE_BYTES = 64_000_000
 """A piece of the longest kind takes some hundred kB; what is longer is not a record, and would eat memory."""
 _BATCH_BYTES = 1_000_000
 _REMEMBERED = 100
-_COUNTS = frozenset(COUNT_WORDS)
 Line = tuple[int, bytes]
 
 
@@ -57,8 +56,8 @@ def text_row(prompt: str, words: str, metadata: dict[str, Any], kind: str = "mlx
 def training_row(prompt: str, words: Sequence[str], metadata: dict[str, Any]) -> dict[str, Any]:
     """The same of a piece to learn or to test on: where the prompt names its bars in a word, its words count those that
     are left. Not those of an excerpt, which ends in the middle: what is counted down to comes to an end."""
-    if not metadata.get("excerpt") and not _COUNTS.isdisjoint(prompt.split()):
-        words = count_bars(words, words.count("BAR_START"))
+    if not metadata.get("excerpt") and len(without_counts(asked := prompt.split())) < len(asked):
+        words = count_bars(words, words.count(BAR_WORD))
     return text_row(prompt, " ".join(words), metadata)
 
 

@@ -22,8 +22,8 @@ from plagal.model.cpu.kernels import log_sum_exp
 from plagal.model.memory import chunk_positions
 from plagal.model.words import LanguageModel, WordTokens, rows_of
 from plagal.plumbing.errors import TrainingError
-from plagal.tokens.grammar import BAR_WORD, cut_bars
-from plagal.tokens.vocabulary import split_text, without_counts
+from plagal.tokens.grammar import cut_bars
+from plagal.tokens.vocabulary import BAR_WORD, split_text, without_counts
 
 log = logging.getLogger(__name__)
 

@@ -207,15 +207,15 @@ def rows_of(layer: Any, ids: Array) -> Array:
     )
 
 
-def grow(lm: LanguageModel) -> LanguageModel:
-    """Give `lm`, loaded in the text encoding, a token and rows for each music word. Where its tokenizer has them,
-    only find them."""
+def grow(lm: LanguageModel, words: Sequence[str] = MUSIC_WORDS) -> LanguageModel:
+    """Give `lm`, loaded in the text encoding, a token and rows for each of `words`, which begin with MUSIC_WORDS. Where
+    its tokenizer has them, only find them."""
     from transformers import AddedToken
 
     if not has_words(lm.tokenizer):
-        spellings = lm.words.spellings
+        spellings = lm.tokenizer([word_text(word) for word in words], add_special_tokens=False)["input_ids"]
         # The space before a word stands inside its token.
-        lm.tokenizer.add_tokens([AddedToken(word_text(word), normalized=False, special=False) for word in MUSIC_WORDS])
+        lm.tokenizer.add_tokens([AddedToken(word_text(word), normalized=False, special=False) for word in words])
         first = int(lm.tokenizer.convert_tokens_to_ids(word_text(MUSIC_WORDS[0])))
         add_rows(lm, first, lambda layer: _mean_rows(layer, spellings))
     lm.words = find_words(lm.tokenizer, str(lm.folder))
@@ -224,13 +224,13 @@ def grow(lm: LanguageModel) -> LanguageModel:
 
 
 def add_rows(lm: LanguageModel, first: int, rows_for: Callable[[Any], Array]) -> None:
-    """Lay rows for the music words, of ids from `first` on, beside those of `lm`'s embedding and untied head."""
+    """Lay rows for new words, of ids from `first` on, beside those of `lm`'s embedding and untied head."""
     layers = [(EMBEDDING, GrownEmbedding, lm.model.model.embed_tokens)]
     if not lm.tied:
         layers.append((HEAD, GrownHead, lm.model.lm_head))
     grown = [(name, kind(layer, rows_for(layer), first)) for name, kind, layer in layers]
     lm.model.update_modules(tree_unflatten(grown))
-    lm.config = {**lm.config, "vocab_size": first + len(MUSIC_WORDS)}
+    lm.config = {**lm.config, "vocab_size": first + len(grown[0][1].new_rows)}
 
 
 def _mean_rows(layer: Any, spellings: Sequence[Sequence[int]]) -> Array:

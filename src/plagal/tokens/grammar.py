@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from plagal.music.score import HIGHEST_PITCH, LOWEST_PITCH
 from plagal.plumbing.errors import WordsError
-from plagal.tokens.vocabulary import ARTICULATIONS, BEAT_TICKS, METRE_OF, MUSIC_WORDS, TIED_DURATIONS, WHOLE
+from plagal.tokens.vocabulary import ARTICULATIONS, BAR_WORD, BEAT_TICKS, METRE_OF, MUSIC_WORDS, TIED_DURATIONS, WHOLE
 
 (NOTHING, SONG_START, HEAD_KEY, HEAD_TIMESIG, HEAD_TEMPO, BAR, TIMESIG, REPEAT_START, SECTION, BEAT, KEY, TEMPO,
  PEDAL_OFF, PEDAL, CHORD, BASS, NOTE_OFF, ARTICULATION, NOTE_ON, TIE, DURATION, VELOCITY, REPEAT_END,
@@ -267,7 +267,6 @@ def accepts(words: Iterable[str]) -> bool:
     return True
 
 
-BAR_WORD = "BAR_START"
 HELD_PREFIXES = ("KEY_", "TIMESIG_", "TEMPO_")
 """Words that hold until another of their kind."""
 

@@ -49,7 +49,7 @@ PROMPT_WORDS = (
     *COUNT_WORDS,
     *(f"DENSITY_{density.upper()}" for density in DENSITIES),
 )
-"""What is asked for, as words at the end of a prompt, beside KEY_, TIMESIG_ and TEMPO_; no piece holds them."""
+"""What is asked for, as words behind a prompt, beside KEY_, TIMESIG_ and TEMPO_; no piece holds them."""
 
 NAMED_DURATIONS = {
     "DUR_WHOLE": 96,
@@ -306,6 +306,7 @@ USER_MARK = "<|im_start|>"
 END_MARK = "<|im_end|>"
 PAD_MARK = "<|endoftext|>"
 FIRST_WORD = "SONG_START"
+BAR_WORD = "BAR_START"
 
 TRAINING_TEMPLATE = f"{USER_MARK}user\n{{prompt}}{END_MARK}\n{USER_MARK}assistant\n{{words}}{END_MARK}"
 """For str.format: `prompt`, `words`."""
@@ -326,7 +327,7 @@ def count_bars(words: Sequence[str], bars: int) -> list[str]:
     counted: list[str] = []
     for word in words:
         counted.append(word)
-        if word == "BAR_START":
+        if word == BAR_WORD:
             if 1 <= bars <= MOST_BARS:
                 counted.append(COUNT_WORDS[bars - 1])
             bars -= 1
