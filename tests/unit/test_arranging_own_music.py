@@ -193,12 +193,15 @@ def test_half_time_moves_the_groove_at_half_its_pace() -> None:
     assert bass[1] < 0.75 * bass[0]
 
 
-def test_a_shout_is_in_four_whatever_the_tune_is_in() -> None:
+def test_a_shout_and_a_quartet_are_in_four_whatever_the_tune_is_in() -> None:
     for tune in tune_book():
         assert in_four(tune).metre.bar_ticks == 96, tune.name
         onsets = [onset for onset, _, _ in in_four(tune).notes]
         assert all(earlier < later for earlier, later in pairwise(onsets)), tune.name
     assert arrange("amazing_grace", "shout", seed=1).metres[0] == Metre(0, 4, 4)
+    quartets = {arrange("amazing_grace", "quartet", seed=seed).metres[0] for seed in range(8)}
+    assert quartets == {Metre(0, 4, 4), Metre(0, 12, 8)}
+    assert arrange("amazing_grace", "quartet", metre=(3, 4), seed=1).metres[0] == Metre(0, 3, 4)
 
 
 def test_dominants_never_fall_back_to_four_but_in_the_blues() -> None:

@@ -346,14 +346,14 @@ def test_a_blues_has_its_bars_unless_chords_are_given(bars: int, choruses: str) 
     assert chorus_bars(read_request({"style": "shout", "key": "F", "bars": bars})) == {}
 
 
-def test_a_shout_and_a_blues_are_in_four_unless_another_metre_is_asked_for(scorer: ModelScorer) -> None:
+def test_a_shout_a_quartet_and_a_blues_are_in_four_unless_another_metre_is_asked_for(scorer: ModelScorer) -> None:
     def metres(style: str, **asked: Any) -> set[str]:
         requests = [read_request({"style": style, "bars": 2, "key": "F", "seed": seed, **asked}) for seed in range(8)]
         words = (word for piece in draft(scorer, requests, max_words=400) for word in piece)
         return {word for word in words if word.startswith("TIMESIG_")}
 
     fours = {"TIMESIG_4_4", "TIMESIG_12_8"}
-    assert metres("shout") <= {"TIMESIG_4_4"} and metres("blues") <= fours
+    assert metres("shout") <= {"TIMESIG_4_4"} and metres("blues") <= fours and metres("quartet") <= fours
     assert metres("worship") - fours and metres("blues", metre="6/8") == {"TIMESIG_6_8"}
 
 

@@ -102,7 +102,7 @@ class Style:
     pedal: str
     """"bar", "chord", "end" (the last chord only) or "none"."""
     in_four: bool = False
-    """Whether tunes in three or in compound time are brought into 4/4: nobody shouts a waltz."""
+    """Whether tunes in three or in compound time are brought into 4/4: nobody shouts or shuffles a waltz."""
     slows: bool = True
     """Whether the ending slows down."""
     push: float = 0.0
