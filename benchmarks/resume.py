@@ -42,11 +42,11 @@ from plagal.plumbing.params import EmbeddedShape, load_params
 from plagal.plumbing.params import apply_profile
 
 STEPS, SAVE_EVERY, BARS = 80, 4, 5
-_TRAIN = f"{{steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 20, warmup_steps: 2}}"
+_TRAIN = f"steps: {STEPS}, batch: 2, max_tokens: 128, save_every: {SAVE_EVERY}, evaluate_every: 20, warmup_steps: 2"
 OVERLAY = f"""
-model: {{embedded: {{hidden_size: 32, layers: 2, heads: 2, kv_heads: 1, intermediate_size: 64}}}}
-train_stage1: {_TRAIN}
-train_stage2: {_TRAIN}
+model: {{base: embedded, embedded: {{hidden_size: 32, layers: 2, heads: 2, kv_heads: 1, intermediate_size: 64}}}}
+train_stage1: {{mode: full, {_TRAIN}}}
+train_stage2: {{{_TRAIN}}}
 """
 WORK = """
 from pathlib import Path
