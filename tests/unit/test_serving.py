@@ -251,9 +251,6 @@ def test_any_text_reads_as_a_piece(text: str) -> None:
     assert grammar.accepts(FinetunedQwenService.parse_token_response(text).words)
 
 
-_BAR = ("BAR_START", "BEAT_0", "NOTE_ON_60", "DUR_WHOLE", "VEL_MF")
-
-
 # --- events
 
 

@@ -228,7 +228,7 @@ def _text(
     if held_out:  # as a model is given it: behind the prose, in words, what is read from it
         prose = held_out_prompt(facts, rng)
         heard = read_prompt(prose)
-        said = {name for name in words_of(facts) if getattr(heard, name, None) not in (None, ())}
+        said = {name for name in words_of(facts) if getattr(heard, name, None) is not None}
         said -= {"tempo"} if heard.tempo_named else set()  # "slow" names no tempo that could be this piece's own
         prompt = with_words(prose, [word for name, word in words_of(facts).items() if name in said])
     else:
